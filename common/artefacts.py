@@ -1,0 +1,266 @@
+"""Every file that passes between stages: where it lies, how it is written, what may read it.
+
+Paths are functions of (stage, system, fold). Nothing is found by globbing or by "the newest".
+Everything lies under one workspace: the repository itself, or the folder named by PTX_WORKSPACE.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from common.refusal import Refusal
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SYSTEMS = ("eff", "vit")
+N_FOLDS = 5
+
+
+def workspace() -> Path:
+    """The folder under which all data and results lie."""
+    return Path(os.environ.get("PTX_WORKSPACE") or REPOSITORY).resolve()
+
+
+def shown(path: Path) -> str:
+    """A path as messages show it: relative to the workspace where it lies inside."""
+    path = Path(path)
+    return str(path.relative_to(workspace())) if path.is_relative_to(workspace()) else str(path)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the four training stages.
+
+    Attributes:
+        title: As messages name it.
+        folder: Of its scripts and results, relative to the repository and the workspace.
+        task: `seg` or `cls`.
+        source: `siim` or `ntuh`.
+        parent: Key of the stage whose weights it starts from; None: ImageNet.
+    """
+
+    key: str
+    title: str
+    folder: str
+    task: str
+    source: str
+    parent: str | None
+
+    @property
+    def command(self) -> str:
+        return f"cd {self.folder} && bash train.sh"
+
+    @property
+    def weights_title(self) -> str:
+        return {"siim": "SIIM-ACR", "ntuh": "NTUH"}[self.source] + (
+            " segmentation weights" if self.task == "seg" else " classification weights"
+        )
+
+
+STAGES = {
+    stage.key: stage
+    for stage in (
+        Stage(
+            "siim_segmentation",
+            "SIIM-ACR segmentation",
+            "step1_pretraining/step1_segmentation",
+            "seg",
+            "siim",
+            None,
+        ),
+        Stage(
+            "siim_classification",
+            "SIIM-ACR classification",
+            "step1_pretraining/step2_classification",
+            "cls",
+            "siim",
+            "siim_segmentation",
+        ),
+        Stage(
+            "ntuh_segmentation",
+            "NTUH segmentation",
+            "step2_ntuh_training/ntuh_segmentation",
+            "seg",
+            "ntuh",
+            "siim_segmentation",
+        ),
+        Stage(
+            "ntuh_classification",
+            "NTUH classification",
+            "step2_ntuh_training/ntuh_classification",
+            "cls",
+            "ntuh",
+            "siim_classification",
+        ),
+    )
+}
+THRESHOLDS_FOLDER = "step2_ntuh_training/get_thres"
+THRESHOLDS_COMMAND = f"cd {THRESHOLDS_FOLDER} && bash get_thresholds.sh"
+TESTING_FOLDER = "step3_testing/testing"
+INFERENCE_COMMAND = f"cd {TESTING_FOLDER} && bash inference.sh"
+
+
+def run_name(stage: Stage, system: str, fold: int | None = None) -> str:
+    """`eff_seg_siim`, `fold_0_eff_seg_ntuh`: the name of one training run."""
+    prefix = "" if fold is None else f"fold_{fold}_"
+    return f"{prefix}{system}_{stage.task}_{stage.source}"
+
+
+def run_folder(stage: Stage, system: str, fold: int | None = None) -> Path:
+    """Folder of a run's configuration, log and curves."""
+    return workspace() / stage.folder / "runs" / run_name(stage, system, fold)
+
+
+def weights_file(stage: Stage, system: str, fold: int | None = None) -> Path:
+    """The weights that a finished run leaves."""
+    return workspace() / stage.folder / "model_weights" / f"{run_name(stage, system, fold)}.safetensors"
+
+
+def thresholds_file(system: str) -> Path:
+    """The operating point of a system, from its out-of-fold predictions."""
+    return workspace() / THRESHOLDS_FOLDER / f"cls_{system}_5fold_result" / "5cv_avg.json"
+
+
+def result_folder(system: str) -> Path:
+    """The result files of inference on the test set."""
+    return workspace() / TESTING_FOLDER / f"result_{system}"
+
+
+def prepared_folder(name: str) -> Path:
+    """A prepared set: `siim`, `ntuh_train` or `ntuh_test`."""
+    return workspace() / "data" / "prepared" / name
+
+
+def progress_of(stage: Stage, system: str, fold: int | None = None) -> str | None:
+    """How far an unfinished run came, for the refusal of whoever needs its weights; None: no run."""
+    folder = run_folder(stage, system, fold)
+    try:
+        epochs = json.loads((folder / "config.json").read_text(encoding="utf-8"))["recipe"]["epochs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    try:
+        done = max(len((folder / "log.csv").read_text().splitlines()) - 1, 0)
+    except OSError:
+        done = 0
+    return f"runs/{folder.name}, interrupted at epoch {done} of {epochs} (run it again from the start)"
+
+
+# --- written whole or not at all -------------------------------------------------------------------
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success it is flushed to disk and renamed to `path`.
+
+    Raises:
+        Refusal: The folder cannot be written or the disk is full; an earlier file stays as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise Refusal(
+            f"cannot write {shown(path)}", found=error.strerror or error, do="free space or mend the rights"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def canonical_json(content: Any) -> str:
+    """The one spelling of a JSON value (sorted keys, no spaces, finite numbers only)."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as readable JSON; infinities and NaN are refused (ValueError), never written."""
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path, made_by: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        Refusal: The file is missing or malformed; `made_by` is the command that makes it.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Refusal(f"{path.name} is needed", missing=shown(path), made_by=made_by) from None
+    except (ValueError, OSError) as error:
+        raise Refusal(
+            f"{shown(path)} cannot be read as JSON", found=error, do=f"make it again: {made_by}"
+        ) from None
+    if not isinstance(content, dict):
+        raise Refusal(f"{shown(path)} holds no JSON object", do=f"make it again: {made_by}")
+    return content
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows as CSV; None is an empty cell, a float is written so that it reads back exactly."""
+    with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({c: "" if row[c] is None else row[c] for c in columns} for row in rows)
+
+
+def digest(*parts: bytes | str) -> str:
+    """SHA-256 (hex) of the parts, each preceded by its length, so that no two lists of parts collide."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else bytes(part)
+        total.update(len(data).to_bytes(8, "little"))
+        total.update(data)
+    return total.hexdigest()
+
+
+# --- pseudonyms ------------------------------------------------------------------------------------
+
+
+@cache
+def _pseudonym_key(root: Path) -> bytes:
+    path = root / "data" / "pseudonym.key"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        pass  # made earlier, or by another process just now
+    else:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32) + "\n")
+    try:
+        return bytes.fromhex(path.read_text().strip())
+    except ValueError:
+        raise Refusal(
+            f"{shown(path)} is not a key", do="restore it, or delete it and data/prepared"
+        ) from None
+
+
+def pseudonym(kind: str, identifier: str) -> str:
+    """The name under which a case or patient appears in everything written.
+
+    HMAC-SHA-256 (RFC 2104) with the workspace's key, 64 bits of it: without the key nobody can test a
+    guessed identifier.
+
+    Args:
+        kind: `case` or `patient`; the same identifier gives different names in the two kinds.
+        identifier: The hospital's own identifier.
+    """
+    code = hmac.new(_pseudonym_key(workspace()), f"{kind}:{identifier}".encode(), hashlib.sha256)
+    return f"{kind[0]}{code.hexdigest()[:16]}"

@@ -1,0 +1,78 @@
+"""The case table: one row a film, from each source in the same columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from common.artefacts import shown
+from common.refusal import Refusal
+
+# What `cases.csv` of a prepared set holds, row i belonging to film i of `films.npy`.
+COLUMNS = {
+    "case": "pseudonym of the film",
+    "patient": "pseudonym of the patient, or of the exam where the patient is unknown",
+    "patient_known": "1: by DICOM PatientID; 0: films are grouped by exam",
+    "has_mask": "1: an annotated lesion",
+    "report": "1: positive by the radiology report (SIIM: by the annotation)",
+    "mask_row": "row in masks.npy, -1 without a mask",
+    "mask_area_fraction": "mask over film area, on the prepared 1024 x 1024 grid; 0 without a mask",
+    "age": "years, empty where unknown",
+    "sex": "M, F or empty",
+    "view": "ViewPosition, or empty",
+    "width": "of the original film in pixels",
+    "height": "of the original film in pixels",
+    "spacing_row": "mm between rows of the original film, or empty",
+    "spacing_column": "mm between columns of the original film, or empty",
+}
+_WHOLE = ("patient_known", "has_mask", "report", "mask_row", "width", "height")
+
+
+class Annotation(Protocol):
+    """Where a lesion was marked."""
+
+    def mask(self, width: int, height: int) -> np.ndarray: ...
+
+    def content(self) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class SourceFilm:
+    """A film as its source lists it.
+
+    Attributes:
+        identifier: The source's own name of the film; never written.
+        path: Of the image file; None where it is missing.
+        origin: Where the source lists it, without identity: `train-rle.csv, row 12`.
+        annotation: The lesion, or None.
+        report: 1 where the radiology report says pneumothorax.
+        excluded: The inclusion rule that drops the film, or None.
+        fault: What is wrong with its row, or None.
+    """
+
+    identifier: str
+    path: Path | None
+    origin: str
+    annotation: Annotation | None
+    report: int
+    excluded: str | None = None
+    fault: str | None = None
+
+
+def read_cases(path: Path) -> pd.DataFrame:
+    """Read a case table.
+
+    Raises:
+        Refusal: The file is missing or lacks a column.
+    """
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise Refusal(f"{shown(path)} cannot be read", found=error) from None
+    if list(table.columns) != list(COLUMNS):
+        raise Refusal(f"{shown(path)} is no case table", found=f"columns {', '.join(table.columns)}")
+    return table.astype(dict.fromkeys(_WHOLE, int))

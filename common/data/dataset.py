@@ -1,0 +1,116 @@
+"""Prepared arrays -> training and evaluation batches.
+
+Randomness is keyed: the sampler yields (epoch, draw, row), and a film is augmented with
+`default_rng([seed, epoch, draw])`. A film drawn twice is augmented twice, and the result does not depend
+on the number of workers or on what was drawn before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from common.config import Augmentation
+from common.data.augment import augment
+from common.data.store import SIDE, PreparedSet
+
+Batch = dict[
+    str, torch.Tensor
+]  # film (b, 1, s, s) float32; mask (b, 1, s, s) float32 0/1; label (b,) float32
+
+
+def _item(film: np.ndarray, mask: np.ndarray, row: int, label: bool) -> Batch:
+    return {
+        "film": torch.from_numpy(film)[None],
+        "mask": torch.from_numpy(mask)[None].float(),
+        "label": torch.tensor(float(label)),
+        "row": torch.tensor(row),
+    }
+
+
+class TrainingFilms(Dataset):
+    """Augmented films of a prepared set, indexed by (epoch, draw, row)."""
+
+    def __init__(self, prepared: PreparedSet, size: int, seed: int, ranges: Augmentation) -> None:
+        self.prepared, self.size, self.seed, self.ranges = prepared, size, seed, ranges
+        # Augmentation at most halves the film's side, and bilinear sampling is exact area sampling up to
+        # there: a smaller working size starts from a film that was reduced by area to twice that size.
+        self.side = min(2 * size, SIDE)
+
+    def __getitem__(self, key: tuple[int, int, int]) -> Batch:
+        epoch, draw, row = key
+        film, mask = self.prepared.film(row, self.side), self.prepared.mask(row, self.side)
+        rng = np.random.default_rng([self.seed, epoch, draw])
+        film, mask = augment(film, mask, self.size, rng, self.ranges)
+        return _item(film, mask, row, self.prepared.has_mask[row])
+
+
+class EvaluationFilms(Dataset):
+    """Films of a prepared set as they are, at the working size."""
+
+    def __init__(self, prepared: PreparedSet, rows: Sequence[int], size: int) -> None:
+        self.prepared, self.rows, self.size = prepared, rows, size
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        row = int(self.rows[index])
+        film = self.prepared.film(row, self.size).astype(np.float32) / 255
+        return _item(film, self.prepared.mask(row, self.size), row, self.prepared.has_mask[row])
+
+
+class EpochSampler(Sampler):
+    """The films of one epoch after the other, in batches of (epoch, draw, row).
+
+    Args:
+        positives: Rows of the positive training films.
+        negatives: Rows of the negative ones; not used when every positive is drawn once.
+        batch_size: Films a step; an incomplete last batch is dropped.
+        films: Films drawn an epoch, with replacement; 0: every positive once.
+        seed: Of the order.
+    """
+
+    def __init__(
+        self, positives: np.ndarray, negatives: np.ndarray, batch_size: int, films: int, seed: int
+    ) -> None:
+        self.positives, self.negatives = np.asarray(positives), np.asarray(negatives)
+        self.batch_size, self.films, self.seed = batch_size, films, seed
+        self.epoch, self.share = 0, 1.0
+
+    def __len__(self) -> int:
+        """Steps an epoch."""
+        return (self.films or len(self.positives)) // self.batch_size
+
+    def start(self, epoch: int, share: float) -> None:
+        """Choose the epoch to yield next and its expected share of positives, 0-1."""
+        self.epoch, self.share = epoch, share
+
+    def rows(self) -> np.ndarray:
+        """Rows of the epoch in the order of their draws."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        if not self.films:
+            return rng.permutation(self.positives)
+        positive = rng.random(self.films) < self.share
+        return np.where(
+            positive, rng.choice(self.positives, self.films), rng.choice(self.negatives, self.films)
+        )
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        rows = self.rows()
+        for step in range(len(self)):
+            draws = range(step * self.batch_size, (step + 1) * self.batch_size)
+            yield [(self.epoch, draw, int(rows[draw])) for draw in draws]
+
+
+def training_loader(films: TrainingFilms, sampler: EpochSampler, workers: int, pin: bool) -> DataLoader:
+    """Batches of augmented films. The order and content do not depend on `workers`."""
+    return DataLoader(films, batch_sampler=sampler, num_workers=workers, pin_memory=pin)
+
+
+def evaluation_loader(films: EvaluationFilms, batch_size: int, workers: int, pin: bool) -> DataLoader:
+    """Every film once, in order; the last batch may be smaller."""
+    return DataLoader(films, batch_size=batch_size, num_workers=workers, pin_memory=pin)

@@ -1,0 +1,1 @@
+"""How good it is: prediction, thresholds, the two-stage rule and the statistics."""

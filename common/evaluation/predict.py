@@ -1,0 +1,86 @@
+"""The only evaluation loop: validation, thresholds, inference and new films all go through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
+
+from common.data.dataset import EvaluationFilms, evaluation_loader
+from common.data.store import PreparedSet
+from common.evaluation.overlap import MAP_THRESHOLD, dice
+from common.models.ensemble import fold_probabilities, mean_map
+from common.models.unet import PneumothoraxNet
+from common.runtime import autocast, evaluating
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """How films are run through networks.
+
+    Attributes:
+        prepared: Set that the films are from.
+        size: Working size in pixels.
+        device: Where to compute.
+        precision: As in the recipe.
+        workers: Processes that read films.
+        batch_size: Films at a time; changes speed, not results (beyond rounding).
+    """
+
+    prepared: PreparedSet
+    size: int
+    device: torch.device
+    precision: str = "auto"
+    workers: int = 0
+    batch_size: int = 16
+
+    def _batches(self, rows: Sequence[int], title: str | None) -> Iterator[dict[str, torch.Tensor]]:
+        films = EvaluationFilms(self.prepared, rows, self.size)
+        loader = evaluation_loader(films, self.batch_size, self.workers, pin=self.device.type == "cuda")
+        with tqdm(total=len(rows), desc=title, unit="film", disable=None if title else True) as bar:
+            for batch in loader:
+                yield batch
+                bar.update(len(batch["row"]))
+
+    def probabilities(
+        self, nets: Sequence[PneumothoraxNet], rows: Sequence[int], title: str | None = None
+    ) -> np.ndarray:
+        """Probability of pneumothorax by each network: (films, networks) float64, 0-1.
+
+        Args:
+            nets: Classification networks on the device.
+            rows: Films of the set.
+            title: Of a progress bar; None: no bar.
+        """
+        found = [np.empty((0, len(nets)))]
+        with evaluating(*nets):
+            for batch in self._batches(rows, title):
+                film = batch["film"].to(self.device, non_blocking=True)
+                with autocast(self.device, self.precision):
+                    found.append(fold_probabilities(nets, film).double().cpu().numpy())
+        return np.concatenate(found)
+
+    def maps(
+        self, nets: Sequence[PneumothoraxNet], rows: Sequence[int], title: str | None = None
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Segment films.
+
+        Yields:
+            Row; mean map over the networks, (size, size) float32, 0-1; true mask, (size, size) bool.
+        """
+        for batch in self._batches(rows, title):
+            with evaluating(*nets), autocast(self.device, self.precision):
+                maps = mean_map(nets, batch["film"].to(self.device, non_blocking=True)).cpu().numpy()
+            for row, found, mask in zip(batch["row"].tolist(), maps, batch["mask"].numpy(), strict=True):
+                yield row, found, mask[0] > 0.5
+
+    def validation_score(self, net: PneumothoraxNet, rows: Sequence[int]) -> float:
+        """What the best epoch is chosen by: mean Dice of the positives (`seg`) or AUROC (`cls`)."""
+        if net.task == "seg":
+            return float(np.mean([dice(m > MAP_THRESHOLD, truth) for _, m, truth in self.maps([net], rows)]))
+        scores = self.probabilities([net], rows)[:, 0]
+        return float(roc_auc_score(self.prepared.has_mask[rows], scores))

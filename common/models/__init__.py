@@ -1,0 +1,1 @@
+"""What learns: networks, their weights, and five folds as one model."""

@@ -1,0 +1,40 @@
+"""How the project says no: one message, no traceback, exit status 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class Refusal(Exception):
+    """A stage cannot run, or must not go on.
+
+    Args:
+        what: One sentence: what was asked for and why it is refused.
+        **details: What is wrong, where, and what to do, one line each; the key is the line's label
+            (`made_by` is printed as "made by"). The usual keys are `missing`, `made_by`, `found`, `do`.
+    """
+
+    def __init__(self, what: str, **details: object) -> None:
+        super().__init__(what)
+        self.what = what
+        self.details = details
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        for key, value in self.details.items():
+            if value is not None:
+                lines.append(f"  {key.replace('_', ' ') + ':':<8} {value}")
+        return "\n".join(lines)
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's `main`; a refusal becomes its message on stderr and exit status 2."""
+    try:
+        main()
+    except Refusal as refusal:
+        sys.stderr.write(f"error: {refusal}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted\n")
+        raise SystemExit(130) from None

@@ -1,0 +1,1 @@
+"""How it learns: losses, schedules, the training loop and the stages."""

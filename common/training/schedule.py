@@ -1,0 +1,31 @@
+"""What changes while training goes on: the learning rate and the share of positives."""
+
+from __future__ import annotations
+
+
+def warmup(steps: int, full: int = 1500) -> int:
+    """Steps of warm-up in a run of `steps`: `full` when the run has twice as many, else a tenth."""
+    return full if steps >= 2 * full else steps // 10
+
+
+def learning_rate(step: int, steps: int, highest: float, floor: float, full_warmup: int = 1500) -> float:
+    """The learning rate at a step: linear warm-up, then linear decay to the floor.
+
+    Args:
+        step: 1 ... `steps`.
+        steps: Of the whole run.
+        highest: Reached at the end of the warm-up.
+        floor: Reached at the last step.
+        full_warmup: Warm-up steps of a run that is long enough.
+    """
+    rise = warmup(steps, full_warmup)
+    if step < rise:
+        return highest * step / rise
+    if steps == rise:
+        return highest
+    return floor + (highest - floor) * (1 - (step - rise) / (steps - rise))
+
+
+def positive_share(epoch: int, epochs: int, first: float = 0.8, drop: float = 0.5) -> float:
+    """Expected share of positives drawn in epoch 0 ... `epochs` - 1, on whatever set it is."""
+    return first - drop * epoch / epochs

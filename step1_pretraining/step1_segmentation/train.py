@@ -1,0 +1,18 @@
+"""Step 1.1: train the segmentation models on SIIM-ACR, from ImageNet weights.
+
+    bash train.sh                 both systems, eff then vit, on GPU 0
+    bash train.sh 1               on GPU 1;  bash train.sh cpu: without a GPU
+    bash train.sh 0 --system vit  one system
+
+Reads data/siim (or --siim PATH). Writes model_weights/<system>_seg_siim.safetensors and runs/.
+"""
+
+if __name__ == "__main__":  # all imports are below: processes that prepare films import this file again
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from common.refusal import run_script
+    from common.training.stage import train
+
+    run_script(lambda: train("siim_segmentation", __doc__))

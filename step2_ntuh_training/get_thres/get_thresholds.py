@@ -1,0 +1,17 @@
+"""Step 2.3: the thresholds of both systems, from their out-of-fold predictions only.
+
+    bash get_thresholds.sh        on GPU 0;  bash get_thresholds.sh cpu: without a GPU
+
+Reads the networks of steps 2.1 and 2.2. Writes for each system cls_<system>_5fold_result/5cv_avg.json,
+out_of_fold.csv and roc.png.
+"""
+
+if __name__ == "__main__":  # all imports are below: processes that prepare films import this file again
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from common.evaluation.out_of_fold import main
+    from common.refusal import run_script
+
+    run_script(lambda: main(__doc__))

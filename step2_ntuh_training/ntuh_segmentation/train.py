@@ -1,0 +1,18 @@
+"""Step 2.1: fine-tune the segmentation models on the hospital's films, five folds, from step 1.1's weights.
+
+    bash train.sh                   both systems, all folds, on GPU 0
+    bash train.sh 1 --folds 0 1     two folds, on GPU 1
+
+Reads data/ntuh (or --ntuh PATH). Writes model_weights/fold_<k>_<system>_seg_ntuh.safetensors and runs/.
+The order of steps 2.1 and 2.2 does not matter.
+"""
+
+if __name__ == "__main__":  # all imports are below: processes that prepare films import this file again
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from common.refusal import run_script
+    from common.training.stage import train
+
+    run_script(lambda: train("ntuh_segmentation", __doc__))

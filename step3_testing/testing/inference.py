@@ -1,0 +1,17 @@
+"""Step 3.1: both systems on the test films.
+
+    bash inference.sh             on GPU 0;  bash inference.sh cpu: without a GPU
+
+Reads the networks and thresholds of step 2. Writes result_<system>/: cases.csv, meta.json, flow.json, and
+maps/, truth/ and films/ with the pictures. python bootstrap.py then makes the figures, without a GPU.
+"""
+
+if __name__ == "__main__":  # all imports are below: processes that prepare films import this file again
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from common.evaluation.testing import main
+    from common.refusal import run_script
+
+    run_script(lambda: main(__doc__))

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# bash test.sh [PYTEST ARGUMENTS]: install what is needed, then run the tests (no GPU needed).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+source common/environment.sh
+install requirements.txt tests/requirements.txt
+start=$SECONDS
+status=0
+"$PYTHON" -m ruff check --quiet . || status=1
+"$PYTHON" -m ruff format --quiet --check . || status=1
+"$PYTHON" -m pytest "$@" || status=1
+echo "tests: $((SECONDS - start)) s"
+exit $status

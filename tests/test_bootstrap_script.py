@@ -1,0 +1,379 @@
+"""bootstrap.py as a user runs it, on result files as inference leaves them."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.artefacts import digest
+from common.evaluation.report import CASE_COLUMNS, METRIC_COLUMNS, read_results
+from common.refusal import Refusal
+
+FOLDER = Path(__file__).resolve().parents[1] / "step3_testing" / "testing"
+
+# case, patient, has_mask, report, mask_area_fraction, probability, area_pixels, dice_segmentation
+FILMS = [
+    ("a", "p1", 1, 1, 0.010, 0.90, 50, 0.6),
+    ("b", "p1", 1, 1, 0.031, 0.40, "", 0.5),
+    ("c", "p2", 1, 1, 0.032, 0.70, 5, 0.2),
+    ("d", "p3", 1, 0, 0.079, 0.80, 80, 0.7),
+    ("e", "p4", 1, 1, 0.080, 0.95, 300, 0.9),
+    ("f", "p5", 0, 1, "", 0.55, 8, ""),
+    ("g", "p6", 0, 0, "", 0.70, 30, ""),
+    ("h", "p6", 0, 0, "", 0.60, 3, ""),
+    ("i", "p7", 0, 0, "", 0.40, "", ""),
+    ("j", "p8", 0, 0, "", 0.30, "", ""),
+    ("k", "p9", 0, 0, "", 0.20, "", ""),
+    ("l", "p10", 0, 0, "", 0.10, "", ""),
+]
+
+
+def case_rows(films=FILMS, cls_threshold=0.5, seg_threshold=10) -> list[dict]:
+    rows = []
+    for case, patient, mask, report, area, probability, pixels, dice in films:
+        stage_1 = probability >= cls_threshold
+        two_stage = stage_1 and pixels >= seg_threshold
+        rule = "positive" if two_stage else "negative: area" if stage_1 else "negative: probability"
+        rows.append(
+            {
+                "case": case,
+                "patient": patient,
+                "has_mask": mask,
+                "report": report,
+                "mask_area_fraction": area,
+                "probability": probability,
+                **{f"fold_{fold}": probability for fold in range(5)},
+                "area_pixels": pixels,
+                "stage_1": int(stage_1),
+                "two_stage": int(two_stage),
+                "rule": rule,
+                "dice_segmentation": dice,
+                "dice_positives": "" if dice == "" else dice * two_stage,
+                "age": 60,
+                "sex": "F",
+                "view": "AP",
+            }
+        )
+    return rows
+
+
+def write_result(workspace: Path, system: str, /, rows=None, columns=CASE_COLUMNS, **meta) -> Path:
+    """result_<system>/ with these rows; `meta` replaces keys of meta.json, None removes one."""
+    rows = case_rows() if rows is None else rows
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    folder = workspace / "step3_testing" / "testing" / f"result_{system}"
+    folder.mkdir(parents=True, exist_ok=True)
+    content = text.getvalue().encode()
+    (folder / "cases.csv").write_bytes(content)
+    facts = {
+        "system": system,
+        "cls_threshold": 0.5,
+        "seg_threshold": 10,
+        "image_size": 512,
+        "n_cases": len(rows),
+        "cases_sha256": digest(content),
+        "films": "f" * 64,
+        "weights": {"fold_0": "w" * 64},
+    } | meta
+    facts = {key: value for key, value in facts.items() if value is not None}
+    (folder / "meta.json").write_text(json.dumps(facts))
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A workspace with the results of both systems."""
+    monkeypatch.setenv("PTX_WORKSPACE", str(tmp_path))
+    for system in ("eff", "vit"):
+        write_result(tmp_path, system)
+    return tmp_path
+
+
+def run(workspace: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "bootstrap.py", *arguments],
+        cwd=FOLDER,
+        env={**os.environ, "PTX_WORKSPACE": str(workspace), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def refused(workspace: Path, *arguments: str) -> str:
+    """The message of a refusal; nothing else may have happened."""
+    done = run(workspace, *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not list(workspace.rglob("metrics.*"))
+    return done.stderr
+
+
+def metrics(workspace: Path) -> list[dict[str, str]]:
+    with open(workspace / "step3_testing/testing/metrics.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# --- what it does ----------------------------------------------------------------------------------
+
+
+def test_both_systems(workspace):
+    done = run(workspace, "--replicates", "200")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert "12 test films of 10 patients (films of one patient are resampled together)." in done.stdout
+    assert "Positive by report without a mask, so negative here: 1." in done.stdout
+    assert "written: step3_testing/testing/metrics.csv, step3_testing/testing/metrics.json" in done.stdout
+
+    rows = metrics(workspace)
+    assert tuple(rows[0]) == METRIC_COLUMNS
+    assert len(rows) == 2 * 2 * 2 * 4 * 13
+    found = {tuple(row[c] for c in METRIC_COLUMNS[:5]): row for row in rows}
+    assert len(found) == len(rows)
+    one = found["eff", "mask", "two_stage", "all", "sensitivity"]
+    assert (one["n"], one["estimate"]) == ("5", "0.6")
+    assert found["vit", "report", "two_stage", "all", "tp"]["estimate"] == "2"
+    assert found["vit", "report", "two_stage", "all", "tp"]["ci_low"] == ""
+    none = found["eff", "report", "two_stage", "medium", "dice_true_positives"]
+    assert [none[c] for c in METRIC_COLUMNS[5:]] == ["0", "", "", ""]
+    for decision in ("two_stage", "stage_1"):
+        assert float(found["eff", "mask", decision, "all", "auroc"]["estimate"]) == 31 / 35
+
+    record = json.loads((workspace / "step3_testing/testing/metrics.json").read_text())
+    assert (record["replicates"], record["seed"], record["confidence"]) == (200, 0, 0.95)
+    meta = json.loads((workspace / "step3_testing/testing/result_eff/meta.json").read_text())
+    for key in ("cases_sha256", "cls_threshold", "seg_threshold", "films", "weights"):
+        assert record["systems"]["eff"][key] == meta[key]
+    for written, row in zip(record["rows"], rows, strict=True):
+        assert {k: "" if v is None else str(v) for k, v in written.items()} == row
+
+
+def test_same_seed_same_bytes_and_another_seed_other_intervals(workspace):
+    def files(*arguments):
+        assert run(workspace, "--replicates", "200", *arguments).returncode == 0
+        folder = workspace / "step3_testing/testing"
+        return [(folder / name).read_bytes() for name in ("metrics.csv", "metrics.json")]
+
+    first = files()
+    assert files("--seed", "0") == first
+    assert files("--seed", "1") != first
+
+
+def test_row_order_changes_no_estimate(workspace):
+    def estimates():
+        assert run(workspace, "--replicates", "40").returncode == 0
+        return [[row[c] for c in METRIC_COLUMNS[:7]] for row in metrics(workspace)]
+
+    first = estimates()
+    for system in ("eff", "vit"):
+        write_result(workspace, system, case_rows(FILMS[::-1]))
+    assert estimates() == first
+
+
+def test_systems_may_list_their_films_in_another_order(workspace):
+    write_result(workspace, "vit", case_rows(FILMS[::-1]))
+    assert run(workspace, "--replicates", "100").returncode == 0
+    rows = [[row[c] for c in METRIC_COLUMNS[1:]] for row in metrics(workspace)]
+    assert rows[: len(rows) // 2] == rows[len(rows) // 2 :]  # the same results, on the same draws
+
+
+def test_one_system_gives_the_figures_it_has_beside_the_other(workspace):
+    assert run(workspace, "--replicates", "100").returncode == 0
+    both = [row for row in metrics(workspace) if row["system"] == "vit"]
+    for name in ("cases.csv", "meta.json"):
+        (workspace / "step3_testing/testing/result_eff" / name).unlink()
+    assert run(workspace, "--replicates", "100", "--system", "vit").returncode == 0
+    assert metrics(workspace) == both
+
+
+def test_imports_neither_torch_nor_a_foreign_common(workspace, tmp_path_factory):
+    foreign = tmp_path_factory.mktemp("foreign")
+    (foreign / "common").mkdir()
+    (foreign / "common" / "__init__.py").write_text("raise ImportError('the foreign common')")
+    (foreign / "torch.py").write_text("raise ImportError('torch was imported')")
+    done = run(workspace, "--replicates", "40", PYTHONPATH=str(foreign))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- what it refuses -------------------------------------------------------------------------------
+
+
+def test_no_results(tmp_path):
+    message = refused(tmp_path)
+    for system in ("eff", "vit"):
+        for name in ("cases.csv", "meta.json"):
+            assert f"step3_testing/testing/result_{system}/{name}" in message
+    assert "made by: cd step3_testing/testing && bash inference.sh" in message
+    assert "--system" not in message
+
+
+def test_results_of_one_system_only(tmp_path):
+    write_result(tmp_path, "eff")
+    message = refused(tmp_path)
+    assert "result_vit/cases.csv" in message
+    assert "result_eff" not in message
+    assert "--system eff" in message
+    assert run(tmp_path, "--system", "eff", "--replicates", "40").returncode == 0
+
+
+def test_edited_results(workspace):
+    path = workspace / "step3_testing/testing/result_eff/cases.csv"
+    path.write_text(path.read_text().replace("0.95", "0.96"))
+    message = refused(workspace)
+    assert "result_eff/cases.csv is not the file that" in message
+    assert "bash inference.sh" in message
+
+
+def test_other_test_films(workspace):
+    write_result(workspace, "vit", films="e" * 64)
+    message = refused(workspace)
+    assert "eff and vit are not of the same test films" in message
+    assert "`films` hash" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--replicates", "10"), "--replicates 10 is too few"),
+        (("--seed", "-1"), "--seed -1 is negative"),
+    ],
+)
+def test_options_that_give_no_interval(workspace, arguments, message):
+    assert message in refused(workspace, *arguments)
+
+
+def test_an_unknown_system_is_no_traceback(workspace):
+    done = run(workspace, "--system", "resnet")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_a_malformed_value_through_the_script(workspace):
+    rows = case_rows()
+    rows[2]["probability"] = "nan"
+    write_result(workspace, "vit", rows)
+    message = refused(workspace)
+    assert "step3_testing/testing/result_vit/cases.csv is malformed" in message
+    assert "row 3 after the header: probability is 'nan', not a number from 0 to 1" in message
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value", "found"),
+    [
+        (0, "probability", "1.5", "row 1 after the header: probability is '1.5', not a number from 0 to 1"),
+        (11, "probability", "-0.1", "row 12 after the header: probability is '-0.1'"),
+        (4, "probability", "", "row 5 after the header: probability is ''"),
+        (4, "probability", "inf", "row 5 after the header: probability is 'inf'"),
+        (4, "fold_3", "high", "row 5 after the header: fold_3 is 'high'"),
+        (1, "has_mask", "2", "row 2 after the header: has_mask is '2', not 0 or 1"),
+        (1, "report", "", "row 2 after the header: report is '', not 0 or 1"),
+        (1, "two_stage", "True", "row 2 after the header: two_stage is 'True', not 0 or 1"),
+        (1, "case", "", "row 2 after the header: case is empty"),
+        (1, "patient", "", "row 2 after the header: patient is empty"),
+        (6, "case", "c", "row 7 after the header: case c is also row 3"),
+        (0, "mask_area_fraction", "", "row 1 after the header: mask_area_fraction is ''"),
+        (0, "mask_area_fraction", "0", "mask_area_fraction 0.0 with has_mask 1"),
+        (6, "mask_area_fraction", "0.1", "mask_area_fraction 0.1 with has_mask 0"),
+        (0, "dice_segmentation", "", "row 1 after the header: dice_segmentation is ''"),
+        (0, "dice_segmentation", "1.01", "row 1 after the header: dice_segmentation is '1.01'"),
+        (
+            0,
+            "dice_positives",
+            "0.5",
+            "dice_positives is 0.5, but the decision and dice_segmentation give 0.6",
+        ),
+        (0, "stage_1", "0", "stage_1 is 0, but probability is 0.9 and cls_threshold 0.5"),
+        (0, "probability", "0.0", "stage_1 is 1, but probability is 0.0"),
+        (2, "two_stage", "1", "two_stage is 1, but stage_1 is 1, area_pixels 5 and seg_threshold 10"),
+        (2, "area_pixels", "", "row 3 after the header: area_pixels is '', not a number of at least 0"),
+        (2, "rule", "positive", "rule is 'positive', not 'negative: area' as decided"),
+    ],
+)
+def test_values_that_cannot_be(workspace, row, column, value, found):
+    rows = case_rows()
+    rows[row][column] = value
+    write_result(workspace, "eff", rows)
+    with pytest.raises(Refusal) as refusal:
+        read_results(("eff", "vit"))
+    assert found in refusal.value.details["found"]
+
+
+@pytest.mark.parametrize("column", CASE_COLUMNS)
+def test_a_missing_column(workspace, column):
+    write_result(workspace, "eff", columns=[name for name in CASE_COLUMNS if name != column])
+    with pytest.raises(Refusal, match="lacks columns") as refusal:
+        read_results(("eff",))
+    assert refusal.value.details["missing"] == column
+
+
+def test_columns_are_found_by_name(workspace):
+    write_result(workspace, "eff", columns=(*CASE_COLUMNS[::-1], "added_later"))
+    cases = read_results(("eff", "vit"))["eff"].cases
+    assert cases.probability.tolist() == [film[5] for film in FILMS]
+
+
+@pytest.mark.parametrize(
+    ("meta", "message"),
+    [
+        ({"cls_threshold": None}, "meta.json is incomplete"),
+        ({"cls_threshold": "0.5"}, "cls_threshold is '0.5'"),
+        ({"seg_threshold": float("nan")}, "seg_threshold is nan"),
+        ({"system": "vit"}, "meta.json is of another system"),
+        ({"n_cases": 11}, "12 rows, but n_cases of meta.json is 11"),
+    ],
+)
+def test_a_meta_file_that_does_not_fit(workspace, meta, message):
+    write_result(workspace, "eff", **meta)
+    with pytest.raises(Refusal) as refusal:
+        read_results(("eff",))
+    assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "not a CSV file with a header"),
+        (b"\xff\xfe", "not a CSV file with a header"),
+        (",".join(CASE_COLUMNS).encode() + b"\n", "no film"),
+        (
+            ",".join(CASE_COLUMNS).encode() + b"\na,b\n",
+            "row 1 after the header: 2 cells where the header has 20",
+        ),
+    ],
+)
+def test_a_file_that_is_no_table(workspace, content, found):
+    folder = write_result(workspace, "eff", n_cases=0, cases_sha256=digest(content))
+    (folder / "cases.csv").write_bytes(content)
+    with pytest.raises(Refusal) as refusal:
+        read_results(("eff",))
+    assert found in refusal.value.details["found"]
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda films: films[:-1], "1 cases are in one of them only, first l"),
+        (lambda films: [*films[:-1], ("m", *films[-1][1:])], "2 cases are in one of them only, first l"),
+        (lambda films: [*films[:-1], ("l", "p9", *films[-1][2:])], "patient of case l differs"),
+        (lambda films: [*films[:-1], (*films[-1][:3], 1, *films[-1][4:])], "report of case l differs"),
+        (
+            lambda films: [(*films[0][:4], 0.02, *films[0][5:]), *films[1:]],
+            "mask_area_fraction of case a differs",
+        ),
+    ],
+)
+def test_systems_with_other_cases(workspace, change, found):
+    write_result(workspace, "vit", case_rows(change(FILMS)))
+    with pytest.raises(Refusal, match="not of the same test films") as refusal:
+        read_results(("eff", "vit"))
+    assert refusal.value.details["found"] == found
