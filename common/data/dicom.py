@@ -133,10 +133,10 @@ def _code(value: object) -> str | None:
 
 
 def _age(dataset: pydicom.Dataset) -> float | None:
-    """PatientAge (`045Y`, also in months, weeks, days), else birth date to study date; in years."""
-    match = re.fullmatch(r"\s*(\d{1,3})([DWMY])\s*", str(dataset.get("PatientAge") or ""))
+    """PatientAge (`045Y`; SIIM writes `45`; also months, weeks, days), else birth date to study date; in years."""
+    match = re.fullmatch(r"\s*(\d{1,3})([DWMY]?)\s*", str(dataset.get("PatientAge") or ""))
     if match:
-        return round(int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[match[2]], 2)
+        return round(int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1, "": 1}[match[2]], 2)
     dates = [str(dataset.get(name) or "") for name in ("PatientBirthDate", "StudyDate")]
     if all(re.fullmatch(r"\d{8}", date) for date in dates):
         birth, study = dates

@@ -29,7 +29,7 @@ AREA_QUANTILES: dict[str, tuple[list[float], list[float]]] = {
     "ntuh": ([0, 1 / 3, 0.5, 2 / 3, 1], [0.009, 0.029, 0.048, 0.078, 0.135]),
 }
 # Rectangles cover a little more than the lesion, so an NTUH lesion is drawn this much smaller.
-RECTANGLE_EXCESS = 1.06
+RECTANGLE_EXCESS = 1.11
 # A lung's outline from the apex down the chest wall, around the base and up the mediastinum (right side).
 OUTLINE_X = (0.25, 0.46, 0.62, 0.70, 0.74, 0.70, 0.54, 0.36, 0.17, 0.12, 0.11, 0.13)
 OUTLINE_Y = (-0.80, -0.66, -0.32, 0.06, 0.40, 0.55, 0.41, 0.34, 0.42, 0.10, -0.25, -0.60)
@@ -222,7 +222,7 @@ def _draw_lesion(
     both = rng.random() < (0.08 if area < 0.36 else 0.4)
     share = rng.uniform(0.3, 0.7) if both else 1.0
     first = int(rng.integers(2))
-    width = rng.uniform(0.006, 0.010)
+    width = rng.uniform(0.008, 0.013)
     for k, part in ((first, share), (1 - first, 1 - share)):
         if part * area <= 0:
             continue
@@ -353,12 +353,13 @@ def _parenchyma(rng: np.random.Generator, anatomy: Anatomy, canvas: Canvas) -> n
     for lung in anatomy.lungs:
         _vessels(lung, canvas, tree, layer)
     total = rng.uniform(0.10, 0.16) * canvas.soften(layer, 0.003)
-    total += rng.uniform(0.010, 0.016) * _clouds(rng, canvas.size, 110)
-    total += rng.uniform(0.008, 0.014) * _clouds(rng, canvas.size, 48)
+    total += rng.uniform(0.012, 0.020) * _clouds(rng, canvas.size, 110)
+    total += rng.uniform(0.012, 0.020) * _clouds(rng, canvas.size, 48)
+    density = rng.uniform(0.09, 0.15)
     for lung in anatomy.lungs:  # the two lungs differ, with rotation or disease
-        inside = canvas.fill(lung.outline(), 0.05)
-        total += rng.uniform(0.055, 0.11) * inside
-        if rng.random() < 0.45:
+        inside = canvas.fill(lung.outline(), 0.03)
+        total += density * rng.uniform(0.88, 1.12) * inside
+        if rng.random() < 0.35:
             total += inside * _opacity(rng, lung, canvas)
     return total
 
@@ -416,7 +417,7 @@ def _body(rng: np.random.Generator, anatomy: Anatomy, canvas: Canvas) -> np.ndar
 def _skin_folds(rng: np.random.Generator, canvas: Canvas) -> np.ndarray:
     """Folds: an edge like a pleural one, but a ramp behind it, and it runs on beyond the chest wall."""
     total = np.zeros((canvas.size, canvas.size), np.float32)
-    for _ in range(int(rng.choice(3, p=[0.55, 0.3, 0.15]))):
+    for _ in range(int(rng.choice(3, p=[0.65, 0.25, 0.1]))):
         side, lean = rng.choice(SIDES), rng.uniform(-0.25, 0.25)
         x, y = side * rng.uniform(0.42, 0.78), rng.uniform(-0.5, 0.3)
         length, ramp = rng.uniform(0.5, 0.8), rng.uniform(0.08, 0.2)
@@ -424,7 +425,7 @@ def _skin_folds(rng: np.random.Generator, canvas: Canvas) -> np.ndarray:
         line = _curve(start, (start + end) / 2 + (rng.normal(0, 0.06), 0), end)
         sharp = canvas.fill(_band(line, 0, -2.5 * side * ramp), 0.003)
         soft = canvas.fill(_band(line, side * ramp, -0.3 * side * ramp), 0.5 * ramp)
-        total += rng.uniform(0.08, 0.14) * sharp * soft
+        total += rng.uniform(0.06, 0.11) * sharp * soft
     return total
 
 
@@ -533,7 +534,7 @@ def render(
         soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), size / 800)
         parenchyma *= 1 - soft
         line = cv2.GaussianBlur(edge, (0, 0), size / 1024).astype(np.float32)
-        film += np.float32(lesion_rng.uniform(0.06, 0.13) / 255) * line
+        film += np.float32(lesion_rng.uniform(0.09, 0.16) / 255) * line
     film += parenchyma
     film += _devices(rng, fine, style)
     return _tone(rng, film), mask

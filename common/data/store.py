@@ -390,9 +390,10 @@ def print_flow(flow: dict[str, Any]) -> None:
     for kind in ("excluded", "rejected"):
         for reason, count in sorted(flow[kind].items()):
             print(f"  {count:>6} {kind}: {reason}")
+    print(f"  {flow['prepared']:>6} prepared, of {flow['patients']} patients")
     print(
-        f"  {flow['prepared']:>6} prepared, of {flow['patients']} patients: "
-        f"{flow['with_mask']} with a mask, {flow['positive_by_report']} positive by report ({flow['report_without_mask']} of them without a mask)"
+        f"         {flow['with_mask']} with a mask; {flow['positive_by_report']} positive by report, "
+        f"{flow['report_without_mask']} of them without a mask"
     )
     if flow["set"] == "siim":
         print("         (SIIM-ACR gives nearly every film its own PatientID: patients cannot be told apart)")

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# bash demo.sh [GPU]: the whole pipeline on synthetic films, in demo_workspace/, on the CPU unless a GPU is
+# named. What an earlier run finished is kept; rm -rf demo_workspace starts anew.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+source common/environment.sh
+install requirements.txt
+
+gpu="${1:-cpu}"
+export PTX_WORKSPACE="$PWD/demo_workspace"
+start=$SECONDS
+step() { # title, then the command, as a user types it after `cd`
+    printf '\n=== %s (%d s so far)\n' "$1" "$((SECONDS - start))"
+    shift
+    "$@"
+}
+
+step "Synthetic films, laid out as the SIIM-ACR download and the NTUH export" \
+    "$PYTHON" -m common.data.phantom_sets "$PTX_WORKSPACE/data"
+step "Step 1.1 SIIM-ACR segmentation" bash step1_pretraining/step1_segmentation/train.sh "$gpu" --preset demo
+step "Step 1.2 SIIM-ACR classification" bash step1_pretraining/step2_classification/train.sh "$gpu" --preset demo
+step "Step 2.1 NTUH segmentation" bash step2_ntuh_training/ntuh_segmentation/train.sh "$gpu" --preset demo
+step "Step 2.2 NTUH classification" bash step2_ntuh_training/ntuh_classification/train.sh "$gpu" --preset demo
+step "Step 2.3 thresholds" bash step2_ntuh_training/get_thres/get_thresholds.sh "$gpu"
+step "Step 3.1 inference" bash step3_testing/testing/inference.sh "$gpu"
+cd step3_testing/testing
+step "Step 3.2 figures" "$PYTHON" bootstrap.py
+
+cat <<END
+
+The films are synthetic: these figures show that the pipeline works, nothing about patients.
+Results lie in demo_workspace/:
+  step3_testing/testing/metrics.csv, metrics.json    the figures above, one row each
+  step3_testing/testing/result_eff, result_vit       every test film: probability, decision, map
+  step2_ntuh_training/get_thres/cls_*_5fold_result   thresholds, out-of-fold predictions, ROC
+  step*/*/runs                                       training logs and curves
+demo: $((SECONDS - start)) s
+END
