@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -178,7 +178,8 @@ def whole_file(path: Path) -> Iterator[Path]:
             f"cannot write {shown(path)}", found=error.strerror or error, do="free space or mend the rights"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def canonical_json(content: Any) -> str:

@@ -26,13 +26,15 @@ class Network:
     Attributes:
         encoder: timm's model name.
         encoder_args: Further arguments of timm's constructor.
-        decoder_channels: Width of the five decoder blocks, deepest first.
+        encoder_depth: Halvings of the film's side in the encoder; the head stands on its last features.
+        decoder_channels: Width of the decoder blocks, one for each halving, deepest first.
         head_dropout: Dropout before the head's only logit.
         initial_weights: What the encoder of step 1.1 starts from: `imagenet` or `random`.
     """
 
     encoder: str
     encoder_args: dict[str, Any] = field(default_factory=dict)
+    encoder_depth: int = 5
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
     head_dropout: float = 0.2
     initial_weights: str = "imagenet"
@@ -99,7 +101,13 @@ _NETWORKS = {
         "vit": Network("tiny_vit_21m_512.dist_in22k_ft_in1k", encoder_args={"drop_path_rate": 0.1}),
     },
     "demo": {
-        "eff": Network("tf_efficientnetv2_b0", initial_weights="random"),
+        "eff": Network(
+            "tf_efficientnetv2_b0",
+            encoder_args={"channel_multiplier": 0.5},
+            encoder_depth=4,
+            decoder_channels=(128, 64, 32, 16),
+            initial_weights="random",
+        ),
         "vit": Network(
             "tiny_vit_5m_224",
             encoder_args={
@@ -108,6 +116,8 @@ _NETWORKS = {
                 "num_heads": [1, 2, 2, 5],
                 "window_sizes": [4, 4, 4, 4],
             },
+            encoder_depth=4,
+            decoder_channels=(128, 64, 32, 16),
             initial_weights="random",
         ),
     },

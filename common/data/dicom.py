@@ -133,7 +133,7 @@ def _code(value: object) -> str | None:
 
 
 def _age(dataset: pydicom.Dataset) -> float | None:
-    """PatientAge (`045Y`; SIIM writes `45`; also months, weeks, days), else birth date to study date; in years."""
+    """PatientAge (`045Y`, SIIM's `45`, months, weeks, days), else birth to study date; in years."""
     match = re.fullmatch(r"\s*(\d{1,3})([DWMY]?)\s*", str(dataset.get("PatientAge") or ""))
     if match:
         return round(int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1, "": 1}[match[2]], 2)

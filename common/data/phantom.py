@@ -352,10 +352,10 @@ def _parenchyma(rng: np.random.Generator, anatomy: Anatomy, canvas: Canvas) -> n
     tree = np.random.default_rng(anatomy.vessel_seed)
     for lung in anatomy.lungs:
         _vessels(lung, canvas, tree, layer)
-    total = rng.uniform(0.10, 0.16) * canvas.soften(layer, 0.003)
+    total = rng.uniform(0.13, 0.20) * canvas.soften(layer, 0.003)
     total += rng.uniform(0.012, 0.020) * _clouds(rng, canvas.size, 110)
-    total += rng.uniform(0.012, 0.020) * _clouds(rng, canvas.size, 48)
-    density = rng.uniform(0.09, 0.15)
+    total += rng.uniform(0.018, 0.028) * _clouds(rng, canvas.size, 48)
+    density = rng.uniform(0.08, 0.13)
     for lung in anatomy.lungs:  # the two lungs differ, with rotation or disease
         inside = canvas.fill(lung.outline(), 0.03)
         total += density * rng.uniform(0.88, 1.12) * inside
@@ -407,7 +407,7 @@ def _body(rng: np.random.Generator, anatomy: Anatomy, canvas: Canvas) -> np.ndar
     if rng.random() < 0.5:  # gas in the stomach, below the left diaphragm
         shape = _ellipse(0.42, rng.uniform(0.66, 0.8), rng.uniform(0.08, 0.16), rng.uniform(0.05, 0.1), 15)
         total -= rng.uniform(0.06, 0.15) * canvas.fill(shape, 0.01)
-    total += rng.uniform(0.10, 0.16) * _ribs(anatomy, canvas)
+    total += rng.uniform(0.05, 0.09) * _ribs(anatomy, canvas)
     return total + rng.uniform(0.09, 0.15) * _shoulders(rng, anatomy, canvas)
 
 

@@ -42,11 +42,11 @@ def resample(image: np.ndarray, side: int) -> np.ndarray:
     """Stretch an image to a square by area (linearly where it must grow).
 
     Args:
-        image: (height, width) uint8.
+        image: (height, width) uint8 or float32.
         side: Pixels of the result's side.
 
     Returns:
-        (side, side) uint8.
+        (side, side), of the image's type.
     """
     if image.shape == (side, side):
         return image
@@ -56,7 +56,7 @@ def resample(image: np.ndarray, side: int) -> np.ndarray:
 
 def resample_mask(mask: np.ndarray, side: int) -> np.ndarray:
     """Stretch a mask to a square: pixels of which more than half are covered. Bool in, bool out."""
-    return resample(mask.astype(np.uint8) * 255, side) > 127
+    return resample(mask.astype(np.float32), side) > 0.5
 
 
 # --- a prepared set --------------------------------------------------------------------------------

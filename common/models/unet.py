@@ -31,6 +31,7 @@ class PneumothoraxNet(nn.Module):
             self.unet = smp.Unet(
                 f"tu-{network.encoder}",
                 encoder_weights=None,  # `tu-` encoders would fetch them; ours come through `weights.py`
+                encoder_depth=network.encoder_depth,
                 decoder_channels=network.decoder_channels,
                 classes=CLASSES,
                 aux_params=head,

@@ -72,6 +72,11 @@ def train(key: str, description: str) -> None:
     device = choose_device(request.options.gpu)
     set_deterministic(device)
     parents = {system: _read_parent(stage, system) for system in request.options.system}
+    imagenet = {
+        system: weights.find_imagenet(request.network(system).encoder, request.options.imagenet)
+        for system in request.options.system
+        if _wants_imagenet(stage, system, request)
+    }
     for system in parents:
         _refuse_unwritable(weights_file(stage, system))
     name = "siim" if stage.source == "siim" else "ntuh_train"
@@ -88,7 +93,7 @@ def train(key: str, description: str) -> None:
     if workers is None:
         workers = 0 if device.type == "cpu" else 4
     for run in waiting:
-        _train(run, request, prepared, device, workers)
+        _train(run, imagenet.get(run.system), prepared, device, workers)
     _summary(runs)
 
 
@@ -96,6 +101,11 @@ def _read_parent(stage: Stage, system: str) -> tuple[weights.State, dict[str, An
     if stage.parent is None:
         return None
     return weights.read_stage_weights(STAGES[stage.parent], system, None, stage.title)
+
+
+def _wants_imagenet(stage: Stage, system: str, request: Request) -> bool:
+    finished = weights_file(stage, system).is_file() and not request.options.fresh
+    return stage.parent is None and not finished and request.network(system).initial_weights == "imagenet"
 
 
 def _refuse_unwritable(path: Path) -> None:
@@ -227,7 +237,7 @@ def _refuse_too_few(run: Run, prepared: PreparedSet) -> None:
         )
 
 
-def _first_network(run: Run, request: Request) -> tuple[PneumothoraxNet, list[dict[str, Any]]]:
+def _first_network(run: Run, imagenet: Path | None) -> tuple[PneumothoraxNet, list[dict[str, Any]]]:
     """The network with its first weights, and the lineage up to them."""
     seed_torch(run.recipe.seed)
     lineage = run.expected["lineage"]
@@ -238,14 +248,14 @@ def _first_network(run: Run, request: Request) -> tuple[PneumothoraxNet, list[di
     start: dict[str, Any] = {"stage": "start", "kind": run.expected["network"]["initial_weights"]}
     if start["kind"] == "imagenet":
         encoder = run.expected["network"]["encoder"]
-        start["sha256"] = weights.load_imagenet(net, encoder, request.options.imagenet)
+        start["sha256"] = weights.load_imagenet(net, encoder, imagenet)
     return net, [start, *lineage]
 
 
-def _train(run: Run, request: Request, prepared: PreparedSet, device: Any, workers: int) -> None:
+def _train(run: Run, imagenet: Path | None, prepared: PreparedSet, device: Any, workers: int) -> None:
     begun = time.monotonic()
     recipe = run.recipe
-    net, lineage = _first_network(run, request)
+    net, lineage = _first_network(run, imagenet)
     positives, negatives, validation = _rows(run, prepared)
     sampler = EpochSampler(positives, negatives, recipe.batch_size, recipe.films_per_epoch, recipe.seed)
     films = TrainingFilms(prepared, recipe.image_size, recipe.seed, recipe.augmentation)

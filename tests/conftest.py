@@ -1,0 +1,116 @@
+"""What several test files share: the real films, where they are, and one whole chain on tiny networks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from common import artefacts
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+REAL = REPOSITORY.parent / "shared" / "real"
+
+# The demo's recipe, but smaller still: seconds instead of minutes
+TINY = ["--preset", "demo", "--image-size", "64", "--epochs", "1", "--batch-size", "4"]
+
+
+@pytest.fixture
+def real() -> Path:
+    if not REAL.is_dir():
+        pytest.skip("the real films are not here")
+    return REAL
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "real" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.real)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty workspace for tests that call the modules in this process."""
+    monkeypatch.setenv("PTX_WORKSPACE", str(tmp_path))
+    return tmp_path
+
+
+@dataclass
+class Scripts:
+    """Runs the scripts as a user runs them: from their own folders, results in a workspace of their own."""
+
+    workspace: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def run(self, folder: str, *command: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command in a folder of the repository; its exit status must be `expect`."""
+        environment = {
+            **os.environ,
+            "PTX_WORKSPACE": str(self.workspace),
+            "VIRTUAL_ENV": sys.prefix,
+            "CUDA_VISIBLE_DEVICES": "",
+            **self.environment,
+        }
+        done = subprocess.run(
+            command, cwd=REPOSITORY / folder, env=environment, capture_output=True, text=True, check=False
+        )
+        output = f"$ {' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == expect, output
+        assert "Traceback" not in done.stderr, output
+        return done
+
+    def python(self, folder: str, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+        return self.run(folder, sys.executable, *arguments, expect=expect)
+
+    def copy(self, workspace: Path) -> Scripts:
+        shutil.copytree(self.workspace, workspace)
+        return Scripts(workspace)
+
+
+STEP_1_1 = "step1_pretraining/step1_segmentation"
+STEP_1_2 = "step1_pretraining/step2_classification"
+STEP_2_1 = "step2_ntuh_training/ntuh_segmentation"
+STEP_2_2 = "step2_ntuh_training/ntuh_classification"
+THRESHOLDS = artefacts.THRESHOLDS_FOLDER
+TESTING = artefacts.TESTING_FOLDER
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small SIIM-style download and NTUH-style export, in `siim/` and `ntuh/`."""
+    from common.data.phantom_sets import write_ntuh, write_siim
+
+    root = tmp_path_factory.mktemp("sources")
+    write_siim(root / "siim", positives=12, negatives=12, seed=1, workers=2)
+    write_ntuh(root / "ntuh", 12, 14, 6, 8, seed=1, workers=2)
+    return root
+
+
+@pytest.fixture(scope="session")
+def chain(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Scripts:
+    """A finished chain of both systems on tiny networks. Do not change it: copy it."""
+    scripts = Scripts(tmp_path_factory.mktemp("chain") / "workspace")
+    scripts.workspace.mkdir()
+    siim, ntuh = ["--siim", str(sources / "siim")], ["--ntuh", str(sources / "ntuh")]
+    drawn = ["--films-per-epoch", "8"]
+    output = []
+
+    def run(folder: str, *command: str) -> None:
+        output.append(scripts.run(folder, *command).stdout)
+
+    train = ("bash", "train.sh", "cpu", *TINY)
+    run(STEP_1_1, *train, *siim, "--system", "eff", "--encoder", "test_efficientnet")
+    run(STEP_1_1, *train, *siim, "--system", "vit")
+    run(STEP_1_2, *train, *siim, *drawn)
+    run(STEP_2_1, *train, *ntuh)
+    run(STEP_2_2, *train, *ntuh, *drawn)
+    run(THRESHOLDS, "bash", "get_thresholds.sh", "cpu")
+    run(TESTING, "bash", "inference.sh", "cpu")
+    run(TESTING, sys.executable, "bootstrap.py", "--replicates", "200")
+    (scripts.workspace / "printed.txt").write_text("\n".join(output))
+    return scripts

@@ -1,0 +1,74 @@
+"""Files are written whole or not at all; pseudonyms need the key."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from common import artefacts
+from common.artefacts import STAGES, digest, pseudonym, whole_file, write_csv, write_json
+from common.refusal import Refusal
+
+
+def test_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": float("inf")})
+    with pytest.raises(UnicodeEncodeError), whole_file(path) as temporary:
+        temporary.write_text("half \ud800", encoding="utf-8")
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Refusal, match="cannot write"):
+        write_json(tmp_path / "file" / "a.json", {})
+
+
+def test_csv_reads_back_exactly(tmp_path: Path) -> None:
+    value = 0.1 + 0.2
+    write_csv(tmp_path / "a.csv", ["x", "y"], [{"x": value, "y": None}])
+    header, row = (tmp_path / "a.csv").read_text().splitlines()
+    assert header == "x,y"
+    assert float(row.split(",")[0]) == value
+    assert row.endswith(",")
+
+
+def test_digest_separates_its_parts() -> None:
+    assert digest("ab", "c") != digest("a", "bc")
+    assert digest("ab") == digest(b"ab")
+
+
+def test_pseudonyms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = []
+    for root in ("one", "two"):
+        monkeypatch.setenv("PTX_WORKSPACE", str(tmp_path / root))
+        names.append([pseudonym(kind, "A123") for kind in ("case", "patient")])
+        assert [pseudonym(kind, "A123") for kind in ("case", "patient")] == names[-1]
+        key = tmp_path / root / "data" / "pseudonym.key"
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert len({name for pair in names for name in pair}) == 4
+
+
+def test_damaged_key_is_refused(workspace: Path) -> None:
+    (workspace / "data").mkdir()
+    (workspace / "data" / "pseudonym.key").write_text("not hex")
+    with pytest.raises(Refusal, match="is not a key"):
+        pseudonym("case", "A123")
+
+
+def test_names_of_the_contract(workspace: Path) -> None:
+    siim, ntuh = STAGES["siim_segmentation"], STAGES["ntuh_classification"]
+    assert artefacts.weights_file(siim, "eff").name == "eff_seg_siim.safetensors"
+    assert artefacts.weights_file(ntuh, "vit", 0).name == "fold_0_vit_cls_ntuh.safetensors"
+    assert artefacts.run_folder(siim, "vit").relative_to(workspace) == Path(
+        siim.folder, "runs", "vit_seg_siim"
+    )
+    assert artefacts.thresholds_file("eff").relative_to(workspace) == Path(
+        "step2_ntuh_training/get_thres/cls_eff_5fold_result/5cv_avg.json"
+    )

@@ -1,0 +1,256 @@
+"""Thresholds, the two-stage rule, the evaluation loop, and results that do not belong together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import STEP_1_1, STEP_2_1, STEP_2_2, THRESHOLDS, Scripts
+from sklearn.metrics import roc_auc_score
+
+from common import artefacts
+from common.artefacts import STAGES
+from common.config import EvaluationOptions, preset_network
+from common.data.store import open_prepared
+from common.evaluation import out_of_fold, testing
+from common.evaluation.decision import OperatingPoint
+from common.evaluation.overlap import dice, overlap
+from common.evaluation.predict import Predictor
+from common.evaluation.thresholds import smallest_overlap, youden
+from common.evaluation.trained import read_trained
+from common.models import weights
+from common.refusal import Refusal
+from common.runtime import seed_torch
+
+
+def test_youden_by_hand() -> None:
+    positive = np.array([1, 1, 1, 0, 0, 0, 0], bool)
+    probability = np.array([0.9, 0.8, 0.4, 0.6, 0.3, 0.2, 0.1])
+    # at 0.4: 3 of 3 and 1 of 4: J = 0.75; at 0.8: 2 of 3 and 0 of 4: J = 0.667
+    chosen = youden(positive, probability)
+    assert chosen.threshold == 0.4
+    assert (chosen.sensitivity, chosen.false_positive_rate) == (1.0, 0.25)
+    assert chosen.auc == pytest.approx(11 / 12)
+
+
+def test_the_film_that_sets_the_threshold_is_positive() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        positive, probability = rng.random(40) < 0.4, rng.random(40).round(1)
+        chosen = youden(positive, probability)
+        called = probability >= chosen.threshold
+        assert called[positive].mean() == pytest.approx(chosen.sensitivity)
+        assert called[~positive].mean() == pytest.approx(chosen.false_positive_rate)
+        assert chosen.threshold in probability
+        best = max(
+            (probability[positive] >= t).mean() - (probability[~positive] >= t).mean() for t in probability
+        )
+        assert chosen.sensitivity - chosen.false_positive_rate == pytest.approx(best)
+
+
+def test_smallest_overlap() -> None:
+    assert smallest_overlap(np.array([0, 30, 7, 900])) == 7
+    assert smallest_overlap(np.array([0, 0])) is None
+
+
+def test_dice_and_its_convention() -> None:
+    a = np.array([1, 1, 0, 0], bool)
+    assert dice(a, np.array([0, 1, 1, 0], bool)) == 0.5
+    assert dice(a, a) == 1
+    assert dice(a, ~a) == 0
+    assert dice(a & False, a & False) == 1
+    assert dice(a & False, a) == 0
+    assert overlap(a, np.array([0, 1, 1, 0], bool)) == 1
+
+
+def test_two_stage_rule() -> None:
+    point = OperatingPoint(0.5, 10, 64)
+    assert point.rule(0.5, 10) == "positive"
+    assert point.rule(0.5, 9) == "negative: area"
+    assert point.rule(0.49999, None) == "negative: probability"
+    assert point.rule(0.49999, 999) == "negative: probability"
+
+
+@pytest.fixture
+def predictor(workspace: Path, sources: Path) -> Predictor:
+    return Predictor(open_prepared("siim", str(sources / "siim"), "t"), 64, torch.device("cpu"), batch_size=5)
+
+
+def _net(task: str):
+    seed_torch(0)
+    return weights.build({"network": weights.network_facts(preset_network("demo", "eff")), "task": task})
+
+
+def test_evaluation_loop(predictor: Predictor) -> None:
+    net, rows = _net("cls"), np.array([7, 2, 3, 11, 0, 20])
+    together = predictor.probabilities([net], rows)
+    alone = np.concatenate([predictor.probabilities([net], [row]) for row in rows])
+    assert together.shape == (6, 1)
+    assert together == pytest.approx(alone, abs=1e-5)
+    score = predictor.validation_score(net, rows)
+    assert score == roc_auc_score(predictor.prepared.has_mask[rows], together[:, 0])
+    seg = _net("seg")
+    found = list(predictor.maps([seg], rows))
+    assert [row for row, _, _ in found] == rows.tolist()
+    assert all((truth == predictor.prepared.mask(row, 64)).all() for row, _, truth in found)
+    expected = np.mean([dice(m > 0.5, truth) for _, m, truth in found])
+    assert predictor.validation_score(seg, rows) == pytest.approx(expected)
+
+
+# --- what does not belong together -----------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(chain: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished chain that a test may damage."""
+    root = chain.copy(tmp_path / "workspace").workspace
+    monkeypatch.setenv("PTX_WORKSPACE", str(root))
+    return root
+
+
+def _retouch(path: Path, change: Callable[[dict], None], noise: float = 0.0) -> None:
+    """Rewrite a weights file with changed metadata, or changed tensors."""
+    state, metadata = weights.read_weights(path, "", "")
+    del metadata["sha256"]
+    change(metadata)
+    weights.save_weights(
+        path, {k: v + noise if v.is_floating_point() else v for k, v in state.items()}, metadata
+    )
+
+
+def _eff() -> EvaluationOptions:
+    return EvaluationOptions(gpu="cpu", system=("eff",))
+
+
+def test_a_finished_chain_belongs_together(copy: Path) -> None:
+    trained = read_trained(_eff(), "test")[0]
+    assert trained.image_size == 64
+    assert testing._operating_point(trained).image_size == 64
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("content", "0" * 64, "other films"),
+        ("split", "0" * 64, "other folds"),
+        ("lineage", [], "other earlier weights"),
+        ("preset", "published", "another preset"),
+    ],
+)
+def test_folds_of_different_making_are_refused(copy: Path, key: str, value: object, said: str) -> None:
+    path = copy / STEP_2_2 / "model_weights" / "fold_3_eff_cls_ntuh.safetensors"
+    _retouch(path, lambda metadata: metadata.update({key: value}))
+    with pytest.raises(Refusal, match=said):
+        read_trained(_eff(), "test")
+
+
+def test_fold_under_another_number_is_refused(copy: Path) -> None:
+    folder = copy / STEP_2_2 / "model_weights"
+    (folder / "fold_1_eff_cls_ntuh.safetensors").replace(folder / "fold_0_eff_cls_ntuh.safetensors")
+    (folder / "fold_1_eff_cls_ntuh.safetensors").write_bytes(
+        (folder / "fold_0_eff_cls_ntuh.safetensors").read_bytes()
+    )
+    with pytest.raises(Refusal, match="other weights than its name says"):
+        read_trained(_eff(), "test")
+
+
+def test_tasks_of_another_lineage_are_refused(copy: Path) -> None:
+    def other_parent(metadata: dict) -> None:
+        metadata["lineage"][-1]["sha256"] = "0" * 64
+
+    for fold in range(5):
+        _retouch(copy / STEP_2_1 / "model_weights" / f"fold_{fold}_eff_seg_ntuh.safetensors", other_parent)
+    with pytest.raises(Refusal, match="segmentation and classification models of eff do not belong"):
+        read_trained(_eff(), "test")
+
+
+def test_thresholds_of_other_weights_are_refused(copy: Path) -> None:
+    path = copy / STEP_2_1 / "model_weights" / "fold_2_eff_seg_ntuh.safetensors"
+    _retouch(path, lambda metadata: None, noise=1e-3)
+    with pytest.raises(Refusal, match="computed from other networks"):
+        testing._operating_point(read_trained(_eff(), "test")[0])
+
+
+def test_thresholds_of_another_working_size_are_refused(copy: Path) -> None:
+    path = artefacts.thresholds_file("eff")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"image_size": 128}))
+    with pytest.raises(Refusal, match="another working size"):
+        testing._operating_point(read_trained(_eff(), "test")[0])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"system": "vit"}', '{"system": "eff", "cls_threshold": "high"}']
+)
+def test_malformed_thresholds_are_refused(copy: Path, text: str) -> None:
+    artefacts.thresholds_file("eff").write_text(text)
+    with pytest.raises(Refusal):
+        testing._operating_point(read_trained(_eff(), "test")[0])
+
+
+def test_films_prepared_anew_are_refused(copy: Path) -> None:
+    manifest = copy / "data" / "prepared" / "ntuh_train" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(content | {"content": "0" * 64}))
+    for main in (out_of_fold.main, testing.main):
+        with pytest.raises(Refusal, match="trained on other films"):
+            _call(main)
+
+
+def test_patient_of_the_training_films_in_the_test_films_is_refused(copy: Path) -> None:
+    train = (copy / "data" / "prepared" / "ntuh_train" / "cases.csv").read_text().splitlines()[1].split(",")
+    path = copy / "data" / "prepared" / "ntuh_test" / "cases.csv"
+    lines = path.read_text().splitlines()
+    first = lines[1].split(",")
+    lines[1] = ",".join([first[0], train[1], *first[2:]])
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(Refusal, match="1 test films are of patients who are in the training films"):
+        _call(testing.main)
+
+
+def _call(main: Callable[[str], None]) -> None:
+    """Call a script's work as its command line `--gpu cpu --system eff` would."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["script", "--gpu", "cpu", "--system", "eff"])
+        main("")
+
+
+def test_test_labels_change_no_threshold(copy: Path) -> None:
+    before = artefacts.thresholds_file("eff").read_bytes()
+    path = copy / "data" / "prepared" / "ntuh_test" / "cases.csv"
+    path.write_text(path.read_text().replace(",1,", ",0,"))
+    _call(out_of_fold.main)
+    assert artefacts.thresholds_file("eff").read_bytes() == before
+
+
+def test_out_of_fold_films_were_not_trained_on(copy: Path) -> None:
+    """Each film's prediction is that of the fold that held it out, and of no other."""
+    prepared = open_prepared("ntuh_train", None, "test")
+    trained = read_trained(_eff(), "test")[0]
+    found = out_of_fold.predict_out_of_fold(trained, prepared, torch.device("cpu"))
+    nets = trained.networks(STAGES["ntuh_classification"], torch.device("cpu"))
+    predictor = Predictor(prepared, 64, torch.device("cpu"))
+    every = predictor.probabilities(nets, np.arange(len(prepared.cases)))
+    own = every[np.arange(len(every)), prepared.part]
+    assert found.probability == pytest.approx(own, abs=1e-6)
+    assert ((found.overlap >= 0) == prepared.has_mask).all()
+    lines = (copy / THRESHOLDS / "cls_eff_5fold_result" / "out_of_fold.csv").read_text().splitlines()
+    assert len(lines) == len(prepared.cases) + 1
+
+
+def test_pre_training_that_changed_is_refused_by_its_children(copy: Path, sources: Path) -> None:
+    """A finished step 1.2 is not silently kept when step 1.1 was trained again."""
+    _retouch(
+        copy / STEP_1_1 / "model_weights" / "vit_seg_siim.safetensors", lambda metadata: None, noise=1e-3
+    )
+    from common.training.stage import train
+
+    with pytest.MonkeyPatch.context() as patch:
+        line = "--gpu cpu --system vit --preset demo --image-size 64 --epochs 1 --batch-size 4"
+        patch.setattr("sys.argv", ["train.py", *line.split(), "--films-per-epoch", "8"])
+        with pytest.raises(Refusal, match="other earlier weights"):
+            train("siim_classification", "")

@@ -1,0 +1,66 @@
+"""Patients stay together, labels are stratified, nothing depends on names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from common.data.folds import assign_folds, choose_validation
+from common.refusal import Refusal
+
+
+def _films(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.random(n) < 0.3, np.array([f"p{i}" for i in rng.integers(0, n * 2 // 3, n)])
+
+
+def test_every_patient_is_in_one_fold() -> None:
+    positive, patients = _films()
+    folds = assign_folds(positive, patients)
+    for patient in set(patients):
+        assert len(set(folds[patients == patient])) == 1
+    shares = [positive[folds == k].mean() for k in range(5)]
+    assert np.ptp(shares) < 0.04
+    assert np.ptp(np.bincount(folds)) < 20
+
+
+@pytest.mark.parametrize("split", [assign_folds, choose_validation])
+def test_names_do_not_matter_but_the_seed_does(split) -> None:
+    positive, patients = _films()
+    names = {p: f"x{hash((p, 'key')) % 10**9}" for p in set(patients)}
+    renamed = np.array([names[p] for p in patients])
+    assert (split(positive, patients) == split(positive, renamed)).all()
+    assert (split(positive, patients, 0) != split(positive, patients, 1)).any()
+
+
+def test_too_few_patients_are_refused() -> None:
+    positive = np.array([True] * 8 + [False] * 20)
+    patients = np.array([f"p{i // 2}" for i in range(8)] + [f"n{i}" for i in range(20)])
+    with pytest.raises(Refusal, match="at least 5 patients with positive films"):
+        assign_folds(positive, patients)
+
+
+def test_validation_of_a_large_set_has_the_published_size() -> None:
+    positive = np.arange(12047) < 2669
+    validation = choose_validation(positive, np.arange(12047).astype(str))
+    assert (validation & positive).sum() == 200
+    assert (validation & ~positive).sum() == 800
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(999, 9000), (2000, 3999), (50, 83), (3, 2)])
+def test_validation_of_a_small_set_is_a_fifth(positives: int, negatives: int) -> None:
+    positive = np.arange(positives + negatives) < positives
+    validation = choose_validation(positive, np.arange(len(positive)).astype(str))
+    assert (validation & positive).sum() == max(positives // 5, 1)
+    assert (validation & ~positive).sum() == max(negatives // 5, 1)
+
+
+def test_validation_keeps_patients_together() -> None:
+    positive, patients = _films()
+    validation = choose_validation(positive, patients)
+    assert not set(patients[validation]) & set(patients[~validation])
+
+
+def test_one_positive_is_refused() -> None:
+    with pytest.raises(Refusal, match="too few films"):
+        choose_validation(np.array([True, False, False]), np.array(["a", "b", "c"]))

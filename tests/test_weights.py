@@ -1,0 +1,158 @@
+"""Weights in, weights out: coverage, bytes, and what is refused."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from common.artefacts import STAGES, weights_file
+from common.config import Network, preset_network
+from common.models import weights
+from common.models.unet import PneumothoraxNet
+from common.refusal import Refusal
+from common.runtime import evaluating, seed_torch
+
+SMALL = preset_network("demo", "vit")
+META = {"stage": "siim_segmentation", "system": "vit", "fold": None, "task": "seg",
+        "network": weights.network_facts(SMALL)}  # fmt: skip
+
+
+def _net(task: str = "seg", seed: int = 0) -> PneumothoraxNet:
+    seed_torch(seed)
+    return weights.build({**META, "task": task})
+
+
+def test_round_trip_and_same_bytes(tmp_path: Path) -> None:
+    net = _net()
+    for name in ("a", "b"):
+        weights.save_weights(tmp_path / name, net.state_dict(), {"b": 1, "a": {"d": 2, "c": 3}})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    state, metadata = weights.read_weights(tmp_path / "a", "", "")
+    assert metadata["sha256"] == weights.tensors_digest(net.state_dict())
+    assert metadata["a"] == {"c": 3, "d": 2}
+    other = _net(seed=1)
+    weights.load(other, state, tmp_path / "a")
+    assert weights.tensors_digest(other.state_dict()) == metadata["sha256"]
+
+
+def test_digest_sees_every_change() -> None:
+    state = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
+    digests = {
+        weights.tensors_digest(changed)
+        for changed in (
+            state,
+            {**state, "a": torch.zeros(3, 2)},
+            {**state, "a": torch.zeros(2, 3, dtype=torch.int32)},
+            {"a": state["a"], "c": state["b"]},
+            {**state, "b": torch.ones(1) * 1.0000001},
+        )
+    }
+    assert len(digests) == 5
+
+
+def test_classification_takes_the_whole_segmentation_network() -> None:
+    segmentation, classification = _net("seg", 0), _net("cls", 1)
+    head = classification.unet.classification_head[3].weight.clone()
+    weights.load(classification, segmentation.state_dict(), Path("x"))
+    assert torch.equal(classification.unet.classification_head[3].weight, head)
+    film = torch.rand(2, 1, 64, 64)
+    with evaluating(segmentation, classification):
+        assert torch.equal(segmentation(film)[0], classification(film)[0])
+
+
+@pytest.mark.parametrize("change", ["missing", "left over", "reshaped"])
+def test_anything_but_a_new_head_is_refused(change: str) -> None:
+    state = dict(_net("seg").state_dict())
+    name = next(n for n in state if n.endswith("conv1.conv.weight"))
+    if change == "missing":
+        del state[name]
+    elif change == "left over":
+        state["decoder.more"] = torch.zeros(1)
+    else:
+        state[name] = state[name][:1]
+    with pytest.raises(Refusal) as refusal:
+        weights.load(_net("cls"), state, Path("x"))
+    assert ("decoder.more" if change == "left over" else name) in str(refusal.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 100, "truncated", "plain"])
+def test_damaged_files_are_refused(tmp_path: Path, content: bytes | str) -> None:
+    path = tmp_path / "w.safetensors"
+    if content == "plain":  # a safetensors file of somebody else
+        save_file({"a": torch.zeros(1)}, path)
+    elif content == "truncated":
+        weights.save_weights(path, _net().state_dict(), META)
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        path.write_bytes(content)
+    with pytest.raises(Refusal, match="damaged"):
+        weights.read_weights(path, "", "")
+
+
+def test_weights_of_another_system_under_this_name_are_refused(workspace: Path) -> None:
+    stage = STAGES["siim_segmentation"]
+    weights.save_weights(weights_file(stage, "eff"), _net().state_dict(), META)
+    with pytest.raises(Refusal, match="other weights than its name says"):
+        weights.read_stage_weights(stage, "eff", None, "test")
+
+
+# --- ImageNet --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth"])
+@pytest.mark.parametrize("system", ["eff", "vit"])
+def test_imagenet_weights_fill_the_whole_encoder(workspace: Path, system: str, ending: str) -> None:
+    network = preset_network("published", system)
+    published = timm.create_model(network.encoder, pretrained=False)
+    path = workspace / "data" / "imagenet" / f"{network.encoder}{ending}"
+    path.parent.mkdir(parents=True)
+    state = {name: tensor.contiguous() for name, tensor in published.state_dict().items()}
+    save_file(state, path) if ending == ".safetensors" else torch.save(state, path)
+    net = PneumothoraxNet(network, "seg")
+    weights.load_imagenet(net, network.encoder, weights.find_imagenet(network.encoder, None))
+    own = net.unet.encoder.model.state_dict()
+    values = {tensor.double().sum().item() for tensor in state.values()}
+    assert all(tensor.double().sum().item() in values for tensor in own.values())
+
+
+def test_real_imagenet_weights(real: Path) -> None:
+    network = Network("tf_efficientnet_lite0")
+    path = weights.find_imagenet(network.encoder, str(real / "weights"))
+    net = PneumothoraxNet(network, "seg")
+    before = net.unet.encoder.model.conv_stem.weight.clone()
+    weights.load_imagenet(net, network.encoder, path)
+    file = torch.load(path, weights_only=True)
+    assert torch.equal(net.unet.encoder.model.conv_stem.weight, file["conv_stem.weight"])
+    assert not torch.equal(before, file["conv_stem.weight"])
+
+
+def test_other_weights_are_refused_with_the_coverage(tmp_path: Path) -> None:
+    other = timm.create_model("test_efficientnet", pretrained=False)
+    save_file(other.state_dict(), tmp_path / "x.safetensors")
+    net = PneumothoraxNet(SMALL, "seg")
+    with pytest.raises(Refusal, match=r"0 of \d+ tensors"):
+        weights.load_imagenet(net, SMALL.encoder, tmp_path / "x.safetensors")
+
+
+class _Attack:
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path("/tmp/pickle-was-run"),))
+
+
+def test_malicious_pickle_is_not_run(tmp_path: Path) -> None:
+    target = Path("/tmp/pickle-was-run")
+    target.unlink(missing_ok=True)
+    (tmp_path / "x.pth").write_bytes(pickle.dumps({"a": _Attack()}))
+    with pytest.raises(Refusal, match="cannot be read as weights"):
+        weights.load_imagenet(PneumothoraxNet(SMALL, "seg"), SMALL.encoder, tmp_path / "x.pth")
+    assert not target.exists()
+
+
+def test_named_folder_without_the_file_is_refused_without_asking_the_hub(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="no ImageNet weights of tiny_vit"):
+        weights.find_imagenet("tiny_vit_21m_512.dist_in22k_ft_in1k", str(tmp_path))
