@@ -26,7 +26,7 @@ SHIFT = 4  # fractional bits of the coordinates that cv2 draws with
 # Quantiles of the lesion's area as a share of the film: SIIM-ACR's masks, and NTUH's unions of rectangles.
 AREA_QUANTILES: dict[str, tuple[list[float], list[float]]] = {
     "siim": ([0, 0.05, 0.25, 0.5, 0.75, 0.95, 1], [0.0009, 0.0013, 0.004, 0.008, 0.017, 0.044, 0.09]),
-    "ntuh": ([0, 1 / 3, 0.5, 2 / 3, 1], [0.009, 0.029, 0.048, 0.078, 0.135]),
+    "ntuh": ([0, 1 / 3, 0.5, 2 / 3, 1], [0.012, 0.029, 0.048, 0.078, 0.135]),
 }
 # Rectangles cover a little more than the lesion, so an NTUH lesion is drawn this much smaller.
 RECTANGLE_EXCESS = 1.11
@@ -534,7 +534,7 @@ def render(
         soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), size / 800)
         parenchyma *= 1 - soft
         line = cv2.GaussianBlur(edge, (0, 0), size / 1024).astype(np.float32)
-        film += np.float32(lesion_rng.uniform(0.09, 0.16) / 255) * line
+        film += np.float32(lesion_rng.uniform(0.10, 0.17) / 255) * line
     film += parenchyma
     film += _devices(rng, fine, style)
     return _tone(rng, film), mask

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,6 +32,7 @@ from common.data.faults import FilmFault
 from common.refusal import Refusal
 
 SIDE = 1024
+KEPT_BYTES = 2**29  # of reduced films in the memory of a process
 _SOURCES = {"siim": ("SIIM-ACR", "siim"), "ntuh_train": ("NTUH", "ntuh"), "ntuh_test": ("NTUH", "ntuh")}
 
 
@@ -67,6 +68,8 @@ class PreparedSet:
     """A prepared set on disk. Its arrays are read when they are asked for."""
 
     folder: Path
+    _kept: dict[tuple[str, int, int], np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    _kept_bytes: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -116,14 +119,31 @@ class PreparedSet:
 
     def film(self, row: int, side: int = SIDE) -> np.ndarray:
         """The working-size view of a film, (side, side) uint8: the only place where one is made."""
-        return resample(np.asarray(self._films[row]), side)
+        return self._reduced("film", row, side, lambda: resample(np.asarray(self._films[row]), side))
 
     def mask(self, row: int, side: int = SIDE) -> np.ndarray:
         """The mask of a film at the working size, (side, side) bool; empty without a lesion."""
         mask_row = self._mask_rows[row]
         if mask_row < 0:
             return np.zeros((side, side), dtype=bool)
-        return resample_mask(np.unpackbits(self._masks[mask_row], axis=1).view(bool), side)
+        return self._reduced(
+            "mask",
+            row,
+            side,
+            lambda: resample_mask(np.unpackbits(self._masks[mask_row], axis=1).view(bool), side),
+        )
+
+    def _reduced(self, kind: str, row: int, side: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Keep reduced films in memory up to a limit: every epoch and fold asks for the same ones."""
+        key = (kind, row, side)
+        if key not in self._kept:
+            view = make()
+            if side == SIDE or self._kept_bytes[0] + view.nbytes > KEPT_BYTES:
+                return view
+            view.flags.writeable = False
+            self._kept[key] = view
+            self._kept_bytes[0] += view.nbytes
+        return self._kept[key]
 
 
 # --- preparing -------------------------------------------------------------------------------------
