@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from common.artefacts import digest
-from common.evaluation.report import CASE_COLUMNS, METRIC_COLUMNS, read_results
+from common.evaluation.report import METRIC_COLUMNS
+from common.evaluation.results import CASE_COLUMNS, read_results
 from common.refusal import Refusal
 
 FOLDER = Path(__file__).resolve().parents[1] / "step3_testing" / "testing"
@@ -82,6 +83,7 @@ def write_result(workspace: Path, system: str, /, rows=None, columns=CASE_COLUMN
         "cases_sha256": digest(content),
         "films": "f" * 64,
         "weights": {"fold_0": "w" * 64},
+        "preset": "published",
     } | meta
     facts = {key: value for key, value in facts.items() if value is not None}
     (folder / "meta.json").write_text(json.dumps(facts))

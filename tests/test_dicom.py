@@ -57,6 +57,20 @@ def test_rescale_comes_before_the_window(tmp_path: Path) -> None:
     assert (read_film(path).pixels == expected).all()
 
 
+def test_saturated_pixels_take_the_median_on_request(tmp_path: Path) -> None:
+    pixels = RAMP.copy()
+    pixels[0, :3] = 4095
+    path = _write(tmp_path / "a.dcm", pixels)
+    replaced = pixels.copy()
+    replaced[0, :3] = np.median(pixels)
+    expected = read_film(_write(tmp_path / "b.dcm", replaced)).pixels
+    assert (read_film(path, replace_saturated=True).pixels == expected).all()
+    assert (read_film(path).pixels != expected).any()
+    inverted = _write(tmp_path / "c.dcm", 4095 - pixels, PhotometricInterpretation="MONOCHROME1")
+    found = read_film(inverted, replace_saturated=True).pixels.astype(int)
+    assert np.abs(found - expected).max() <= 1
+
+
 def test_first_of_several_windows(tmp_path: Path) -> None:
     one = _write(tmp_path / "a.dcm", WindowCenter=1000, WindowWidth=500)
     two = _write(tmp_path / "b.dcm", WindowCenter=[1000, 3000], WindowWidth=[500, 100])

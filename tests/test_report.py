@@ -8,7 +8,8 @@ from rich.console import Console
 
 from common.evaluation.bootstrap import metric_rows
 from common.evaluation.metrics import DECISIONS, REFERENCES, STRATA, Cases
-from common.evaluation.report import Result, cohort, figure_text, print_report
+from common.evaluation.report import cohort, figure_text, print_report
+from common.evaluation.results import Result
 
 
 def row(n, estimate, low, high):
@@ -46,7 +47,9 @@ def results(n: int, films_a_patient: int = 1) -> Result:
         stage_1,
         np.where(mask, rng.random(n), np.nan),
     )
-    return Result(cases, {"cls_threshold": 0.5, "seg_threshold": 12, "image_size": 512})
+    return Result(
+        cases, {"cls_threshold": 0.5, "seg_threshold": 12, "image_size": 512, "preset": "published"}
+    )
 
 
 def printed(result: Result, width: int = 100) -> str:
@@ -116,6 +119,6 @@ def test_cohort_by_hand():
 
 def test_the_demo_says_so():
     result = results(50)
-    result.meta["demo"] = True
-    assert "DEMO" in printed(result)
-    assert "DEMO" not in printed(results(50))
+    result.meta["preset"] = "demo"
+    assert "not the published recipe" in printed(result)
+    assert "not the published recipe" not in printed(results(50))

@@ -25,7 +25,7 @@ Batch = dict[
 def _item(film: np.ndarray, mask: np.ndarray, row: int, label: bool) -> Batch:
     return {
         "film": torch.from_numpy(film)[None],
-        "mask": torch.from_numpy(mask)[None].float(),
+        "mask": torch.from_numpy(mask.astype(np.float32))[None],
         "label": torch.tensor(float(label)),
         "row": torch.tensor(row),
     }

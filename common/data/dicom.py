@@ -37,8 +37,13 @@ class Film:
     spacing: tuple[float, float] | None = None
 
 
-def read_film(path: Path) -> Film:
+def read_film(path: Path, replace_saturated: bool = False) -> Film:
     """Read a DICOM file, or a PNG (8 or 16 bit, grey), as an 8-bit film.
+
+    Args:
+        path: The file.
+        replace_saturated: Give saturated stored values (0 in MONOCHROME1, the largest in MONOCHROME2:
+            markers and borders) the film's median first, as the original did.
 
     Raises:
         FilmFault: It cannot be read; the message says why.
@@ -50,7 +55,7 @@ def read_film(path: Path) -> Film:
             warnings.simplefilter("ignore")
             dataset = pydicom.dcmread(path)
             return Film(
-                pixels=_to_8_bit(dataset),
+                pixels=_to_8_bit(dataset, replace_saturated),
                 patient_id=str(dataset.get("PatientID") or "").strip(),
                 age=_age(dataset),
                 sex=dataset.get("PatientSex") if dataset.get("PatientSex") in ("M", "F") else None,
@@ -72,7 +77,7 @@ def _read_png(path: Path) -> np.ndarray:
     return pixels if pixels.dtype == np.uint8 else _stretch(pixels.astype(np.float32))
 
 
-def _to_8_bit(dataset: pydicom.Dataset) -> np.ndarray:
+def _to_8_bit(dataset: pydicom.Dataset, replace_saturated: bool) -> np.ndarray:
     """Rescale or modality LUT, then window or VOI LUT (else min-max), then inversion of MONOCHROME1."""
     photometric = str(dataset.get("PhotometricInterpretation", ""))
     if not photometric.startswith("MONOCHROME"):
@@ -80,6 +85,9 @@ def _to_8_bit(dataset: pydicom.Dataset) -> np.ndarray:
     stored = dataset.pixel_array
     if stored.ndim != 2:
         raise FilmFault(f"holds {stored.shape[0]} frames, not one film")
+    if replace_saturated:
+        saturated = 0 if photometric == "MONOCHROME1" else 2 ** int(dataset.BitsStored) - 1
+        stored = np.where(stored == saturated, np.median(stored).astype(stored.dtype), stored)
     values = apply_modality_lut(stored, dataset)
     if "VOILUTSequence" in dataset:
         item = dataset.VOILUTSequence[0]

@@ -12,6 +12,7 @@ about 0 (air) to 1 (metal), until `_tone` turns them into a film.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -102,12 +103,10 @@ class Canvas:
             layer = cv2.GaussianBlur(layer, (0, 0), sigma)
         return layer.astype(np.float32) * np.float32(1 / 255)
 
-    def lines(self, layer: np.ndarray, lines: list[np.ndarray], width: float, value: float) -> None:
-        """Draws open polylines of a body width and a value of 0 to 1 into a uint8 layer, in place."""
-        thick = max(1, round(self.scale(width)))
-        cv2.polylines(
-            layer, [self.pixels(p) for p in lines], False, int(255 * value), thick, cv2.LINE_AA, SHIFT
-        )
+    def lines(self, layer: np.ndarray, lines: Sequence[np.ndarray], width: float, value: float) -> None:
+        """Draws open polylines, equally many points each, of a body width into a uint8 layer, in place."""
+        thick, grey = max(1, round(self.scale(width))), int(255 * value)
+        cv2.polylines(layer, list(self.pixels(np.asarray(lines))), False, grey, thick, cv2.LINE_AA, SHIFT)
 
 
 def _angles() -> np.ndarray:
@@ -331,7 +330,7 @@ def _vessels(lung: Lung, canvas: Canvas, rng: np.random.Generator, layer: np.nda
         step = np.stack([lung.side * np.cos(angle), -np.sin(angle)], axis=-1) * length[:, None]
         bend = rng.normal(0, 0.12, (len(at), 1)) * step[:, ::-1] * (-1, 1)
         end = at + step
-        canvas.lines(layer, list(np.stack([at, at + step / 2 + bend, end], axis=1)), width, value)
+        canvas.lines(layer, np.stack([at, at + step / 2 + bend, end], axis=1), width, value)
         at = np.repeat(end, 2, axis=0)
         fork = rng.uniform(0.15, 0.55, len(end))
         angle = np.stack([angle + fork, angle - rng.uniform(0.15, 0.55, len(end))], axis=-1).ravel()
@@ -490,7 +489,7 @@ def _tone(rng: np.random.Generator, film: np.ndarray) -> np.ndarray:
     low, high, gamma = rng.uniform(-0.06, 0.10), rng.uniform(0.82, 1.05), rng.uniform(0.65, 1.35)
     noise = rng.standard_normal(film.shape, dtype=np.float32)
     sigma, grain = rng.uniform(0.006, 0.020), rng.uniform(0.4, 0.8)
-    film += np.float32(2.5 * sigma * grain) * cv2.GaussianBlur(noise, (0, 0), grain)
+    film += np.float32(2.5 * sigma * grain) * cv2.GaussianBlur(noise, (5, 5), grain)
     film = np.clip((film - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
     film = cv2.pow(film, gamma)
     if rng.random() < 0.3:
@@ -531,8 +530,8 @@ def render(
     mask = np.zeros((size, size), bool)
     if area is not None:
         mask, edge = _draw_lesion(lesion_rng, anatomy, fine, area)
-        soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), size / 800)
-        parenchyma *= 1 - soft
+        gone = cv2.GaussianBlur(mask.astype(np.uint8) * 255, (0, 0), size / 800).astype(np.float32)
+        parenchyma *= 1 - gone * np.float32(1 / 255)
         line = cv2.GaussianBlur(edge, (0, 0), size / 1024).astype(np.float32)
         film += np.float32(lesion_rng.uniform(0.10, 0.17) / 255) * line
     film += parenchyma

@@ -12,6 +12,8 @@ import hashlib
 import itertools
 import json
 import multiprocessing
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +22,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pydicom
-from pydicom.config import IGNORE
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -35,13 +35,15 @@ from pydicom.uid import (
 )
 from tqdm import tqdm
 
+from common.artefacts import shown
+from common.data.masks import encode_rle
+from common.data.ntuh import CHEST_TUBE, REPORT
 from common.data.phantom import draw_anatomy, render, target_area
 
 SIIM, NTUH_TRAIN, NTUH_TEST, PATIENTS = 1, 2, 3, 4  # the sets' codes in the generators' seeds
 SIIM_SIZE = 1024
 IMPLEMENTATION_UID = "2.25.271828182845904523536028747135266249775"
 TAGS = ("Pneumothorax", "Pneumothorax ", "PTX", "pneumothorax ")
-PNEUMOTHORAX, CHEST_TUBE = "氣胸", "胸管"  # headers of the NTUH sheets: pneumothorax by report, chest tube
 
 
 @dataclass(frozen=True)
@@ -90,15 +92,6 @@ def _shuffled(rng: np.random.Generator, **counts: int) -> list[str]:
 # --- SIIM-ACR -------------------------------------------------------------------------------------------
 
 
-def encode_runs(mask: np.ndarray) -> str:
-    """A (1024, 1024) bool mask as SIIM-ACR's pairs, column by column: gap since the last run, and length."""
-    flat = np.concatenate([[0], mask.T.ravel().astype(np.int8), [0]])
-    edges = np.flatnonzero(np.diff(flat))
-    starts, ends = edges[::2], edges[1::2]
-    gaps = starts - np.concatenate([[0], ends[:-1]]) if len(starts) else starts
-    return " ".join(f"{gap} {run}" for gap, run in zip(gaps, ends - starts, strict=True))
-
-
 def _siim_header(job: Job, rng: np.random.Generator) -> Dataset:
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 100"
@@ -112,8 +105,8 @@ def _siim_header(job: Job, rng: np.random.Generator) -> Dataset:
     ds.PatientName = ds.PatientID = f"synthetic-{rng.integers(16**8):08x}-{job.index:05d}"
     ds.PatientBirthDate = ""
     ds.PatientSex = str(rng.choice(["F", "M"]))
-    # SIIM-ACR writes "64" where DICOM wants "064Y"
-    ds["PatientAge"] = DataElement("PatientAge", "AS", str(rng.integers(16, 90)), IGNORE)
+    with pydicom.config.disable_value_validation():  # SIIM-ACR writes "64" where DICOM wants "064Y"
+        ds.PatientAge = str(rng.integers(16, 90))
     ds.BodyPartExamined = "CHEST"
     ds.StudyInstanceUID = _uid(job.seed, job.code, job.index, "study")
     ds.SeriesInstanceUID = _uid(job.seed, job.code, job.index, "series")
@@ -153,11 +146,11 @@ def _siim_rows(mask: np.ndarray, rng: np.random.Generator) -> list[str]:
     count, labels = cv2.connectedComponents(mask.astype(np.uint8))
     parts = [labels == k for k in range(1, count)]
     if len(parts) > 1 or rng.random() >= 0.15:
-        return [" " + encode_runs(part) for part in parts]
+        return [" " + encode_rle(part) for part in parts]
     cut = int(np.median(np.flatnonzero(mask.any(axis=1))))
     halves = [mask.copy(), mask.copy()]
     halves[0][cut:], halves[1][:cut] = False, False
-    return [" " + encode_runs(half) for half in halves]
+    return [" " + encode_rle(half) for half in halves]
 
 
 def write_siim(
@@ -420,9 +413,7 @@ def _patients(rng: np.random.Generator, films: int) -> list[int]:
 
 
 def _write_sheet(path: Path, jobs: list[Job], trained: bool) -> None:
-    header = (
-        ["PERSONID2", "ACCESSNO2", PNEUMOTHORAX, CHEST_TUBE] + (["Training"] if trained else []) + ["EXAM"]
-    )
+    header = ["PERSONID2", "ACCESSNO2", REPORT, CHEST_TUBE] + (["Training"] if trained else []) + ["EXAM"]
     with path.open("w", encoding="utf-8-sig", newline="") as handle:
         sheet = csv.writer(handle, lineterminator="\r\n")
         sheet.writerow(header)
@@ -473,3 +464,25 @@ def write_ntuh(
     _write_sheet(root / "NTUH_1519.csv", train, trained=True)
     _write_sheet(root / "NTUH_20.csv", test, trained=False)
     return pd.DataFrame(films)
+
+
+# The films of the demo: enough to learn from in minutes, and to test on with intervals worth reading.
+DEMO_SIIM = {"positives": 240, "negatives": 360}
+DEMO_NTUH = {"train_positives": 200, "train_negatives": 300, "test_positives": 110, "test_negatives": 220}
+
+
+def write_demo(folder: Path, seed: int = 0) -> None:
+    """Writes the demo's films into `folder`/siim and `folder`/ntuh, unless they are there already."""
+    for name, write, counts in (("siim", write_siim, DEMO_SIIM), ("ntuh", write_ntuh, DEMO_NTUH)):
+        if (folder / name).exists():
+            print(f"{shown(folder / name)}: written before, kept")
+            continue
+        partial = folder / f"{name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)  # what an interruption left
+        films = write(partial, **counts, seed=seed)
+        partial.rename(folder / name)
+        print(f"{shown(folder / name)}: {len(films)} films, {int(films['positive'].sum())} with a lesion")
+
+
+if __name__ == "__main__":
+    write_demo(Path(sys.argv[1]))

@@ -149,13 +149,16 @@ class PreparedSet:
 # --- preparing -------------------------------------------------------------------------------------
 
 
-def open_prepared(name: str, source: str | None, needed_for: str) -> PreparedSet:
+def open_prepared(
+    name: str, source: str | None, needed_for: str, replace_saturated: bool | None = None
+) -> PreparedSet:
     """Open a prepared set, preparing it first when it is not there.
 
     Args:
         name: `siim`, `ntuh_train` or `ntuh_test`. The latter two are prepared together.
         source: Folder of the download or export; None: `data/siim` or `data/ntuh` of the workspace.
         needed_for: Who asks, as the refusal names it.
+        replace_saturated: As in `read_film`; None: however it was prepared (or not, when it is prepared now).
 
     Raises:
         Refusal: No source; a source other than the one it was prepared from; films of one patient, or the
@@ -165,6 +168,12 @@ def open_prepared(name: str, source: str | None, needed_for: str) -> PreparedSet
     folder = Path(source).expanduser().resolve() if source else artefacts.workspace() / "data" / key
     prepared = PreparedSet(artefacts.prepared_folder(name))
     finished = (prepared.folder / "manifest.json").exists()
+    if finished and replace_saturated not in (None, prepared.manifest["replace_saturated"]):
+        raise Refusal(
+            f"{shown(prepared.folder)} was prepared {'without' if replace_saturated else 'with'} "
+            "--replace-saturated",
+            do="give the same flag in every step, or delete data/prepared and all weights made from it",
+        )
     if not folder.is_dir():
         if finished and source is None:
             return prepared
@@ -177,7 +186,7 @@ def open_prepared(name: str, source: str | None, needed_for: str) -> PreparedSet
     listed = {n: siim.source_films(folder) if n == "siim" else ntuh.source_films(folder, n) for n in names}
     fingerprint = _fingerprint(listed)
     if not finished:
-        _prepare(listed, title, fingerprint)
+        _prepare(listed, title, fingerprint, bool(replace_saturated))
     elif prepared.manifest["source"] != fingerprint:
         raise Refusal(
             f"{shown(prepared.folder)} was prepared from other films than {shown(folder)} holds",
@@ -199,17 +208,20 @@ def _fingerprint(listed: dict[str, list[SourceFilm]]) -> str:
     return digest(*parts)
 
 
-def _prepare(listed: dict[str, list[SourceFilm]], title: str, source: str) -> None:
+def _prepare(listed: dict[str, list[SourceFilm]], title: str, source: str, replace_saturated: bool) -> None:
     """Prepare the sets of one source together: all of them appear, or none."""
     total = sum(not (f.excluded or f.fault) for films in listed.values() for f in films)
     print(f"Preparing {total:,} {title} films once ({total * SIDE * SIDE / 1e9:.1f} GB on disk)")
     for name in listed:
         shutil.rmtree(artefacts.prepared_folder(name), ignore_errors=True)  # what an interruption left
-    manifests = {name: _prepare_set(name, films) for name, films in listed.items()}
+    manifests = {name: _prepare_set(name, films, replace_saturated) for name, films in listed.items()}
     if "ntuh_test" in listed:
         _refuse_leakage(*(PreparedSet(artefacts.prepared_folder(name)) for name in listed))
     for name, manifest in manifests.items():
-        artefacts.write_json(artefacts.prepared_folder(name) / "manifest.json", manifest | {"source": source})
+        artefacts.write_json(
+            artefacts.prepared_folder(name) / "manifest.json",
+            manifest | {"source": source, "replace_saturated": replace_saturated},
+        )
 
 
 @dataclass(frozen=True)
@@ -223,11 +235,11 @@ class _Prepared:
     fault: str | None = None
 
 
-def _prepare_film(film: SourceFilm, minimum_age: float | None) -> _Prepared:
+def _prepare_film(film: SourceFilm, minimum_age: float | None, replace_saturated: bool) -> _Prepared:
     """Read, check and stretch one film with its mask (runs in a worker process)."""
     cv2.setNumThreads(1)
     try:
-        image = read_film(film.path)
+        image = read_film(film.path, replace_saturated)
         if minimum_age is not None and image.age is not None and image.age < minimum_age:
             return _Prepared(excluded=f"age under {minimum_age:g}")
         height, width = image.pixels.shape
@@ -249,7 +261,7 @@ def _prepare_film(film: SourceFilm, minimum_age: float | None) -> _Prepared:
     return _Prepared(resample(image.pixels, SIDE), mask, facts)
 
 
-def _in_workers(films: list[SourceFilm], minimum_age: float | None) -> Iterator[_Prepared]:
+def _in_workers(films: list[SourceFilm], *rules: object) -> Iterator[_Prepared]:
     """Prepare films in processes, in order, with at most a few waiting in memory."""
     workers = min(
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8
@@ -258,14 +270,14 @@ def _in_workers(films: list[SourceFilm], minimum_age: float | None) -> Iterator[
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting: list[Future] = []
         for film in films:
-            waiting.append(pool.submit(_prepare_film, film, minimum_age))
+            waiting.append(pool.submit(_prepare_film, film, *rules))
             if len(waiting) > 8 * workers:
                 yield waiting.pop(0).result()
         while waiting:
             yield waiting.pop(0).result()
 
 
-def _prepare_set(name: str, listed: list[SourceFilm]) -> dict[str, Any]:
+def _prepare_set(name: str, listed: list[SourceFilm], replace_saturated: bool) -> dict[str, Any]:
     """Prepare one set, all but its manifest, which is returned."""
     folder = artefacts.prepared_folder(name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -279,7 +291,7 @@ def _prepare_set(name: str, listed: list[SourceFilm]) -> dict[str, Any]:
     rejected = [(film, film.fault) for film in listed if film.fault]
     progress = tqdm(readable, desc=f"preparing {name}", unit="film", disable=None)
     try:
-        for film, result in zip(progress, _in_workers(readable, minimum_age), strict=True):
+        for film, result in zip(progress, _in_workers(readable, minimum_age, replace_saturated), strict=True):
             if result.fault:
                 rejected.append((film, result.fault))
             elif result.excluded:

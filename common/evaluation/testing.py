@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from common import artefacts
-from common.artefacts import INFERENCE_COMMAND, N_FOLDS, THRESHOLDS_COMMAND, digest, result_folder, shown
+from common.artefacts import INFERENCE_COMMAND, THRESHOLDS_COMMAND, digest, result_folder, shown
 from common.config import parse_evaluation
 from common.data.store import PreparedSet, open_prepared, shared_patients
 from common.evaluation.decision import POSITIVE, OperatingPoint, read_thresholds
 from common.evaluation.overlap import MAP_THRESHOLD, dice
 from common.evaluation.predict import Predictor
+from common.evaluation.results import CASE_COLUMNS
 from common.evaluation.trained import (
     CLASSIFICATION,
     SEGMENTATION,
@@ -28,24 +29,6 @@ from common.refusal import Refusal
 from common.runtime import choose_device, set_deterministic
 
 PICTURE_SIDE = 512  # of the films kept for the report
-COLUMNS = (
-    "case",
-    "patient",
-    "has_mask",
-    "report",
-    "mask_area_fraction",
-    "probability",
-    *(f"fold_{fold}" for fold in range(N_FOLDS)),
-    "area_pixels",
-    "stage_1",
-    "two_stage",
-    "rule",
-    "dice_segmentation",
-    "dice_positives",
-    "age",
-    "sex",
-    "view",
-)
 
 
 def main(description: str) -> None:
@@ -120,7 +103,7 @@ def _test(
         _case(prepared, row, by_fold[row], point, area.get(row), overlap_dice.get(row))
         for row in rows.tolist()
     ]
-    artefacts.write_csv(partial / "cases.csv", COLUMNS, cases)
+    artefacts.write_csv(partial / "cases.csv", CASE_COLUMNS, cases)
     shutil.copyfile(prepared.folder / "flow.json", partial / "flow.json")
     artefacts.write_json(
         partial / "meta.json",
@@ -150,13 +133,13 @@ def _case(
     prepared: PreparedSet,
     row: int,
     by_fold: np.ndarray,
+    probability: float,
     point: OperatingPoint,
     area: int | None,
     overlap_dice: float | None,
 ) -> dict[str, Any]:
     """One row of the result: the raw probability and the decision are kept apart."""
     facts = prepared.cases.iloc[row]
-    probability = float(by_fold.mean())
     rule = point.rule(probability, area)
     return {
         "case": facts["case"],

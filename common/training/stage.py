@@ -81,7 +81,7 @@ def train(key: str, description: str) -> None:
         _refuse_unwritable(weights_file(stage, system))
     name = "siim" if stage.source == "siim" else "ntuh_train"
     source = request.options.siim if stage.source == "siim" else request.options.ntuh
-    prepared = open_prepared(name, source, stage.title)
+    prepared = open_prepared(name, source, stage.title, request.options.replace_saturated)
     folds = (None,) if stage.source == "siim" else request.options.folds
     runs = [
         _plan(stage, system, fold, request, parents[system], prepared) for system in parents for fold in folds
@@ -138,6 +138,12 @@ def _plan(
         network = metadata["network"]
         if "image_size" not in request.changes:
             recipe = dataclasses.replace(recipe, image_size=metadata["recipe"]["image_size"])
+        if metadata["preprocessing"]["replace_saturated"] != prepared.manifest["replace_saturated"]:
+            with_or_without = "without" if request.options.replace_saturated else "with"
+            raise Refusal(
+                f"{stage.title}: the earlier weights were trained {with_or_without} --replace-saturated",
+                do="give the same flag in every step",
+            )
         own = {key: metadata[key] for key in ("stage", "sha256", "content", "split")}
         lineage = [*metadata["lineage"], own]
         if stage.source == metadata["source"] and own["split"] != prepared.split:
@@ -155,7 +161,13 @@ def _plan(
         "preset": request.options.preset,
         "network": network,
         "recipe": _plain(dataclasses.asdict(recipe)),
-        "preprocessing": {"mean": list(MEAN), "std": list(STD), "range": [0, 1], "channels": 3},
+        "preprocessing": {
+            "mean": list(MEAN),
+            "std": list(STD),
+            "range": [0, 1],
+            "channels": 3,
+            "replace_saturated": prepared.manifest["replace_saturated"],
+        },
         "content": prepared.content,
         "split": prepared.split,
         "lineage": lineage,
