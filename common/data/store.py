@@ -7,11 +7,13 @@ A prepared set is a folder: `cases.csv` (one row a film), `films.npy` (n x 1024 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing import get_context
@@ -164,6 +166,23 @@ def open_prepared(
         Refusal: No source; a source other than the one it was prepared from; films of one patient, or the
             same picture, in training and test; too few films.
     """
+    with _alone():
+        return _open_prepared(name, source, needed_for, replace_saturated)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Two systems may be trained at the same time: the one that comes second waits for the films."""
+    lock = artefacts.workspace() / "data" / ".prepare.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _open_prepared(
+    name: str, source: str | None, needed_for: str, replace_saturated: bool | None
+) -> PreparedSet:
     title, key = _SOURCES[name]
     folder = Path(source).expanduser().resolve() if source else artefacts.workspace() / "data" / key
     prepared = PreparedSet(artefacts.prepared_folder(name))
