@@ -100,7 +100,7 @@ def _test(
             overlap_dice[row] = dice(predicted, truth)
         _write_pictures(partial, prepared, row, found, truth)
     cases = [
-        _case(prepared, row, by_fold[row], point, area.get(row), overlap_dice.get(row))
+        _case(prepared, row, by_fold[row], probability[row], point, area.get(row), overlap_dice.get(row))
         for row in rows.tolist()
     ]
     artefacts.write_csv(partial / "cases.csv", CASE_COLUMNS, cases)
@@ -147,7 +147,7 @@ def _case(
         "has_mask": int(facts["has_mask"]),
         "report": int(facts["report"]),
         "mask_area_fraction": float(facts["mask_area_fraction"]) if facts["has_mask"] else None,
-        "probability": probability,
+        "probability": float(probability),
         **{f"fold_{fold}": float(value) for fold, value in enumerate(by_fold)},
         "area_pixels": area,
         "stage_1": int(point.stage_1(probability)),
