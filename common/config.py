@@ -106,7 +106,7 @@ _NETWORKS = {
             "tf_efficientnetv2_b0",
             encoder_args={"channel_multiplier": 0.5},
             encoder_depth=4,
-            decoder_channels=(128, 64, 32, 16),
+            decoder_channels=(64, 32, 16, 16),
             initial_weights="random",
         ),
         "vit": Network(
@@ -118,7 +118,7 @@ _NETWORKS = {
                 "window_sizes": [4, 4, 4, 4],
             },
             encoder_depth=4,
-            decoder_channels=(128, 64, 32, 16),
+            decoder_channels=(64, 32, 16, 16),
             initial_weights="random",
         ),
     },
