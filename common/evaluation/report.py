@@ -213,13 +213,17 @@ class Options:
     """Systems to report, in this order; metrics.csv then holds these only."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(description: str, arguments: Sequence[str] | None = None) -> None:
     """Read the result files, print the tables, write metrics.csv and metrics.json.
+
+    Args:
+        description: The script's docstring, shown by `--help`.
+        arguments: Of the command line; None: the script's own.
 
     Raises:
         Refusal: An option that gives no interval, or result files that cannot be trusted.
     """
-    options = tyro.cli(Options, args=arguments)
+    options = tyro.cli(Options, args=arguments, description=description)
     if options.replicates < _FEWEST_REPLICATES:
         raise Refusal(
             f"--replicates {options.replicates} is too few for a {CONFIDENCE:.0%} interval",

@@ -24,4 +24,4 @@ if __name__ == "__main__":
     from common.evaluation.report import main
     from common.refusal import run_script
 
-    run_script(main)
+    run_script(lambda: main(__doc__))
