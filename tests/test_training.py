@@ -72,7 +72,9 @@ def test_log_holds_the_schedules(workspace: Path, sources: Path) -> None:
 def test_same_seed_same_bits(workspace: Path, sources: Path) -> None:
     one, two = (_fit(sources, workspace / name, [0, 1, 2])[2] for name in "ab")
     assert one == two
-    other = _fit(sources, workspace / "c", [0, 1, 2], replace(RECIPE, learning_rate=RECIPE.learning_rate * 2))[2]
+    other = _fit(
+        sources, workspace / "c", [0, 1, 2], replace(RECIPE, learning_rate=RECIPE.learning_rate * 2)
+    )[2]
     assert one != other
 
 
