@@ -24,6 +24,13 @@ def test_every_patient_is_in_one_fold() -> None:
     assert np.ptp(np.bincount(folds)) < 20
 
 
+def test_folds_are_the_same_with_every_version_of_the_libraries() -> None:
+    positive = np.arange(30) % 3 == 0
+    patients = np.array([f"p{i * i % 17}" for i in range(30)])
+    folds = "".join(map(str, assign_folds(positive, patients)))
+    assert folds == "042421330033124240424213300331"
+
+
 @pytest.mark.parametrize("split", [assign_folds, choose_validation])
 def test_names_do_not_matter_but_the_seed_does(split) -> None:
     positive, patients = _films()

@@ -45,8 +45,10 @@ def assign_folds(positive: np.ndarray, patients: np.ndarray, seed: int = 0) -> n
                 found=f"{count} such patients",
             )
     folds = np.empty(len(positive), dtype=int)
-    splitter = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed)
-    for fold, (_, held_out) in enumerate(splitter.split(groups, positive, groups)):
+    # Shuffled here: StratifiedGroupKFold(shuffle=True) before scikit-learn 1.8 shuffles the label counts of
+    # the patients without the patients, which undoes the stratification.
+    shuffled = np.argsort(np.random.RandomState(seed).permutation(groups.max() + 1))[groups]
+    for fold, (_, held_out) in enumerate(StratifiedGroupKFold(N_FOLDS).split(groups, positive, shuffled)):
         folds[held_out] = fold
     for fold in range(N_FOLDS):
         if len(np.unique(positive[folds == fold])) < 2:
