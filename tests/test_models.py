@@ -55,6 +55,7 @@ def test_transformer_forgets_its_cached_biases() -> None:
     for module in other.modules():
         if hasattr(module, "attention_biases"):
             torch.nn.init.normal_(module.attention_biases, std=3)
+    net.eval()
     with evaluating(net):
         net(film)
     weights.load(net, other.state_dict(), Path("x"))
