@@ -73,9 +73,9 @@ def seed_torch(*key: int) -> None:
 def evaluating(*modules: torch.nn.Module) -> Iterator[None]:
     """Modules in eval mode without gradients, and back in the mode they were in.
 
-    TinyViT caches its attention biases in eval mode and drops them in train mode only: going through
-    train mode first makes sure that weights loaded meanwhile are the ones used. `no_grad` rather than
-    `inference_mode`, whose cached tensors could not be trained on later.
+    TinyViT caches its attention biases in eval mode, and some versions of timm drop them in train mode
+    only: going through train mode makes sure that weights loaded meanwhile are the ones used. `no_grad`
+    rather than `inference_mode`, whose cached tensors could not be trained on later.
     """
     modes = [module.training for module in modules]
     for module in modules:
