@@ -141,6 +141,11 @@ def prepared_folder(name: str) -> Path:
     return workspace() / "data" / "prepared" / name
 
 
+def leaks_file() -> Path:
+    """The pairs of films that the leak check found."""
+    return workspace() / "data" / "prepared" / "leaks.csv"
+
+
 def progress_of(stage: Stage, system: str, fold: int | None = None) -> str | None:
     """How far an unfinished run came, for the refusal of whoever needs its weights; None: no run."""
     folder = run_folder(stage, system, fold)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -181,6 +182,31 @@ def preset_recipe(preset: str, stage: Stage, system: str) -> Recipe:
     return Recipe(image_size=_IMAGE_SIZE[preset], weight_decay=_WEIGHT_DECAY[system], **numbers)
 
 
+# --- which films ---
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What films must be to be prepared, and how: one set of rules for all later steps."""
+
+    minimum_age: float = 20
+    """Youngest age in years (films of unknown age are kept and counted; SIIM-ACR has no age rule)."""
+    views: tuple[str, ...] = ()
+    """ViewPosition of the films to keep, for example AP; none: every view. Unknown views are kept."""
+    allow_chest_tube: bool = False
+    """Keep films with a chest tube."""
+    allow_burned_in: bool = False
+    """Keep films whose header says that text is burned into the picture (it may name the patient)."""
+    test_from: str = ""
+    """First date (YYYY-MM-DD) of the test set, for a cases.csv without the column `set`."""
+    replace_saturated: bool = False
+    """Give saturated pixels (markers, borders) the film's median, as the original method did."""
+    keep_identifiers: bool = False
+    """Write the source's own case and patient identifiers instead of pseudonyms."""
+    max_fault_share: float = 0.1
+    """Largest share of faulty films; with more, preparing stops and says so."""
+
+
 # --- the command line ------------------------------------------------------------------------------
 
 Preset = Literal["published", "demo"]
@@ -222,8 +248,6 @@ class TrainOptions:
     initial_weights: flag(
         Literal["imagenet", "random"], "what the encoder starts from in step 1.1", "the preset's"
     ) = None
-    replace_saturated: bool = False
-    """Give saturated pixels (markers, borders) the film's median, as the original did; in every step."""
     workers: flag(int, "processes that read films; changes no result", "0 on a CPU, else 4", "N") = None
     fresh: bool = False
     """Train again although finished weights are there; the new ones replace them when the run ends."""
@@ -307,6 +331,39 @@ class EvaluationOptions:
     ntuh: NtuhPath = None
     preset: flag(Preset, "insist that the networks were trained with this preset", "any") = None
     workers: flag(int, "processes that read films; changes no result", "0 on a CPU, else 4", "N") = None
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """Which films to prepare, and by which rules."""
+
+    siim: flag(str, "folder of the SIIM-ACR download", "data/siim, where it exists", "PATH") = None
+    ntuh: flag(str, "folder of the hospital's films", "data/ntuh, where it exists", "PATH") = None
+    fresh: bool = False
+    """Prepare again although the films are prepared; weights made from them must then be trained anew."""
+    rules: Rules = field(default_factory=Rules)
+
+
+def parse_prepare(description: str, arguments: Sequence[str] | None = None) -> PrepareOptions:
+    """Read the command line of prepare.
+
+    Raises:
+        Refusal: A value that no preparation could use.
+    """
+    options = tyro.cli(
+        PrepareOptions, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,)
+    )
+    rules = options.rules
+    if rules.test_from:
+        try:
+            date.fromisoformat(rules.test_from)
+        except ValueError:
+            raise Refusal(f"--test-from {rules.test_from} is no date", do="write it as 2020-01-01") from None
+    if not 0 <= rules.max_fault_share <= 1:
+        raise Refusal(f"--max-fault-share {rules.max_fault_share} must lie between 0 and 1")
+    if not 0 <= rules.minimum_age <= 130:
+        raise Refusal(f"--minimum-age {rules.minimum_age} is no age in years")
+    return options
 
 
 def parse_evaluation(description: str, arguments: Sequence[str] | None = None) -> EvaluationOptions:

@@ -16,7 +16,8 @@ from common.data.dataset import (
     evaluation_loader,
     training_loader,
 )
-from common.data.store import PreparedSet, open_prepared
+from common.data.preparation import open_prepared
+from common.data.store import PreparedSet
 
 
 @pytest.fixture

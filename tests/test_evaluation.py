@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from common import artefacts
 from common.artefacts import STAGES
 from common.config import EvaluationOptions, preset_network
-from common.data.store import open_prepared
+from common.data.preparation import open_prepared
 from common.evaluation import out_of_fold, testing
 from common.evaluation.decision import OperatingPoint
 from common.evaluation.overlap import dice, overlap

@@ -13,7 +13,7 @@ from monai.losses import DiceLoss
 from common.artefacts import STAGES
 from common.config import preset_network, preset_recipe
 from common.data.dataset import EpochSampler, TrainingFilms, training_loader
-from common.data.store import open_prepared
+from common.data.preparation import open_prepared
 from common.models import weights
 from common.refusal import Refusal
 from common.runtime import seed_torch

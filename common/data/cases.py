@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,11 @@ COLUMNS = {
     "age": "years, empty where unknown",
     "sex": "M, F or empty",
     "view": "ViewPosition, or empty",
+    "position": "PatientPosition or orientation such as SUPINE, or empty",
+    "manufacturer": "of the X-ray device, or empty",
+    "date": "of the film, YYYY-MM-DD, or empty",
+    "study": "pseudonym of the DICOM study, or empty",
+    "chest_tube": "1, 0, or empty where unknown",
     "width": "of the original film in pixels",
     "height": "of the original film in pixels",
     "spacing_row": "mm between rows of the original film, or empty",
@@ -52,6 +58,10 @@ class SourceFilm:
         report: 1 where the radiology report says pneumothorax.
         excluded: The inclusion rule that drops the film, or None.
         fault: What is wrong with its row, or None.
+        chest_tube: 1 or 0; None where the source does not say.
+        facts: What the source's table says of the film, where it says anything; goes before the header. Keys:
+            patient_id, study (str), age (years), sex (`M`, `F`), view, position, manufacturer,
+            date (`YYYY-MM-DD`), as attributes of `dicom.Film`.
     """
 
     identifier: str
@@ -61,6 +71,8 @@ class SourceFilm:
     report: int
     excluded: str | None = None
     fault: str | None = None
+    chest_tube: int | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_cases(path: Path) -> pd.DataFrame:

@@ -2,18 +2,74 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
+import struct
+import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pydicom
+from pydicom import uid
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import generate_frames
 from pydicom.multival import MultiValue
-from pydicom.pixels import apply_modality_lut, apply_voi
+from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 
 from common.data.faults import FilmFault
+from common.data.pictures import MOST_PIXELS, is_picture, read_picture, stretch
+
+# One plug-in of pydicom for each compression, so that all machines decode alike. GDCM would do JPEG-LS and
+# JPEG 2000 as well, but a damaged JPEG-LS ends the process, and its OpenJPEG prints past sys.stderr.
+_PLUGINS = {
+    uid.JPEGBaseline8Bit: "pillow",
+    uid.JPEGExtended12Bit: "pillow",
+    uid.JPEGLossless: "gdcm",
+    uid.JPEGLosslessSV1: "gdcm",
+    uid.JPEGLSLossless: "pyjpegls",
+    uid.JPEGLSNearLossless: "pyjpegls",
+    uid.JPEG2000Lossless: "pylibjpeg",
+    uid.JPEG2000: "pylibjpeg",
+    uid.RLELossless: "pydicom",
+}
+_NATIVE = (
+    uid.ImplicitVRLittleEndian,
+    uid.ExplicitVRLittleEndian,
+    uid.DeflatedExplicitVRLittleEndian,
+    uid.ExplicitVRBigEndian,
+)
+_SAMPLES = {  # samples per pixel of the photometric interpretations, PS3.3 C.7.6.3.1.2
+    "MONOCHROME1": 1,
+    "MONOCHROME2": 1,
+    "PALETTE COLOR": 1,
+    "RGB": 3,
+    "YBR_FULL": 3,
+    "YBR_FULL_422": 3,
+    "YBR_ICT": 3,
+    "YBR_RCT": 3,
+}
+_FUNCTIONAL_GROUPS = ("FrameVOILUTSequence", "PixelValueTransformationSequence", "PixelMeasuresSequence")
+_POSTURES = {  # PS3.16 CID 19 and 20, in SNOMED CT and in the SNOMED RT codes of older devices
+    "10904000": "ERECT",
+    "C86043": "ERECT",
+    "F-10440": "ERECT",
+    "102538003": "RECUMBENT",
+    "F-10450": "RECUMBENT",
+    "102539006": "SEMIERECT",
+    "F-10460": "SEMIERECT",
+    "40199007": "SUPINE",
+    "F-10340": "SUPINE",
+    "1240000": "PRONE",
+    "F-10310": "PRONE",
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +82,14 @@ class Film:
         age: Years; None where unknown.
         sex: `M`, `F` or None.
         view: ViewPosition such as `AP`, or None.
-        spacing: (row, column) spacing in mm, or None.
+        spacing: (row, column) spacing in mm, or None. PixelSpacing; without it ImagerPixelSpacing, which
+            is at the detector, divided by EstimatedRadiographicMagnificationFactor where that is given.
+        study: StudyInstanceUID, `""` where unknown. Never written anywhere but as a pseudonym.
+        position: `SUPINE`, `PRONE`, `ERECT`, `SEMIERECT` or `RECUMBENT` (coded or as PatientOrientation),
+            else PatientPosition such as `HFS`; None where unknown. Row and column directions are none.
+        manufacturer: Of the device: at most 32 letters, digits and ` .,&()-`; else None.
+        date: Of the study, else of the acquisition or content, `YYYY-MM-DD`; None where unknown.
+        burned_in: The header says that text, perhaps a name, is part of the picture.
     """
 
     pixels: np.ndarray
@@ -35,117 +98,406 @@ class Film:
     sex: str | None = None
     view: str | None = None
     spacing: tuple[float, float] | None = None
+    study: str = ""
+    position: str | None = None
+    manufacturer: str | None = None
+    date: str | None = None
+    burned_in: bool = False
 
 
 def read_film(path: Path, replace_saturated: bool = False) -> Film:
-    """Read a DICOM file, or a PNG (8 or 16 bit, grey), as an 8-bit film.
+    """Read a DICOM, PNG, JPEG or TIFF file as an 8-bit film, whatever its suffix.
+
+    DICOM grey scale (PS3.3 C.11): rescale or modality LUT, then the first VOI LUT, else the first window,
+    else smallest to largest value; then inversion of MONOCHROME1. Padding (PS3.3 C.7.5.1.1.2) is neither
+    the smallest nor the largest value, and is black. Colour is shown by its luminance, 8 bit as it is,
+    16 bit from its smallest to its largest value. Pixels of 8 or 16 bits, fewer of them used or not; one
+    frame. Compressions (PS3.5 A.4): JPEG of 8 bits, JPEG Lossless, JPEG-LS, JPEG 2000 and RLE.
 
     Args:
         path: The file.
-        replace_saturated: Give saturated stored values (0 in MONOCHROME1, the largest in MONOCHROME2:
-            markers and borders) the film's median first, as the original did.
+        replace_saturated: Give saturated stored values (the smallest in MONOCHROME1, the largest in
+            MONOCHROME2: markers and borders) the film's median first, as the original did.
 
     Raises:
         FilmFault: It cannot be read; the message says why.
     """
-    if path.suffix.lower() == ".png":
-        return Film(_read_png(path))
     try:
         with warnings.catch_warnings():  # pydicom warns of every oddity of a header that it can live with
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path)
-            return Film(
-                pixels=_to_8_bit(dataset, replace_saturated),
-                patient_id=str(dataset.get("PatientID") or "").strip(),
-                age=_age(dataset),
-                sex=dataset.get("PatientSex") if dataset.get("PatientSex") in ("M", "F") else None,
-                view=_code(dataset.get("ViewPosition")),
-                spacing=_spacing(dataset),
-            )
+            with path.open("rb") as file:
+                start = file.read(132)
+            if not start:
+                raise FilmFault("is empty")
+            is_dicom = start[128:] == b"DICM"  # before the others: the 128 bytes may be a TIFF's header
+            if not is_dicom and is_picture(start):
+                return Film(read_picture(path))
+            return _read_dicom(path, is_dicom, replace_saturated)
     except FilmFault:
         raise
     except Exception as error:  # a damaged file can make a decoder raise anything
-        raise FilmFault(f"cannot be decoded ({type(error).__name__})") from error
+        raise FilmFault(f"cannot be read ({type(error).__name__})") from error
 
 
-def _read_png(path: Path) -> np.ndarray:
-    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise FilmFault("cannot be decoded (PNG)")
-    if pixels.ndim == 3:
-        pixels = cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2GRAY)
-    return pixels if pixels.dtype == np.uint8 else _stretch(pixels.astype(np.float32))
+def _read_dicom(path: Path, has_preamble: bool, replace_saturated: bool) -> Film:
+    try:
+        dataset = pydicom.dcmread(path, force=True)
+    except Exception as error:
+        raise FilmFault("is damaged" if has_preamble else "is no DICOM, PNG, JPEG or TIFF file") from error
+    if has_preamble and not dataset:  # how pydicom hands back a compressed picture without its end
+        raise FilmFault("is cut short")
+    if not has_preamble and "SOPClassUID" not in dataset and "Rows" not in dataset:
+        raise FilmFault("is no DICOM, PNG, JPEG or TIFF file")
+    _flatten(dataset)
+    return Film(
+        pixels=_to_8_bit(dataset, replace_saturated),
+        patient_id=_text(dataset, "PatientID"),
+        age=_age(dataset),
+        sex=_text(dataset, "PatientSex") if _text(dataset, "PatientSex") in ("M", "F") else None,
+        view=_code(_text(dataset, "ViewPosition")),
+        spacing=_spacing(dataset),
+        study=_text(dataset, "StudyInstanceUID"),
+        position=_position(dataset),
+        manufacturer=_manufacturer(dataset),
+        date=_date(dataset),
+        burned_in=_text(dataset, "BurnedInAnnotation").upper() == "YES",
+    )
 
 
-def _to_8_bit(dataset: pydicom.Dataset, replace_saturated: bool) -> np.ndarray:
-    """Rescale or modality LUT, then window or VOI LUT (else min-max), then inversion of MONOCHROME1."""
-    photometric = str(dataset.get("PhotometricInterpretation", ""))
-    if not photometric.startswith("MONOCHROME"):
-        raise FilmFault(f"is no grey-scale film (photometric interpretation {photometric or 'missing'!r})")
-    stored = dataset.pixel_array
-    if stored.ndim != 2:
-        raise FilmFault(f"holds {stored.shape[0]} frames, not one film")
+# --- values of the header, which may hold anything --------------------------------------------------
+
+
+def _get(dataset: Dataset, keyword: str) -> Any:
+    """A value; None where it is missing, empty or not readable."""
+    try:
+        value = dataset.get(keyword)
+    except Exception:  # pydicom converts values when they are asked for
+        return None
+    return None if value is None or value == "" else value
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    return str(_get(dataset, keyword) or "").strip()
+
+
+def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    value = _get(dataset, keyword)
+    return list(value) if isinstance(value, pydicom.Sequence) else []
+
+
+def _number(dataset: Dataset, keyword: str) -> float | None:
+    """The first of the values; None where there is none, NaN where it is no number."""
+    values = _numbers(dataset, keyword)
+    return values[0] if values else None
+
+
+def _numbers(dataset: Dataset, keyword: str) -> list[float]:
+    """The values; one NaN where they are no numbers."""
+    try:
+        value = dataset.get(keyword)
+        values = list(value) if isinstance(value, MultiValue | list) else [value]
+        return [float(value) for value in values if value is not None and value != ""]
+    except Exception:  # of pydicom's conversion as well
+        return [math.nan]
+
+
+def _whole(dataset: Dataset, keyword: str, default: int | None = None) -> int:
+    """A whole number above 0.
+
+    Raises:
+        FilmFault: It is not one, or missing without a default.
+    """
+    value = _number(dataset, keyword)
+    if value is None and default is not None:
+        return default
+    if value is None or not value >= 1 or value != int(value):
+        raise FilmFault(f"has no {keyword}" if value is None else f"has an impossible {keyword}")
+    return int(value)
+
+
+def _flatten(dataset: Dataset) -> None:
+    """Lift windows, rescaling and spacing of an enhanced object of one frame to where others have them."""
+    for groups in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        for group in _items(dataset, groups)[:1]:
+            for name in _FUNCTIONAL_GROUPS:
+                for element in (element for item in _items(group, name)[:1] for element in item):
+                    if element.tag not in dataset:
+                        dataset.add(element)
+
+
+# --- pixels -----------------------------------------------------------------------------------------
+
+
+def _to_8_bit(dataset: Dataset, replace_saturated: bool) -> np.ndarray:
+    if not _get(dataset, "PixelData"):
+        raise FilmFault("holds no picture")
+    syntax = _transfer_syntax(dataset)
+    photometric = _check(dataset, syntax)
+    stored = _decode(dataset, syntax)
+    if photometric.startswith("MONOCHROME"):
+        return _grey(dataset, stored, photometric == "MONOCHROME1", replace_saturated)
+    if photometric == "PALETTE COLOR":
+        stored = apply_color_lut(stored, dataset)
+    luminance = cv2.cvtColor(stored, cv2.COLOR_RGB2GRAY)
+    return luminance if luminance.dtype == np.uint8 else stretch(luminance)
+
+
+def _transfer_syntax(dataset: Dataset) -> uid.UID:
+    """The file's transfer syntax; without one, that of an uncompressed file as pydicom could read it."""
+    if not hasattr(dataset, "file_meta"):
+        dataset.file_meta = FileMetaDataset()
+    if not _get(dataset.file_meta, "TransferSyntaxUID"):
+        if dataset.PixelData.startswith(b"\xfe\xff\x00\xe0"):
+            raise FilmFault("does not name its transfer syntax")
+        implicit, little = dataset.original_encoding
+        explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else explicit
+    return dataset.file_meta.TransferSyntaxUID
+
+
+def _name(syntax: uid.UID) -> str:
+    """Readable name of a transfer syntax. A private one may hold anything, so it is not repeated."""
+    return syntax.name if syntax.is_transfer_syntax and not syntax.is_private else "unknown transfer syntax"
+
+
+def _check(dataset: Dataset, syntax: uid.UID) -> str:
+    """Refuse by the header, before decoding. Returns the photometric interpretation."""
+    frames = _whole(dataset, "NumberOfFrames", 1)
+    if frames > 1:
+        raise FilmFault(f"holds {frames} frames, not one film")
+    rows, columns = _whole(dataset, "Rows"), _whole(dataset, "Columns")
+    samples = _whole(dataset, "SamplesPerPixel", 1)
+    if rows * columns * samples > MOST_PIXELS:
+        raise FilmFault(f"claims {columns} x {rows} pixels")
+    photometric = _text(dataset, "PhotometricInterpretation")
+    if photometric not in _SAMPLES:
+        raise FilmFault(f"has {'an unknown' if photometric else 'no'} photometric interpretation")
+    if samples != _SAMPLES[photometric]:
+        raise FilmFault(f"has {samples} samples per pixel, which is not {photometric}")
+    allocated = _whole(dataset, "BitsAllocated")
+    if allocated not in (8, 16):
+        raise FilmFault(f"holds pixels of {allocated} bits, not 8 or 16")
+    if _whole(dataset, "BitsStored") > allocated:
+        raise FilmFault("has an impossible BitsStored")
+    if syntax in _NATIVE:
+        share = 2 / 3 if photometric == "YBR_FULL_422" else 1
+        if len(dataset.PixelData) < rows * columns * samples * share * allocated // 8:
+            raise FilmFault("is cut short")
+    elif syntax not in _PLUGINS or not get_decoder(syntax).is_available:
+        raise FilmFault(f"{_name(syntax)}: no decoder")
+    elif syntax != uid.RLELossless:
+        _check_compressed(dataset, syntax, rows, columns)
+    return photometric
+
+
+def _check_compressed(dataset: Dataset, syntax: uid.UID, rows: int, columns: int) -> None:
+    """What the compressed picture itself says must agree with the header: a decoder believes the picture."""
+    try:
+        frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+        height, width, bits = _frame_header(frame)
+    except Exception as error:
+        raise FilmFault(f"{_name(syntax)}: is cut short or damaged") from error
+    if (height, width) != (rows, columns):
+        raise FilmFault(f"claims {columns} x {rows} pixels, but holds {width} x {height}")
+    if _PLUGINS[syntax] == "pillow" and bits > 8:
+        raise FilmFault(f"{_name(syntax)}, {bits} bits: no decoder")
+
+
+def _frame_header(frame: bytes) -> tuple[int, int, int]:
+    """Height, width and bits of a JPEG, JPEG-LS (SOF marker) or JPEG 2000 (SIZ marker) picture."""
+    if not frame.startswith(b"\xff\xd8"):
+        size = frame.index(b"\xff\x4f\xff\x51")  # may be wrapped as JP2
+        right, bottom, left, top = struct.unpack_from(">4I", frame, size + 8)
+        return bottom - top, right - left, (frame[size + 42] & 0x7F) + 1
+    at = 2
+    while True:
+        marker, length = struct.unpack_from(">2H", frame, at)
+        if marker < 0xFF00:
+            raise ValueError("no marker where one must be")
+        if marker == 0xFFFF:  # a fill byte
+            at += 1
+        elif marker == 0xFFF7 or (0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)):
+            bits, height, width = struct.unpack_from(">B2H", frame, at + 4)
+            return height, width, bits
+        else:
+            at += 2 + length
+
+
+def _decode(dataset: Dataset, syntax: uid.UID) -> np.ndarray:
+    """Stored values, (rows, columns) of 8 or 16 bits, or (rows, columns, 3) RGB."""
+    bits, allocated = _whole(dataset, "BitsStored"), _whole(dataset, "BitsAllocated")
+    below = 0  # unused bits below the others, as old devices left them
+    if syntax in _NATIVE or syntax == uid.RLELossless:
+        below = min(max(int(_number(dataset, "HighBit") or 0) + 1 - bits, 0), allocated - bits)
+    dataset.BitsStored = bits + below
+    plugin = _PLUGINS.get(syntax, "")
+    try:
+        with _heard() if plugin == "gdcm" else nullcontext():
+            stored = pixel_array(dataset, decoding_plugin=plugin)
+    except Exception as error:
+        cut = "truncated" in str(error).lower()
+        reason = "is cut short" if cut else f"cannot be decoded ({type(error).__name__})"
+        raise FilmFault(f"{_name(syntax)}: {reason}") from error
+    dataset.BitsStored = bits
+    stored = stored >> below
+    if stored.dtype.kind == "i":  # JPEG-LS of more bits than are stored knows nothing of the sign
+        above = stored.itemsize * 8 - bits
+        stored = stored << above >> above
+    return stored
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Hear what GDCM prints, past sys.stderr: of a damaged JPEG Lossless it says so, but decodes something.
+
+    Raises:
+        ValueError: It said that.
+    """
+    with tempfile.TemporaryFile() as printed:
+        before = os.dup(2)
+        os.dup2(printed.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+        printed.seek(0)
+        if b"Corrupt JPEG" in printed.read():
+            raise ValueError("corrupt JPEG")
+
+
+# --- grey scale -------------------------------------------------------------------------------------
+
+
+def _grey(dataset: Dataset, stored: np.ndarray, inverted: bool, replace_saturated: bool) -> np.ndarray:
+    """Stored values -> 0 to 255 by a table of all values there are, in double precision."""
+    lowest = int(stored.min())
+    index = stored.astype(np.int32) - lowest
+    levels = np.arange(lowest, int(stored.max()) + 1)
+    seen = np.zeros(len(levels), dtype=bool)
+    seen[index] = True
+    padding = _padding(levels, dataset)
+    seen &= ~padding
+    if not seen.any():
+        raise FilmFault("holds nothing but padding")
     if replace_saturated:
-        saturated = 0 if photometric == "MONOCHROME1" else 2 ** int(dataset.BitsStored) - 1
-        stored = np.where(stored == saturated, np.median(stored).astype(stored.dtype), stored)
-    values = apply_modality_lut(stored, dataset)
-    if "VOILUTSequence" in dataset:
-        item = dataset.VOILUTSequence[0]
-        top = 2.0 ** int(item.LUTDescriptor[2]) - 1
-        film = _quantise(apply_voi(values.astype(np.int32), dataset).astype(np.float32) / top)
-    elif _first(dataset.get("WindowWidth")) is not None and _first(dataset.get("WindowCenter")) is not None:
-        film = _quantise(_window(values, dataset))
-    else:
-        film = _stretch(values.astype(np.float32))
-    return 255 - film if photometric == "MONOCHROME1" else film
+        levels[levels == _saturated(dataset, inverted)] = int(np.median(stored[~padding[index]]))
+    values = _modality(levels.astype(np.float64), dataset)
+    shown = _voi(values, dataset)
+    if shown is None:
+        low, high = values[seen].min(), values[seen].max()
+        if low == high:
+            return np.zeros(stored.shape, dtype=np.uint8)
+        shown = (values - low) / (high - low)
+    table = np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
+    table = 255 - table if inverted else table
+    table[padding] = 0  # after inversion: background is black in both
+    return table[index]
 
 
-def _window(values: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
-    """DICOM PS3.3 C.11.2.1.2: the first window's function, as a value from 0 to 1."""
-    center, width = float(_first(dataset.WindowCenter)), float(_first(dataset.WindowWidth))
-    function = str(dataset.get("VOILUTFunction") or "LINEAR")
-    values = values.astype(np.float32)
+def _padding(levels: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Which stored values are padding, bool."""
+    value = _number(dataset, "PixelPaddingValue")
+    limit = _number(dataset, "PixelPaddingRangeLimit")
+    if value is None or not math.isfinite(value):
+        return np.zeros(len(levels), dtype=bool)
+    ends = [_as_stored(value, dataset)] * 2
+    if limit is not None and math.isfinite(limit):
+        ends[1] = _as_stored(limit, dataset)
+    return (levels >= min(ends)) & (levels <= max(ends))
+
+
+def _as_stored(value: float, dataset: Dataset) -> int:
+    """A value as the pixels hold it: headers give negative ones as unsigned and the reverse."""
+    span = 2 ** _whole(dataset, "BitsAllocated")
+    value = int(value) % span
+    return value - span if _number(dataset, "PixelRepresentation") == 1 and value >= span // 2 else value
+
+
+def _saturated(dataset: Dataset, inverted: bool) -> int:
+    bits = _whole(dataset, "BitsStored")
+    lowest = -(2 ** (bits - 1)) if _number(dataset, "PixelRepresentation") == 1 else 0
+    return lowest if inverted else lowest + 2**bits - 1
+
+
+def _modality(levels: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Modality LUT, else rescaling (PS3.3 C.11.1), float64."""
+    for item in _items(dataset, "ModalityLUTSequence")[:1]:
+        return _look_up(levels, item, dataset)[0]
+    slope, intercept = _number(dataset, "RescaleSlope"), _number(dataset, "RescaleIntercept")
+    slope, intercept = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+    if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
+        raise FilmFault("has an impossible rescale slope or intercept")
+    return levels * slope + intercept
+
+
+def _voi(values: np.ndarray, dataset: Dataset) -> np.ndarray | None:
+    """VOI LUT, else window (PS3.3 C.11.2), as a value from 0 to 1 before clipping; None without both."""
+    for item in _items(dataset, "VOILUTSequence")[:1]:
+        grey, bits = _look_up(values, item, dataset)
+        return grey / (2**bits - 1)
+    center, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
+    if center is None or width is None:
+        return None
+    return _window(values, center, width, _text(dataset, "VOILUTFunction") or "LINEAR")
+
+
+def _window(values: np.ndarray, center: float, width: float, function: str) -> np.ndarray:
+    """PS3.3 C.11.2.1.2 and C.11.2.1.3."""
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise FilmFault("has an unknown VOI LUT function")
+    if not math.isfinite(center):
+        raise FilmFault(f"has an impossible window center ({center:g})")
+    if not (math.isfinite(width) and width > 0 and (width >= 1 or function != "LINEAR")):
+        raise FilmFault(f"has an impossible window width ({width:g})")
     if function == "SIGMOID":
         return 1 / (1 + np.exp(-4 * (values - center) / width))
     if function == "LINEAR_EXACT":
         return (values - center) / width + 0.5
-    if width < 1:
-        raise FilmFault(f"has an impossible window width ({width:g})")
     if width == 1:
-        return (values > center - 0.5).astype(np.float32)
+        return (values > center - 0.5).astype(np.float64)
     return (values - (center - 0.5)) / (width - 1) + 0.5
 
 
-def _quantise(share: np.ndarray) -> np.ndarray:
-    """0-1 -> 0-255, clipped and rounded."""
-    return np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
+def _look_up(values: np.ndarray, item: Dataset, dataset: Dataset) -> tuple[np.ndarray, int]:
+    """Values through a LUT (PS3.3 C.11.1.1), float64, and the bits of its entries.
+
+    pydicom's own does not take entries of 8 bits packed in words, nor more than 256 of them.
+    """
+    try:
+        count, first, bits = (int(number) for number in item.LUTDescriptor)
+        count = count or 65536
+        data = item.LUTData
+        if not isinstance(data, bytes):
+            data = np.asarray(data, np.uint16).tobytes()
+            order = "="
+        else:
+            order = "<" if dataset.original_encoding[1] is not False else ">"
+        table = np.frombuffer(data, np.dtype(f"{order}u2" if len(data) >= 2 * count else "u1"))[:count]
+        if len(table) < count or not 8 <= bits <= 16:
+            raise ValueError
+    except Exception as error:
+        raise FilmFault("has a damaged lookup table") from error
+    if first > 32767 and values.min() < 0:  # a negative number, read as unsigned
+        first -= 65536
+    index = np.clip(np.rint(values) - first, 0, count - 1).astype(np.int64)
+    return table[index].astype(np.float64), bits
 
 
-def _stretch(values: np.ndarray) -> np.ndarray:
-    """Smallest value -> 0, largest -> 255; a film of one value is black."""
-    low, high = float(values.min()), float(values.max())
-    return _quantise((values - low) / (high - low or 1.0))
+# --- facts ------------------------------------------------------------------------------------------
 
 
-def _first(value: object) -> object | None:
-    """The first of several values; None when empty."""
-    if isinstance(value, MultiValue | list):
-        value = value[0] if len(value) else None
-    return value
-
-
-def _code(value: object) -> str | None:
+def _code(text: str) -> str | None:
     """A short code such as AP. Anything else may be free text, so it is dropped."""
-    text = str(value or "").strip().upper()
-    return text if re.fullmatch(r"[A-Z]{1,4}", text) else None
+    return text.upper() if re.fullmatch(r"[A-Za-z]{1,4}", text) else None
 
 
-def _age(dataset: pydicom.Dataset) -> float | None:
+def _age(dataset: Dataset) -> float | None:
     """PatientAge (`045Y`, SIIM's `45`, months, weeks, days), else birth to study date; in years."""
-    match = re.fullmatch(r"\s*(\d{1,3})([DWMY]?)\s*", str(dataset.get("PatientAge") or ""))
+    match = re.fullmatch(r"(\d{1,3})([DWMY]?)", _text(dataset, "PatientAge"))
     if match:
         return round(int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1, "": 1}[match[2]], 2)
-    dates = [str(dataset.get(name) or "") for name in ("PatientBirthDate", "StudyDate")]
+    dates = [_text(dataset, name) for name in ("PatientBirthDate", "StudyDate")]
     if all(re.fullmatch(r"\d{8}", date) for date in dates):
         birth, study = dates
         age = int(study[:4]) - int(birth[:4]) - (study[4:] < birth[4:])
@@ -153,12 +505,42 @@ def _age(dataset: pydicom.Dataset) -> float | None:
     return None
 
 
-def _spacing(dataset: pydicom.Dataset) -> tuple[float, float] | None:
-    """Pixel spacing, else imager spacing (at the detector), (row, column) in mm."""
-    for name in ("PixelSpacing", "ImagerPixelSpacing"):
-        value = dataset.get(name)
-        if isinstance(value, MultiValue) and len(value) == 2:
-            row, column = float(value[0]), float(value[1])
-            if 0 < row < 10 and 0 < column < 10:
-                return row, column
+def _spacing(dataset: Dataset) -> tuple[float, float] | None:
+    """Spacing in the patient's plane as far as known (PS3.3 10.7.1.3), (row, column) in mm."""
+    magnification = _number(dataset, "EstimatedRadiographicMagnificationFactor")
+    plausible = magnification is not None and 1 <= magnification <= 3
+    for name, divisor in (("PixelSpacing", 1.0), ("ImagerPixelSpacing", magnification if plausible else 1.0)):
+        values = [number / divisor for number in _numbers(dataset, name)]
+        if len(values) == 2 and all(0 < number < 10 for number in values):
+            return values[0], values[1]
+    return None
+
+
+def _position(dataset: Dataset) -> str | None:
+    """How the patient lay or stood: coded (PS3.3 C.8.11.5), a word, else PatientPosition."""
+    for item in _items(dataset, "PatientOrientationCodeSequence")[:1]:
+        for code in (*_items(item, "PatientOrientationModifierCodeSequence"), item):
+            if _text(code, "CodeValue") in _POSTURES:
+                return _POSTURES[_text(code, "CodeValue")]
+    for name in ("PatientOrientation", "PatientPosition"):
+        word = _text(dataset, name).upper().replace("-", "")
+        if word in _POSTURES.values():
+            return word
+    code = _text(dataset, "PatientPosition")
+    return code if re.fullmatch(r"(HF|FF|LF|RF|AF|PF)(S|P|DR|DL|I|)", code) else None
+
+
+def _manufacturer(dataset: Dataset) -> str | None:
+    text = " ".join(_text(dataset, "Manufacturer").split())
+    return text if re.fullmatch(r"[A-Za-z0-9 .,&()-]{1,32}", text) else None
+
+
+def _date(dataset: Dataset) -> str | None:
+    for name in ("StudyDate", "AcquisitionDate", "ContentDate"):
+        digits = _text(dataset, name).replace(".", "")  # ACR-NEMA: 2004.08.26
+        if re.fullmatch(r"(19|20)\d{6}", digits):
+            try:
+                return datetime.strptime(digits, "%Y%m%d").date().isoformat()
+            except ValueError:
+                continue
     return None

@@ -7,7 +7,7 @@ differs between machines): patients are numbered by first appearance.
 from __future__ import annotations
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
+import pandas as pd
 
 from common.artefacts import N_FOLDS
 from common.refusal import Refusal
@@ -18,8 +18,7 @@ LARGE_VALIDATION = (200, 800)
 
 def _by_appearance(patients: np.ndarray) -> np.ndarray:
     """Number patients 0, 1, ... in the order in which they appear; (n,) int."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(patient, len(numbers)) for patient in patients], dtype=int)
+    return pd.factorize(patients)[0]
 
 
 def assign_folds(positive: np.ndarray, patients: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -44,15 +43,42 @@ def assign_folds(positive: np.ndarray, patients: np.ndarray, seed: int = 0) -> n
                 f"{N_FOLDS} folds need at least {N_FOLDS} patients with {name} films",
                 found=f"{count} such patients",
             )
-    folds = np.empty(len(positive), dtype=int)
-    # Shuffled here: StratifiedGroupKFold(shuffle=True) before scikit-learn 1.8 shuffles the label counts of
-    # the patients without the patients, which undoes the stratification.
-    shuffled = np.argsort(np.random.RandomState(seed).permutation(groups.max() + 1))[groups]
-    for fold, (_, held_out) in enumerate(StratifiedGroupKFold(N_FOLDS).split(groups, positive, shuffled)):
-        folds[held_out] = fold
+    folds = _deal(np.bincount(groups, positive), np.bincount(groups, ~positive), seed)[groups]
     for fold in range(N_FOLDS):
         if len(np.unique(positive[folds == fold])) < 2:
             raise Refusal(f"fold {fold} would hold films of one class only", do="bring more patients")
+    return folds
+
+
+def _deal(positives: np.ndarray, negatives: np.ndarray, seed: int) -> np.ndarray:
+    """Give shuffled patients, those with the most films first, each to the fold that lacks its films most.
+
+    That is the fold whose sum of squared shares of all positives and of all negatives grows least. (The
+    greedy way of scikit-learn's StratifiedGroupKFold, which takes 0.1 ms a patient and whose shuffle loses
+    the stratification before version 1.8.)
+
+    Args:
+        positives: (patients,) positive films of each.
+        negatives: (patients,) negative films of each.
+        seed: Of the shuffle.
+
+    Returns:
+        (patients,) int: the fold of each.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(positives))
+    films = positives + negatives
+    order = shuffled[np.argsort(-films[shuffled], kind="stable")]
+    weights = [1 / max(kind.sum(), 1) ** 2 for kind in (positives, negatives)]
+    held_positive, held_negative = [0.0] * N_FOLDS, [0.0] * N_FOLDS
+    folds = np.empty(len(positives), dtype=int)
+    for patient, p, n in np.stack([order, positives[order], negatives[order]], axis=1).astype(int).tolist():
+        growth = [
+            p * held_positive[k] * weights[0] + n * held_negative[k] * weights[1] for k in range(N_FOLDS)
+        ]
+        fold = growth.index(min(growth))
+        held_positive[fold] += p
+        held_negative[fold] += n
+        folds[patient] = fold
     return folds
 
 

@@ -1,18 +1,20 @@
 """The hospital's export -> source films of training (2015-2019) and testing (2020).
 
-Layout: `images/<PERSONID>.dcm` (or `.png`), `labels/<PERSONID>/label.json` for films with an annotated
-lesion, and two CSV files (UTF-8 with a byte-order mark, CRLF, multi-line cells) whose file is the temporal
-split. `PERSONID2` is one exam; the patient is the DICOM PatientID. The report text (EXAM) is never used.
+Layout: `images/<PERSONID>.dcm` (or a picture: png, jpg, jpeg, tif, tiff), `labels/<PERSONID>/label.json` for
+films with an annotated lesion, and two CSV files (UTF-8 with a byte-order mark, CRLF, multi-line cells) whose
+file is the temporal split. `PERSONID2` is one exam; the patient is the DICOM PatientID. The report text
+(EXAM) is never used.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from pathlib import Path
 
-import pandas as pd
-
 from common.artefacts import shown
+from common.config import Rules
 from common.data.cases import SourceFilm
 from common.data.masks import Rectangles
 from common.refusal import Refusal
@@ -23,35 +25,74 @@ TABLES = {
     "ntuh_train": ("NTUH_1519.csv", [EXAM, "ACCESSNO2", REPORT, CHEST_TUBE, INCLUDED, "EXAM"]),
     "ntuh_test": ("NTUH_20.csv", [EXAM, "ACCESSNO2", REPORT, CHEST_TUBE, "EXAM"]),
 }
-MINIMUM_AGE = 20
+IMAGE_ENDS = (".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 UNMASKED = "positive by report, no annotated lesion"
+TUBED = "chest tube"
+UNLISTED = "image file that no table lists"
+RAGGED = "its row has more or fewer cells than the header"
 
 
-def source_films(folder: Path, name: str) -> list[SourceFilm]:
+def source_films(folder: Path, name: str, rules: Rules) -> list[SourceFilm]:
     """List the films of one set of the export.
+
+    An exam that both tables list is in both sets: the check for leakage finds it.
 
     Args:
         folder: The export.
-        name: `ntuh_train` or `ntuh_test`.
+        name: `ntuh_train` or `ntuh_test`. `ntuh_train` ends with the image files that neither table lists.
+        rules: Of these, `allow_chest_tube` is applied here.
 
     Raises:
-        Refusal: The folder is not laid out as the export.
+        Refusal: The folder is not laid out as the export, or a table cannot be read.
     """
     file, columns = TABLES[name]
-    table = _read_table(folder, file, columns)
+    images = _image_files(folder)
     films, seen = [], set()
-    for number, row in enumerate(table.to_dict("records"), start=1):
-        film = _film(folder, row, f"{file}, record {number}", training=name == "ntuh_train")
-        if film.identifier in seen:
-            film = SourceFilm(
-                film.identifier, None, film.origin, None, 0, fault="its exam is listed a second time"
-            )
+    for number, cells in enumerate(_read_table(folder, file, columns), start=1):
+        origin = f"{file}, record {number}"
+        if len(cells) != len(columns):
+            films.append(SourceFilm(cells[0].strip(), None, origin, None, 0, fault=RAGGED))
+            continue
+        row = dict(zip(columns, (cell.strip() for cell in cells), strict=True))
+        film = _film(folder, images, row, origin, training=name == "ntuh_train", rules=rules)
+        if film.identifier in seen and film.identifier:
+            fault = "its exam is listed a second time"
+            film = SourceFilm(film.identifier, None, origin, None, 0, fault=fault)
         seen.add(film.identifier)
         films.append(film)
-    return films
+    return films + (_unlisted(folder, images) if name == "ntuh_train" else [])
 
 
-def _read_table(folder: Path, file: str, columns: list[str]) -> pd.DataFrame:
+def read_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Read a CSV file, UTF-8 with or without a byte-order mark, of any line ends.
+
+    Returns:
+        The rows that are not empty, each with its number as a spreadsheet shows it: the file's first row is
+        1, empty rows count, and a row with multi-line cells counts once.
+
+    Raises:
+        Refusal: No such file, no UTF-8, or quotes that do not match.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except UnicodeDecodeError:
+        raise Refusal(
+            f"{shown(path)} is not UTF-8",
+            found="bytes of another encoding",
+            do="save it again as CSV with the encoding UTF-8",
+        ) from None
+    except (OSError, csv.Error) as error:
+        raise Refusal(
+            f"{shown(path)} cannot be read",
+            found=error.strerror if isinstance(error, OSError) else f"no comma-separated table ({error})",
+            do="look for a quotation mark that is not closed" if isinstance(error, csv.Error) else None,
+        ) from None
+    return [(number, cells) for number, cells in enumerate(rows, start=1) if any(map(str.strip, cells))]
+
+
+def _read_table(folder: Path, file: str, columns: list[str]) -> list[list[str]]:
+    """The rows of a table below its header, as cells."""
     path = folder / file
     if not path.is_file() or not (folder / "images").is_dir():
         raise Refusal(
@@ -59,45 +100,77 @@ def _read_table(folder: Path, file: str, columns: list[str]) -> pd.DataFrame:
             missing=shown(path if not path.is_file() else folder / "images"),
             do="the folder must hold images/, labels/, NTUH_1519.csv and NTUH_20.csv",
         )
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError) as error:
-        raise Refusal(f"{shown(path)} cannot be read", found=type(error).__name__) from None
-    if list(table.columns) != columns:
+    header, *rows = [cells for _, cells in read_rows(path)] or [[]]
+    if [name.strip() for name in header] != columns:
         raise Refusal(f"{shown(path)} has other columns", do=f"it needs exactly {','.join(columns)}")
-    return table
+    return rows
 
 
-def _film(folder: Path, row: dict[str, str], origin: str, training: bool) -> SourceFilm:
+def _image_files(folder: Path) -> dict[str, list[Path]]:
+    """Exam -> its image files. Hidden files (a Mac writes some beside every file) are none."""
+    files: dict[str, list[Path]] = {}
+    if (folder / "images").is_dir():
+        for path in sorted((folder / "images").iterdir()):
+            if path.suffix.lower() in IMAGE_ENDS and not path.name.startswith(".") and path.is_file():
+                files.setdefault(path.stem, []).append(path)
+    return files
+
+
+def _unlisted(folder: Path, images: dict[str, list[Path]]) -> list[SourceFilm]:
+    """The image files whose exam is in neither table."""
+    listed = {cells[0].strip() for table in TABLES.values() for cells in _read_table(folder, *table)}
+    paths = [path for exam, paths in images.items() if exam not in listed for path in paths]
+    return [
+        SourceFilm(f"images/{path.name}", path, f"images/ (unlisted file {n})", None, 0, excluded=UNLISTED)
+        for n, path in enumerate(paths, start=1)
+    ]
+
+
+def _fault(row: dict[str, str]) -> str | None:
+    """What is wrong with a row's cells."""
+    if not re.fullmatch(r"\w[\w.-]*", row[EXAM]):
+        return f"{EXAM} is no plain identifier"  # it names files: nothing may lead out of the folder
+    if row[REPORT] not in ("0", "1"):
+        return f"{REPORT} is neither 0 nor 1"
+    if row[CHEST_TUBE] not in ("", "0", "1"):
+        return f"{CHEST_TUBE} is neither 1, 0 nor empty"
+    return None
+
+
+def _film(
+    folder: Path,
+    images: dict[str, list[Path]],
+    row: dict[str, str],
+    origin: str,
+    training: bool,
+    rules: Rules,
+) -> SourceFilm:
     """One row of the table: its files, its label, and the rules and faults that the row shows."""
-    exam, report, tube = (row[key].strip() for key in (EXAM, REPORT, CHEST_TUBE))
-    fault = None
-    if not re.fullmatch(r"\w[\w.-]*", exam):
-        fault = f"{EXAM} is no plain identifier"  # it names files: nothing may lead out of the folder
-    elif report not in ("0", "1"):
-        fault = f"{REPORT} is neither 0 nor 1"
-    elif tube not in ("", "0", "1"):
-        fault = f"{CHEST_TUBE} is neither 1, 0 nor empty"
+    exam, fault = row[EXAM], _fault(row)
     if fault:
         return SourceFilm(exam, None, origin, None, 0, fault=fault)
-    image = next(
-        (p for p in (folder / "images" / f"{exam}{end}" for end in (".dcm", ".png")) if p.is_file()), None
-    )
+    paths = images.get(exam, [])
+    # beside its DICOM file, which knows the patient, an exam's pictures are copies
+    paths = [path for path in paths if path.suffix.lower() == ".dcm"] or paths
     label = folder / "labels" / exam / "label.json"
     annotation = Rectangles(label) if label.is_file() else None
+    tube = int(row[CHEST_TUBE] == "1")
     excluded = None
-    if training and row[INCLUDED].strip() != "1":
+    if training and row[INCLUDED] != "1":
         excluded = f"{INCLUDED} flag is not 1"
-    elif tube == "1":
-        excluded = "chest tube"
-    elif training and report == "1" and annotation is None:
+    elif tube and not rules.allow_chest_tube:
+        excluded = TUBED
+    elif training and row[REPORT] == "1" and annotation is None:
         excluded = UNMASKED
+    if len(paths) != 1:
+        fault = "several image files in images/" if paths else "no image file in images/"
     return SourceFilm(
         identifier=exam,
-        path=image,
+        path=None if fault else paths[0],
         origin=origin,
         annotation=annotation,
-        report=int(report),
+        report=int(row[REPORT]),
         excluded=excluded,
-        fault=None if image else "no image file in images/",
+        fault=fault,
+        chest_tube=tube,
     )

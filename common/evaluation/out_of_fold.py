@@ -10,7 +10,8 @@ import torch
 
 from common.artefacts import N_FOLDS, shown, thresholds_file, write_csv, write_json
 from common.config import parse_evaluation
-from common.data.store import PreparedSet, open_prepared
+from common.data.preparation import open_prepared
+from common.data.store import PreparedSet
 from common.evaluation.figures import roc_picture
 from common.evaluation.overlap import MAP_THRESHOLD, dice, overlap
 from common.evaluation.predict import Predictor

@@ -13,7 +13,8 @@ import torch
 from common import artefacts
 from common.artefacts import INFERENCE_COMMAND, THRESHOLDS_COMMAND, digest, result_folder, shown
 from common.config import parse_evaluation
-from common.data.store import PreparedSet, open_prepared, shared_patients
+from common.data.preparation import open_prepared
+from common.data.store import PreparedSet
 from common.evaluation.decision import POSITIVE, OperatingPoint, read_thresholds
 from common.evaluation.overlap import MAP_THRESHOLD, dice
 from common.evaluation.predict import Predictor
@@ -47,10 +48,11 @@ def main(description: str) -> None:
     training = open_prepared("ntuh_train", options.ntuh, "inference")
     for trained in systems:
         refuse_other_films(trained, training)
-    if pairs := shared_patients(training, prepared):
+    shared = prepared.cases["case"][prepared.cases["patient"].isin(training.cases["patient"])]
+    if len(shared):
         raise Refusal(
-            f"{len(pairs)} test films are of patients who are in the training films",
-            found=", ".join(case for _, case in pairs[:10]),
+            f"{len(shared)} test films are of patients who are in the training films",
+            found=", ".join(shared[:10]),
             do="take these patients out of the test set",
         )
     workers = options.workers if options.workers is not None else (0 if device.type == "cpu" else 4)

@@ -15,7 +15,8 @@ from common import artefacts
 from common.artefacts import N_FOLDS, STAGES, Stage, run_name, shown, weights_file
 from common.config import Recipe, Request, parse_train
 from common.data.dataset import EpochSampler, TrainingFilms, training_loader
-from common.data.store import PreparedSet, open_prepared
+from common.data.preparation import PREPARE_COMMAND, open_prepared
+from common.data.store import PreparedSet
 from common.evaluation.figures import curves_picture
 from common.evaluation.predict import Predictor
 from common.models import weights
@@ -81,7 +82,7 @@ def train(key: str, description: str) -> None:
         _refuse_unwritable(weights_file(stage, system))
     name = "siim" if stage.source == "siim" else "ntuh_train"
     source = request.options.siim if stage.source == "siim" else request.options.ntuh
-    prepared = open_prepared(name, source, stage.title, request.options.replace_saturated)
+    prepared = open_prepared(name, source, stage.title)
     folds = (None,) if stage.source == "siim" else request.options.folds
     runs = [
         _plan(stage, system, fold, request, parents[system], prepared) for system in parents for fold in folds
@@ -138,11 +139,11 @@ def _plan(
         network = metadata["network"]
         if "image_size" not in request.changes:
             recipe = dataclasses.replace(recipe, image_size=metadata["recipe"]["image_size"])
-        if metadata["preprocessing"]["replace_saturated"] != prepared.manifest["replace_saturated"]:
-            with_or_without = "without" if request.options.replace_saturated else "with"
+        if metadata["preprocessing"]["replace_saturated"] != prepared.replace_saturated:
+            with_or_without = "without" if prepared.replace_saturated else "with"
             raise Refusal(
                 f"{stage.title}: the earlier weights were trained {with_or_without} --replace-saturated",
-                do="give the same flag in every step",
+                do=f"prepare SIIM-ACR and NTUH films by the same rules: {PREPARE_COMMAND}",
             )
         own = {key: metadata[key] for key in ("stage", "sha256", "content", "split")}
         lineage = [*metadata["lineage"], own]
@@ -166,7 +167,7 @@ def _plan(
             "std": list(STD),
             "range": [0, 1],
             "channels": 3,
-            "replace_saturated": prepared.manifest["replace_saturated"],
+            "replace_saturated": prepared.replace_saturated,
         },
         "content": prepared.content,
         "split": prepared.split,

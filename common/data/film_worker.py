@@ -1,0 +1,179 @@
+"""What a worker process does for one film: read, check, stretch, and write it into the prepared arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from common.artefacts import digest
+from common.config import Rules
+from common.data.cases import SourceFilm
+from common.data.dicom import Film, read_film
+from common.data.faults import FilmFault
+from common.data.leakage import perceptual_hash
+from common.data.store import SIDE, resample, resample_mask
+
+PREPARED, EXCLUDED, REJECTED, FULL = "prepared", "excluded", "rejected", "full"
+_FACTS = ("patient_id", "study", "age", "sex", "view", "position", "manufacturer", "date")
+_CHUNK = 2**22
+
+
+@dataclass(frozen=True)
+class Task:
+    """One film to prepare, into row `row` of the arrays in `folder`."""
+
+    row: int
+    film: SourceFilm
+    folder: Path
+    rules: Rules
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a film.
+
+    Attributes:
+        kind: `prepared`, `excluded` or `rejected`; `full` when it could not be written.
+        reason: Why it is not prepared.
+        file: SHA-256 of the image file; `""` where it could not be read.
+        facts: Of the header and the source's table; holds identity, never written as it is.
+        picture: SHA-256 of the prepared film.
+        mask: SHA-256 of the packed mask; `""` without a lesion.
+        perceptual: Perceptual hash of the film, hexadecimal.
+    """
+
+    kind: str
+    reason: str = ""
+    file: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    picture: str = ""
+    mask: str = ""
+    perceptual: str = ""
+
+
+def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
+    """Read, check and stretch one film with its mask, and write them into the arrays."""
+    cv2.setNumThreads(1)
+    file = ""
+    try:
+        file = _hash_file(task.film.path, alive)
+        image = read_film(task.film.path, task.rules.replace_saturated)
+        alive()
+        facts = _facts(task.film, image)
+        if excluded := exclusion(facts, task.rules):
+            return Outcome(EXCLUDED, excluded, file)
+        pixels = resample(image.pixels, SIDE)
+        mask = _mask(task.film, *image.pixels.shape)
+    except FilmFault as fault:
+        return Outcome(REJECTED, str(fault), file)
+    except MemoryError:
+        return Outcome(REJECTED, "needs more memory than any film should", file)
+    except OSError as error:
+        return Outcome(REJECTED, f"its file cannot be read ({error.strerror})", file)
+    except Exception as error:  # whatever it is, it costs this film only
+        return Outcome(REJECTED, f"cannot be prepared ({type(error).__name__})", file)
+    try:
+        write_row(films_file(task.folder), task.row, pixels)
+        if mask is not None:
+            write_row(masks_file(task.folder), task.row, mask)
+    except OSError as error:
+        return Outcome(FULL, error.strerror or str(error))
+    return Outcome(
+        PREPARED,
+        file=file,
+        facts=facts,
+        picture=digest(pixels),
+        mask="" if mask is None else digest(mask),
+        perceptual=f"{int(perceptual_hash(pixels)):016x}",
+    )
+
+
+def exclusion(facts: Mapping[str, Any], rules: Rules) -> str | None:
+    """The rule about what header and table say that drops the film, or None."""
+    if facts["age"] is not None and facts["age"] < rules.minimum_age:
+        return f"age under {rules.minimum_age:g}"
+    if rules.views and facts["view"] and facts["view"] not in rules.views:
+        return f"view other than {', '.join(rules.views)}"
+    if facts["burned_in"] and not rules.allow_burned_in:
+        return "text burned into the picture"
+    return None
+
+
+def _facts(film: SourceFilm, image: Film) -> dict[str, Any]:
+    """What is known of a film: the source's table goes before the header."""
+    height, width = image.pixels.shape
+    spacing = image.spacing or (None, None)
+    known = {name: getattr(image, name) for name in _FACTS} | dict(film.facts)
+    return {
+        **known,
+        "burned_in": image.burned_in,
+        "width": width,
+        "height": height,
+        "spacing_row": spacing[0],
+        "spacing_column": spacing[1],
+    }
+
+
+def _mask(film: SourceFilm, height: int, width: int) -> np.ndarray | None:
+    """The packed mask on the prepared grid, (1024, 128) uint8; None without a lesion."""
+    if film.annotation is None:
+        return None
+    mask = resample_mask(film.annotation.mask(width, height), SIDE)
+    if not mask.any():
+        raise FilmFault("its mask vanishes on the prepared grid")
+    return np.packbits(mask, axis=1)
+
+
+def _hash_file(path: Path, alive: Callable[[], None]) -> str:
+    """SHA-256 of a file, whose content is then in the system's cache for the decoder."""
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            total.update(chunk)
+            alive()
+    return total.hexdigest()
+
+
+# --- the arrays while they grow ---------------------------------------------------------------------
+
+HEADER = 128  # bytes of the .npy header in front of the rows
+
+
+def films_file(folder: Path) -> Path:
+    """Films while they are prepared, row i belonging to film i of the source."""
+    return folder / "films.partial.npy"
+
+
+def masks_file(folder: Path) -> Path:
+    """Packed masks while they are prepared; rows of films without a lesion stay holes."""
+    return folder / "masks.partial.npy"
+
+
+def write_row(path: Path, row: int, values: np.ndarray) -> None:
+    """Write one row in place. Not through a memory map: there a full disk is a crash, here an OSError."""
+    data = np.ascontiguousarray(values).data
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        written = os.pwrite(descriptor, data, HEADER + row * data.nbytes)
+        if written != data.nbytes:
+            raise OSError(28, "No space left on device")
+    finally:
+        os.close(descriptor)
+
+
+def read_row(path: Path, row: int, shape: tuple[int, int]) -> np.ndarray:
+    """Read one uint8 row; short where the file ends."""
+    size = shape[0] * shape[1]
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        data = os.pread(descriptor, size, HEADER + row * size)
+    finally:
+        os.close(descriptor)
+    return np.frombuffer(data.ljust(size, b"\0"), np.uint8).reshape(shape)

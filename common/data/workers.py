@@ -1,0 +1,179 @@
+"""Worker processes that may crash or hang: each costs the film at hand, never the run."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import connection, get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from common.refusal import Refusal
+
+SECONDS = 10.0  # without a sign of life, after which a worker is taken to hang
+START_SECONDS = 120.0  # to start a process and import the libraries, on the slowest disk
+MEMORY = 3 * 2**29  # bytes a worker may use beyond what it starts with: 2 GB in all
+_SPAWN = get_context("spawn")  # not forked: the parent may have started threads
+
+Function = Callable[[Any, Callable[[], None]], Any]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What comes back instead of a result when the worker crashed or hung."""
+
+    reason: str
+
+
+@dataclass
+class _Worker:
+    """One process, our end of its pipe, the task it holds and when it is given up."""
+
+    process: BaseProcess
+    pipe: connection.Connection
+    deadline: float
+    ready: bool = False
+    task: Any = None
+
+    @property
+    def free(self) -> bool:
+        return self.ready and self.task is None
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_workers(
+    function: Function,
+    tasks: Iterable[Any],
+    count: int | None = None,
+    seconds: float = SECONDS,
+    memory: int = MEMORY,
+) -> Iterator[tuple[Any, Any]]:
+    """Run `function(task, alive)` for every task, in processes that may be lost.
+
+    Args:
+        function: Of a module. `alive()` tells the parent that it still makes progress. What it prints is
+            dropped: decoders print what they find in a header. It must catch its own exceptions.
+        tasks: Never None; taken as workers become free, so that few are in memory.
+        count: Processes; None: one a core.
+        seconds: Without a sign of life, after which a worker is killed.
+        memory: Bytes a worker may use beyond what it starts with (Linux); more is a MemoryError in it.
+
+    Yields:
+        (task, result) in the order of completion; the result is a `Lost` where the worker crashed or hung.
+
+    Raises:
+        Refusal: The processes cannot be started.
+    """
+    waiting = iter(tasks)
+    workers = [_start(function, memory) for _ in range(count or cores())]
+    more = True
+    try:
+        while True:
+            for worker in workers:
+                if more and worker.free:
+                    more = _give_next(worker, waiting, seconds)
+            if not more and all(worker.task is None for worker in workers):
+                return
+            for worker in _heard_or_late(workers):
+                held = worker.task
+                lost, result = _listen(worker, seconds)
+                if lost:
+                    workers[workers.index(worker)] = _start(function, memory)
+                if held is not None and worker.task is None:
+                    yield held, result
+    finally:
+        for worker in workers:
+            worker.process.kill()
+            worker.pipe.close()
+
+
+def _start(function: Function, memory: int) -> _Worker:
+    ours, theirs = _SPAWN.Pipe()
+    process = _SPAWN.Process(target=_work, args=(function, theirs, memory), daemon=True)
+    process.start()
+    theirs.close()  # so that our end says when the process is gone
+    return _Worker(process, ours, time.monotonic() + START_SECONDS)
+
+
+def _give_next(worker: _Worker, waiting: Iterator[Any], seconds: float) -> bool:
+    """Hand over the next task; False when there is none."""
+    task = next(waiting, None)
+    worker.deadline = math.inf if task is None else time.monotonic() + seconds
+    if task is not None:
+        worker.task = task
+        with suppress(OSError):  # it died while idle: its pipe says so next
+            worker.pipe.send(task)
+    return task is not None
+
+
+def _heard_or_late(workers: list[_Worker]) -> list[_Worker]:
+    """Wait for the first worker that says something, dies, or is past its deadline."""
+    nearest = min(worker.deadline for worker in workers)
+    wait = None if nearest == math.inf else max(nearest - time.monotonic(), 0)
+    heard = set(connection.wait([worker.pipe for worker in workers], wait))
+    now = time.monotonic()
+    return [worker for worker in workers if worker.pipe in heard or now > worker.deadline]
+
+
+def _listen(worker: _Worker, seconds: float) -> tuple[bool, Any]:
+    """Take one message of a worker, or its loss: (is it lost, the result of its task)."""
+    try:
+        if not worker.pipe.poll():
+            return True, _give_up(worker, f"its decoder hung (no sign of life for {seconds:g} s)")
+        kind, result = worker.pipe.recv()
+    except (EOFError, OSError):
+        worker.process.join()
+        return True, _give_up(worker, f"its decoder crashed ({_ending(worker.process.exitcode)})")
+    if kind == "alive":
+        worker.deadline = time.monotonic() + seconds
+    else:
+        worker.ready, worker.task, worker.deadline = True, None, math.inf
+    return False, result
+
+
+def _give_up(worker: _Worker, reason: str) -> Lost:
+    worker.process.kill()
+    worker.pipe.close()
+    if not worker.ready:
+        raise Refusal("the processes that read films cannot be started", found=reason)
+    worker.task = None
+    return Lost(reason)
+
+
+def _ending(code: int | None) -> str:
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit status {code}"
+
+
+def _work(function: Function, pipe: connection.Connection, memory: int) -> None:
+    """The life of a worker process: a task comes, its result goes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    _limit_memory(memory)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nothing, stream)
+    pipe.send(("ready", None))
+    with suppress(EOFError, OSError):  # the parent is gone
+        while True:
+            task = pipe.recv()
+            pipe.send(("done", function(task, lambda: pipe.send(("alive", None)))))
+
+
+def _limit_memory(memory: int) -> None:
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + memory
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    except (ImportError, OSError, ValueError):
+        pass  # not Linux, or a lower limit is set already

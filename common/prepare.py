@@ -1,0 +1,22 @@
+"""Prepare the films ahead of the first stage that needs them, by rules other than the default ones if wanted.
+
+    bash common/prepare.sh                                   data/siim and data/ntuh, those that exist
+    bash common/prepare.sh --ntuh PATH --views AP            a hospital's films, anteroposterior ones only
+    bash common/prepare.sh --ntuh PATH --test-from 2020-01-01    a cases.csv, split by date
+
+Writes data/prepared/: films and masks, cases.csv, flow.json and flow.png (every film accounted for),
+rejected.csv (films with a fault and why), leaks.csv (pairs of films that should not be in two parts).
+Interrupted, the same command goes on. Every later step takes the films as they were prepared here.
+"""
+
+if __name__ == "__main__":  # all imports are below: processes that prepare films import this file again
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path.remove(str(Path(__file__).resolve().parent))  # or its modules would hide others of their names
+    from common.config import parse_prepare
+    from common.data.preparation import prepare_sources
+    from common.refusal import run_script
+
+    run_script(lambda: prepare_sources(parse_prepare(__doc__)))
