@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import sys
 import tempfile
@@ -179,8 +180,8 @@ def hostile_identifier(rng: np.random.Generator) -> str:
 # --- what a worker does ----------------------------------------------------------------------------
 
 
-def attack(task: tuple[str, Any], alive: Callable[[], None]) -> tuple[str, str, float]:
-    """Run one mutation; (kind of ending, reason, seconds)."""
+def attack(task: tuple[str, Any], alive: Callable[[], None]) -> tuple[str, str, float, int]:
+    """Run one mutation; (kind of ending, reason, seconds, most bytes the process ever used)."""
     from common.data.film_worker import prepare_film
     from common.refusal import Refusal
 
@@ -198,10 +199,11 @@ def attack(task: tuple[str, Any], alive: Callable[[], None]) -> tuple[str, str, 
                 f"{(sum(bool(f.fault) for f in films) > 0 and 'with faults') or 'without faults'}",
             )
     except Refusal as refusal:
-        ending = ("refused", refusal.what.split(":")[0])
+        ending = ("refused", re.sub(r"\S*/", "", refusal.what.split(":")[0]))
     except Exception as error:
         ending = ("EXCEPTION", f"{type(error).__name__} in {kind}: {error}"[:200])
-    return (*ending, time.monotonic() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return (*ending, time.monotonic() - start, peak)
 
 
 # --- the mutations ---------------------------------------------------------------------------------
@@ -255,6 +257,7 @@ def base_films(folder: Path) -> list[Path]:
             force_encoding=True,
         )
         films.append(path)
+    cv2.imwrite(str(plain / "mask.png"), np.tri(1024, dtype=np.uint8) * 255)
     for end in (".png", ".jpg", ".tif"):
         cv2.imwrite(str(plain / f"film{end}"), pixels)
         films.append(plain / f"film{end}")
@@ -288,7 +291,7 @@ def mutations(count: int, seed: int, films: list[Path], folder: Path, arrays: Pa
         elif kind == "runs":
             annotation = RunLengths((hostile_runs(rng),))
         elif kind == "mask":
-            (place / "mask.png").write_bytes(mutate_bytes(films[-3].read_bytes(), rng))
+            (place / "mask.png").write_bytes(mutate_bytes((films[-1].parent / "mask.png").read_bytes(), rng))
             annotation = PictureMask(place / "mask.png")
         if kind == "table":
             yield "table", hostile_table(rng, place, (siim, ntuh, hospital), Rules(test_from=""))
@@ -349,19 +352,18 @@ def main() -> None:
         films = base_films(workspace)
         tasks = mutations(options.count, options.seed, films, workspace, workspace / "arrays")
         endings: Counter[tuple[str, str]] = Counter()
-        slowest = 0.0
+        slowest, peak = 0.0, 0
         for _, result in tqdm(in_workers(attack, tasks, seconds=SECONDS), total=options.count, disable=None):
             if isinstance(result, Lost):
                 endings["LOST", result.reason] += 1
                 continue
             endings[result[0], result[1]] += 1
-            slowest = max(slowest, result[2])
+            slowest, peak = max(slowest, result[2]), max(peak, result[3])
         escaped = [str(path) for path in outside.rglob("*")] + [
             path.name for path in root.iterdir() if path not in (workspace, outside)
         ]
     for (kind, reason), number in sorted(endings.items(), key=lambda item: (item[0][0], -item[1])):
         print(f"{number:>6} {kind}: {reason}")
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     total = sum(endings.values())
     lost = sum(number for (kind, _), number in endings.items() if kind == "LOST")
     print(f"slowest {slowest:.1f} s; largest process {peak / 2**30:.2f} GB; {len(escaped)} files outside")

@@ -139,10 +139,11 @@ def test_a_limit_is_counted_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     reviewed = {(pair.case_a, pair.case_b) for pair in leaks.errors}
     assert find_leaks(films, reviewed).errors
     assert not find_leaks(_facts(["a", "b", "a"], picture=["h", "h", ""]), {("c0", "c1")}).unlisted
-    hashes = np.array([0, 1, 3, 7, 0, 0, 0, 0], dtype=np.uint64)
+    monkeypatch.setattr(leakage, "_TILE", (1, 4))
+    hashes = np.array([7, 7, 3, 1, 0, 0, 0, 0], dtype=np.uint64)
     parts = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     first, second, distance, beyond = nominated(hashes, parts)
-    assert sorted(distance) == [0] * 4 + [1] * 3  # the nearest
+    assert sorted(distance) == [1] * 4 + [2] * 3  # the nearest
     assert beyond == 9
     assert (first < second).all()
 
@@ -243,9 +244,19 @@ def test_a_copy_of_a_known_patient_is_told_once() -> None:
     same = Films(
         films.case, ["p", "p", "q"], *(getattr(films, name) for name in leakage._ARRAYS[2:]), films.film_256
     )
+    assert find_leaks(same).warnings == []
+    assert _short(find_leaks(same).errors) == [("c0", "c1", "same patient, same picture")]
+
+
+def test_alike_films_of_a_known_patient_are_no_warning_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leakage, "correlation", lambda first, second: 0.9)
+    films = _of_pictures([_smooth(0), _smooth(0) // 2], ["a", "b"])
+    assert len(find_leaks(films).warnings) == 1
+    same = Films(
+        films.case, ["p", "p"], *(getattr(films, name) for name in leakage._ARRAYS[2:]), films.film_256
+    )
     leaks = find_leaks(same)
-    assert _short(leaks.errors) == [("c0", "c1", "same patient, same picture")]
-    assert leaks.warnings == []
+    assert (_short(leaks.errors), leaks.warnings) == ([("c0", "c1", "same patient")], [])
 
 
 def test_warnings_have_the_most_similar_first() -> None:
@@ -268,6 +279,10 @@ def test_reviewed_pairs_clear_pictures_only() -> None:
     assert len(find_leaks(pictures).errors) == 2
     assert find_leaks(pictures, {("c2", "c0"), ("c1", "c3")}) == Leaks()
     assert _short(find_leaks(pictures, {("c0", "c2"), ("c1", "c2")}).errors) == [("c1", "c3", "same picture")]
+    names = Films(
+        ["z", "y", "b", "a"], *(getattr(pictures, name) for name in leakage._ARRAYS[1:]), pictures.film_256
+    )
+    assert find_leaks(names, {("b", "z"), ("y", "a")}) == Leaks()  # whichever name comes first
     assert len(find_leaks(pictures, {("c0", "c2")}, radius=None).errors) == 0
     for what in ("patient", "study"):
         known = _facts(["a", "b"], picture=["h", "h"], **{what: ["x", "x"]})
@@ -277,9 +292,8 @@ def test_reviewed_pairs_clear_pictures_only() -> None:
 def test_reviewed_file(tmp_path: Path) -> None:
     path = tmp_path / "reviewed.csv"
     assert read_reviewed(path) == frozenset()
-    path.write_text(
-        'note,case_b, case_a,reviewer\n"a, b",c2 ,c1,x\n\n,c1,c2,\n,c9,c3,y\n', encoding="utf-8-sig"
-    )
+    text = 'case_b, case_a,note,reviewer\nc2 ,c1,"a, b",x\n\nc1,c2,,\nc9,c3,,y\n'
+    path.write_text(text, encoding="utf-8-sig")
     assert read_reviewed(path) == {("c1", "c2"), ("c3", "c9")}
 
 

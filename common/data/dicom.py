@@ -338,6 +338,9 @@ def _decode(dataset: Dataset, syntax: uid.UID) -> np.ndarray:
         cut = "truncated" in str(error).lower()
         reason = "is cut short" if cut else f"cannot be decoded ({type(error).__name__})"
         raise FilmFault(f"{_name(syntax)}: {reason}") from error
+    colours = (3,) if _whole(dataset, "SamplesPerPixel", 1) == 3 else ()
+    if stored.shape != (_whole(dataset, "Rows"), _whole(dataset, "Columns"), *colours):
+        raise FilmFault(f"{_name(syntax)}: its header contradicts its pixels")
     dataset.BitsStored = bits
     stored = stored >> below
     if stored.dtype.kind == "i":  # JPEG-LS of more bits than are stored knows nothing of the sign

@@ -128,7 +128,7 @@ def _unlisted(folder: Path, images: dict[str, list[Path]]) -> list[SourceFilm]:
 
 def _fault(row: dict[str, str]) -> str | None:
     """What is wrong with a row's cells."""
-    if not re.fullmatch(r"\w[\w.-]*", row[EXAM]):
+    if not re.fullmatch(r"\w[\w.-]{0,127}", row[EXAM]):
         return f"{EXAM} is no plain identifier"  # it names files: nothing may lead out of the folder
     if row[REPORT] not in ("0", "1"):
         return f"{REPORT} is neither 0 nor 1"

@@ -95,6 +95,8 @@ def _to_8_bit(image: Image.Image, content: bytes) -> np.ndarray:
         film = 255 - film
     if turned_back:  # Pillow and OpenCV turn a TIFF, but neither a PNG nor a JPEG
         film = np.ascontiguousarray(turned_back(film))
+    if film.ndim != 2:  # tags of a TIFF that contradict each other
+        raise FilmFault("its header contradicts its pixels")
     return film
 
 
