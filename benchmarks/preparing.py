@@ -25,10 +25,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cv2
 import numpy as np
 import pydicom
-from pydicom.uid import JPEG2000Lossless, RLELossless
+from pydicom.pixels import pixel_array
+from pydicom.uid import JPEGLSLossless, RLELossless
 
 from common.config import Rules
 from common.data import ntuh, siim
+from common.data.dicom import PLUGINS
 from common.data.film_worker import Task, films_file, masks_file, prepare_film
 from common.data.workers import cores, in_workers
 
@@ -36,9 +38,10 @@ GOAL = 0.85
 
 
 def bare(task: Task, alive: Callable[[], None]) -> int:
-    """Decode and resize, nothing else."""
+    """Decode by the same plug-in and resize, nothing else."""
     cv2.setNumThreads(1)
-    pixels = pydicom.dcmread(task.film.path).pixel_array
+    dataset = pydicom.dcmread(task.film.path)
+    pixels = pixel_array(dataset, decoding_plugin=PLUGINS.get(dataset.file_meta.TransferSyntaxUID, ""))
     return int(cv2.resize(pixels, (1024, 1024), interpolation=cv2.INTER_AREA)[0, 0])
 
 
@@ -64,14 +67,15 @@ def films(folder: Path, count: int) -> list[Task]:
     large = [f for f in ntuh.source_films(folder / "ntuh", "ntuh_train", rules) if f.path]
     for number, film in enumerate(large):
         dataset = pydicom.dcmread(film.path)
-        dataset.decompress()
+        if dataset.file_meta.TransferSyntaxUID.is_compressed:
+            dataset.decompress()
         noise = np.random.default_rng(number).normal(0, 12, (2500, 2048))
         pixels = cv2.resize(dataset.pixel_array.astype(np.float32), (2048, 2500)) + noise
         top = 2 ** int(dataset.BitsStored) - 1
         dataset.Rows, dataset.Columns = 2500, 2048
         dataset.PixelData = np.clip(pixels, 0, top).astype(np.uint16).tobytes()
         if number % 2:
-            dataset.compress(RLELossless if number % 4 == 1 else JPEG2000Lossless)
+            dataset.compress(RLELossless if number % 4 == 1 else JPEGLSLossless)
         dataset.save_as(film.path)
     large = [replace(film, annotation=None) for film in large]  # rectangles are for the films' old size
     chosen = [kind[n % len(kind)] for n in range(count // 2) for kind in (small, large)]
