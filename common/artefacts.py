@@ -28,7 +28,12 @@ N_FOLDS = 5
 
 def workspace() -> Path:
     """The folder under which all data and results lie."""
-    return Path(os.environ.get("PTX_WORKSPACE") or REPOSITORY).resolve()
+    return _resolved(os.environ.get("PTX_WORKSPACE") or str(REPOSITORY))
+
+
+@cache  # asked for with every pseudonym, and it asks the disk
+def _resolved(folder: str) -> Path:
+    return Path(folder).resolve()
 
 
 def shown(path: Path) -> str:

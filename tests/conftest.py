@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from common import artefacts
@@ -80,14 +81,34 @@ THRESHOLDS = artefacts.THRESHOLDS_FOLDER
 TESTING = artefacts.TESTING_FOLDER
 
 
+# What a hospital's header and folders may say of a patient; nothing of it may be written or printed
+SECRET_FOLDER = "Quincy Adelheid 19370417"
+SECRETS = {
+    "PatientName": "QUINCY^ADELHEID",
+    "PatientBirthDate": "19370417",
+    "OtherPatientNames": "VONTRAPP^ADELHEID",
+    "PatientComments": "sister of Zebulon",
+    "PatientAddress": "7 Larkspur Crescent",
+    "PatientTelephoneNumbers": "0555-918273",
+    "AccessionNumber": "ACC-77120934",
+    "ReferringPhysicianName": "THISTLEWOOD^ORVILLE",
+    "StudyDescription": "follow-up of Adelheid Quincy",
+}
+
+
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small SIIM-style download and NTUH-style export, in `siim/` and `ntuh/`."""
     from common.data.phantom_sets import write_ntuh, write_siim
 
-    root = tmp_path_factory.mktemp("sources")
+    root = tmp_path_factory.mktemp("sources") / SECRET_FOLDER
     write_siim(root / "siim", positives=12, negatives=12, seed=1, workers=2)
     write_ntuh(root / "ntuh", 12, 14, 6, 8, seed=1, workers=2)
+    for path in root.rglob("*.dcm"):
+        film = pydicom.dcmread(path)
+        for name, value in SECRETS.items():
+            setattr(film, name, value)
+        film.save_as(path)
     return root
 
 
@@ -101,7 +122,8 @@ def chain(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Scripts:
     output = []
 
     def run(folder: str, *command: str) -> None:
-        output.append(scripts.run(folder, *command).stdout)
+        done = scripts.run(folder, *command)
+        output.append(done.stdout + done.stderr)
 
     train = ("bash", "train.sh", "cpu", *TINY)
     run(STEP_1_1, *train, *siim, "--system", "eff", "--encoder", "test_efficientnet")

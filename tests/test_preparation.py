@@ -185,6 +185,78 @@ def test_png_films_are_grouped_by_exam(workspace: Path, export: Path) -> None:
     assert prepared.cases["patient"].is_unique
 
 
+def _copied(export: Path, target: Path, side: int) -> None:
+    """Make the first usable training film a film of another case too: resized, encoded and windowed again."""
+    import cv2
+
+    from common.data.dicom import read_film
+
+    source = next(f for f in ntuh.source_films(export, "ntuh_train", Rules()) if not f.excluded)
+    pixels = cv2.resize(read_film(source.path).pixels, (side, side), interpolation=cv2.INTER_AREA)
+    brighter = (255 * (pixels / 255.0) ** 0.8).astype(np.uint8)
+    cv2.imwrite(str(target.with_suffix(".jpg")), brighter, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    target.unlink()
+
+
+def test_copy_of_a_picture_is_refused_until_a_reader_clears_it(workspace: Path, export: Path) -> None:
+    usable = [f for f in ntuh.source_films(export, "ntuh_test", Rules()) if not (f.excluded or f.annotation)]
+    _copied(export, usable[0].path, 700)
+    with pytest.raises(Refusal, match=r"(?s)same picture.*reviewed_pairs\.csv"):
+        open_prepared("ntuh_test", str(export), "test")
+    leaks = pd.read_csv(artefacts.leaks_file())
+    error = leaks[leaks["kind"] == "error"]
+    assert len(error) == 1
+    assert error["correlation"].item() >= 0.99
+    error[["case_b", "case_a"]].set_axis(["case_a", "case_b"], axis=1).to_csv(
+        workspace / "data" / "reviewed_pairs.csv", index=False
+    )
+    assert len(open_prepared("ntuh_test", str(export), "test").cases)
+
+
+def test_picture_of_siim_in_the_hospital_is_refused(workspace: Path, sources: Path, export: Path) -> None:
+    open_prepared("siim", str(sources / "siim"), "test")
+    usable = [f for f in ntuh.source_films(export, "ntuh_train", Rules()) if not (f.excluded or f.annotation)]
+    shutil.copy(sorted((sources / "siim").rglob("*.dcm"))[0], usable[0].path)
+    with pytest.raises(Refusal, match=r"\(siim\) and|and .*\(siim\)"):
+        open_prepared("ntuh_train", str(export), "test")
+
+
+def test_any_hospitals_table(workspace: Path, export: Path) -> None:
+    import cv2
+
+    folder = workspace / "hospital"
+    (folder / "films").mkdir(parents=True)
+    rows = []
+    for name in ("ntuh_train", "ntuh_test"):
+        for film in ntuh.source_films(export, name, Rules()):
+            if film.excluded or film.fault:
+                continue
+            shutil.copy(film.path, folder / "films" / film.path.name)
+            row = {"image": f"films/{film.path.name}", "pneumothorax": film.report, "mask": ""}
+            if film.annotation:
+                header = pydicom.dcmread(film.path, stop_before_pixels=True)
+                mask = film.annotation.mask(header.Columns, header.Rows)
+                row["mask"] = f"films/{film.path.stem}.png"
+                cv2.imwrite(str(folder / row["mask"]), mask.astype(np.uint8) * 255)
+            rows.append(row | {"date": "2020-03-01" if name == "ntuh_test" else "2019-12-31", "view": "AP"})
+    table = pd.DataFrame(rows).astype({"pneumothorax": str})
+    table.loc[3, "pneumothorax"] = "perhaps"
+    table.to_csv(folder / "cases.csv", index=False)
+    with pytest.raises(Refusal, match="test-from"):
+        prepare_sources(PrepareOptions(ntuh=str(folder)))
+    prepare_sources(PrepareOptions(ntuh=str(folder), rules=Rules(test_from="2020-01-01")))
+    rejected = pd.read_csv(artefacts.prepared_folder("ntuh_train") / "rejected.csv")
+    assert rejected[["origin", "reason"]].to_numpy().tolist() == [
+        ["cases.csv, row 5", "pneumothorax is neither 0 nor 1"]
+    ]
+    by_table = {n: open_prepared(n, str(folder), "test") for n in ("ntuh_train", "ntuh_test")}
+    assert (by_table["ntuh_train"].cases["view"] == "AP").all()
+    found = sorted(by_table["ntuh_test"].cases["mask_area_fraction"])
+    for name in by_table:
+        shutil.rmtree(artefacts.prepared_folder(name))
+    assert found == sorted(open_prepared("ntuh_test", str(export), "test").cases["mask_area_fraction"])
+
+
 # --- interruptions ---------------------------------------------------------------------------------
 
 

@@ -46,6 +46,7 @@ class Outcome:
         facts: Of the header and the source's table; holds identity, never written as it is.
         picture: SHA-256 of the prepared film.
         mask: SHA-256 of the packed mask; `""` without a lesion.
+        area: Mask over film area, 0 to 1.
         perceptual: Perceptual hash of the film, hexadecimal.
     """
 
@@ -55,6 +56,7 @@ class Outcome:
     facts: Mapping[str, Any] = field(default_factory=dict)
     picture: str = ""
     mask: str = ""
+    area: float = 0.0
     perceptual: str = ""
 
 
@@ -91,6 +93,7 @@ def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
         facts=facts,
         picture=digest(pixels),
         mask="" if mask is None else digest(mask),
+        area=0.0 if mask is None else float(np.unpackbits(mask).mean()),
         perceptual=f"{int(perceptual_hash(pixels)):016x}",
     )
 

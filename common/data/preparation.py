@@ -189,7 +189,7 @@ def _refuse_other_rules(name: str, old: Rules, new: Rules) -> None:
 
 
 @dataclass
-class _Growing:
+class Growing:
     """A set while it is prepared: what the source lists, and the journal of its readable films."""
 
     name: str
@@ -225,8 +225,8 @@ def _prepare(key: str, folder: Path, rules: Rules) -> None:
     _read_films(growing, TITLES[key])
     for each in growing:
         _refuse_many_faults(each)
-    rows = {each.name: _case_rows(each) for each in growing}
-    parts = {each.name: _part(each.name, rows[each.name]) for each in growing}
+    rows = {each.name: case_rows(each) for each in growing}
+    parts = {each.name: assign_parts(each.name, rows[each.name]) for each in growing}
     _refuse_leakage(growing, rows, parts)
     contents = [_finish(each, rows[each.name], parts[each.name]) for each in growing]
     for each, content in zip(growing, contents, strict=True):
@@ -251,7 +251,7 @@ def _refuse_full_disk(films: int, folders: list[Path]) -> None:
         )
 
 
-def _begin(name: str, listed: list[SourceFilm], rules: Rules) -> _Growing:
+def _begin(name: str, listed: list[SourceFilm], rules: Rules) -> Growing:
     """Begin a set, or go on where an earlier run stopped."""
     if name == "siim":
         rules = dataclasses.replace(rules, minimum_age=0, views=())
@@ -265,10 +265,10 @@ def _begin(name: str, listed: list[SourceFilm], rules: Rules) -> _Growing:
     for file in (films_file(folder), masks_file(folder)):
         file.touch()
     readable = [film for film in listed if not (film.excluded or film.fault)]
-    return _Growing(name, listed, readable, rules, Journal(folder, heading))
+    return Growing(name, listed, readable, rules, Journal(folder, heading))
 
 
-def _read_films(growing: list[_Growing], title: str) -> None:
+def _read_films(growing: list[Growing], title: str) -> None:
     """Read all films that are not in the journals yet, into the growing arrays."""
     journals = {each.folder: each.journal for each in growing}
     tasks = [
@@ -283,7 +283,7 @@ def _read_films(growing: list[_Growing], title: str) -> None:
     )
     with progress:
         for task, outcome in in_workers(prepare_film, tasks, min(cores(), max(len(tasks), 1))):
-            journals[task.folder].add(_entry(task, outcome))
+            journals[task.folder].add(journal_entry(task, outcome))
             progress.update()
     for journal in journals.values():
         journal.close()
@@ -295,7 +295,7 @@ def _heading(listed: list[SourceFilm], rules: Rules) -> str:
     return digest(str(sorted(relevant.items())), *(key + what for key, what in fingerprints.listing(listed)))
 
 
-def _entry(task: Task, outcome: Outcome | Lost) -> dict[str, Any]:
+def journal_entry(task: Task, outcome: Outcome | Lost) -> dict[str, Any]:
     """The journal's line of a film, under pseudonyms."""
     if isinstance(outcome, Lost):
         outcome = Outcome(REJECTED, outcome.reason)
@@ -315,6 +315,7 @@ def _entry(task: Task, outcome: Outcome | Lost) -> dict[str, Any]:
         entry |= {
             "picture": outcome.picture,
             "mask": outcome.mask,
+            "area": outcome.area,
             "perceptual": outcome.perceptual,
             "case": _named("case", task.film.identifier, task.rules),
         }
@@ -332,7 +333,7 @@ def _named(kind: str, identifier: str, rules: Rules) -> str:
     return identifier if rules.keep_identifiers else pseudonym(kind, identifier)
 
 
-def _refuse_many_faults(growing: _Growing) -> None:
+def _refuse_many_faults(growing: Growing) -> None:
     left_out = [(kind, reason) for kind in (REJECTED, EXCLUDED) for _, reason in growing.left_out(kind)]
     faults = sum(kind == REJECTED for kind, _ in left_out)
     share = faults / max(len(growing.listed), 1)
@@ -353,7 +354,7 @@ def _refuse_many_faults(growing: _Growing) -> None:
         )
 
 
-def _write_rejected(growing: _Growing) -> None:
+def _write_rejected(growing: Growing) -> None:
     rejected = [
         {"case": pseudonym("case", film.identifier), "origin": film.origin, "reason": reason}
         for film, reason in growing.left_out(REJECTED)
@@ -361,22 +362,18 @@ def _write_rejected(growing: _Growing) -> None:
     artefacts.write_csv(growing.folder / "rejected.csv", ["case", "origin", "reason"], rejected)
 
 
-def _case_rows(growing: _Growing) -> list[dict[str, Any]]:
+def case_rows(growing: Growing) -> list[dict[str, Any]]:
     """The case table of a set."""
     rows, masks = [], 0
     for entry in growing.entries(PREPARED):
         film = growing.readable[entry["row"]]
-        fraction = 0.0
-        if entry["mask"]:
-            packed = read_row(masks_file(growing.folder), entry["row"], (SIDE, SIDE // 8))
-            fraction = float(np.unpackbits(packed).mean())
         rows.append(
             {
                 "case": entry["case"],
                 "has_mask": int(bool(entry["mask"])),
                 "report": film.report,
                 "mask_row": masks if entry["mask"] else -1,
-                "mask_area_fraction": fraction,
+                "mask_area_fraction": entry["area"],
                 "chest_tube": film.chest_tube,
                 **entry["facts"],
             }
@@ -385,7 +382,7 @@ def _case_rows(growing: _Growing) -> list[dict[str, Any]]:
     return rows
 
 
-def _part(name: str, rows: list[dict[str, Any]]) -> list[int]:
+def assign_parts(name: str, rows: list[dict[str, Any]]) -> list[int]:
     """The part each film belongs to: its fold, or 1 for the validation films of pre-training."""
     positive = np.array([row["has_mask"] == 1 for row in rows])
     patients = np.array([row["patient"] for row in rows])
@@ -400,14 +397,14 @@ def _part(name: str, rows: list[dict[str, Any]]) -> list[int]:
 
 
 def _refuse_leakage(
-    growing: list[_Growing], rows: dict[str, list[dict[str, Any]]], parts: dict[str, list[int]]
+    growing: list[Growing], rows: dict[str, list[dict[str, Any]]], parts: dict[str, list[int]]
 ) -> None:
     """Refuse a patient, a study or a picture that lies in two parts that must not share any.
 
     Raises:
         Refusal: With the first pairs; all of them stand in `leaks.csv`. The films are not read again.
     """
-    sets = [_pictures(each, rows[each.name], parts[each.name]) for each in growing]
+    sets = [comparable(each, rows[each.name], parts[each.name]) for each in growing]
     own = {each.name for each in growing}
     finished = [name for key, names in SETS.items() if _finished(key) for name in names]
     sets += [_finished_pictures(name) for name in finished if name not in own]
@@ -440,7 +437,8 @@ def _part_names(name: str, parts: list[int]) -> list[str]:
     return [f"{name} fold {part}" if name == "ntuh_train" else name for part in parts]
 
 
-def _pictures(growing: _Growing, rows: list[dict[str, Any]], parts: list[int]) -> leakage.Films:
+def comparable(growing: Growing, rows: list[dict[str, Any]], parts: list[int]) -> leakage.Films:
+    """What the leak check compares of a set that is not finished yet."""
     entries = growing.entries(PREPARED)
     file = films_file(growing.folder)
     return leakage.Films.of(
@@ -468,7 +466,7 @@ def _finished_pictures(name: str) -> leakage.Films:
 # --- finishing -------------------------------------------------------------------------------------
 
 
-def _finish(growing: _Growing, rows: list[dict[str, Any]], part: list[int]) -> dict[str, Any]:
+def _finish(growing: Growing, rows: list[dict[str, Any]], part: list[int]) -> dict[str, Any]:
     """Give a set its final files, all but the manifest, whose content is returned."""
     folder, entries = growing.folder, growing.entries(PREPARED)
     _pack_masks(growing, [entry for entry in entries if entry["mask"]])
@@ -497,7 +495,7 @@ def _finish(growing: _Growing, rows: list[dict[str, Any]], part: list[int]) -> d
     }
 
 
-def _pack_masks(growing: _Growing, entries: list[dict[str, Any]]) -> None:
+def _pack_masks(growing: Growing, entries: list[dict[str, Any]]) -> None:
     """Copy the masks, which lie in the rows of their films, one behind the other."""
     with artefacts.whole_file(growing.folder / "masks.npy") as temporary, open(temporary, "wb") as file:
         file.write(_header(len(entries), SIDE // 8))
@@ -505,7 +503,7 @@ def _pack_masks(growing: _Growing, entries: list[dict[str, Any]]) -> None:
             file.write(read_row(masks_file(growing.folder), entry["row"], (SIDE, SIDE // 8)).data)
 
 
-def _close_gaps(growing: _Growing, kept: list[int]) -> None:
+def _close_gaps(growing: Growing, kept: list[int]) -> None:
     """Move the films that were prepared together, in place, and give the array its name.
 
     Interrupted here, the journal finds films that are not where its entries say, and reads these again.

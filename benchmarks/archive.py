@@ -1,0 +1,84 @@
+"""An archive of a million films: identifiers, case table, folds and the exact leak check, without the pixels.
+
+    python benchmarks/archive.py           1,000,000 films (training and test)
+    python benchmarks/archive.py --quick   50,000 films
+
+Every step is the one that prepares real films, fed with made-up headers and hashes. Goals for a million:
+60 s and 4 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tqdm import tqdm
+
+from common import artefacts
+from common.config import Rules
+from common.data import leakage, preparation
+from common.data.cases import COLUMNS, SourceFilm
+from common.data.film_worker import PREPARED, Outcome, Task
+
+SECONDS, BYTES = 60.0, 4 * 2**30
+FACTS = {
+    "age": 63.0, "sex": "F", "view": "AP", "position": "SUPINE", "manufacturer": "Example",
+    "date": "2019-05-04", "width": 2500, "height": 2048, "spacing_row": 0.14, "spacing_column": 0.14,
+}  # fmt: skip
+
+
+def simulate(name: str, count: int, first: int) -> preparation.Growing:
+    """A set of `count` films, 1.25 of a patient on average, as if all had just been read."""
+    folder, rules = artefacts.prepared_folder(name), Rules()
+    films, entries = [], {}
+    for row in tqdm(range(count), desc=name, unit="film", disable=None):
+        number = first + row
+        film = SourceFilm(f"P{number:09d}", Path("/nowhere"), f"row {row}", None, int(number % 5 == 0))
+        films.append(film)
+        facts = FACTS | {"patient_id": f"ID{number * 4 // 5}", "study": f"1.2.{number}"}
+        outcome = Outcome(
+            PREPARED, file="0" * 64, facts=facts, picture=f"{number * 7919:064x}",
+            mask="1" * film.report, area=0.05 * film.report, perceptual=f"{number * 104729 % 2**64:016x}",
+        )  # fmt: skip
+        entries[row] = preparation.journal_entry(Task(row, film, folder, rules), outcome)
+    return preparation.Growing(name, films, films, rules, SimpleNamespace(entries=entries))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    count = 50_000 if parser.parse_args().quick else 1_000_000
+    with tempfile.TemporaryDirectory() as workspace:
+        os.environ["PTX_WORKSPACE"] = workspace
+        start = time.perf_counter()
+        test = count // 5
+        sets, compared = [simulate("ntuh_train", count - test, 0), simulate("ntuh_test", test, count)], []
+        lap = time.perf_counter()
+        print(f"identifiers and facts: {lap - start:.1f} s")
+        for growing in sets:
+            rows = preparation.case_rows(growing)
+            parts = preparation.assign_parts(growing.name, rows)
+            artefacts.write_csv(growing.folder / "cases.csv", list(COLUMNS), rows)
+            compared.append(preparation.comparable(growing, rows, parts))
+        print(f"case table and folds: {time.perf_counter() - lap:.1f} s")
+        lap = time.perf_counter()
+        leaks = leakage.find_leaks(leakage.concatenate(compared), radius=None)
+        print(f"exact leak check: {time.perf_counter() - lap:.1f} s, {len(leaks.errors)} pairs")
+        total = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(
+        f"archive of {count:,} films: {total:.0f} s (goal <= {SECONDS:.0f}), {peak / 2**30:.1f} GB (goal <= 4)"
+    )
+    raise SystemExit(count == 1_000_000 and (total > SECONDS or peak > BYTES))
+
+
+if __name__ == "__main__":
+    main()

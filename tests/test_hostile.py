@@ -1,0 +1,20 @@
+"""A short run of `benchmarks/hostile.py`, which reports any crash, hang, escape or unforeseen exception."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from conftest import REPOSITORY
+
+
+def test_hostile_input_costs_nothing_but_itself() -> None:
+    done = subprocess.run(
+        [sys.executable, "benchmarks/hostile.py", "--count", "300", "--seed", "1"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "hostile input: 300 mutations, 0 exceptions" in done.stdout
