@@ -39,6 +39,17 @@ def _rewrite(export: Path, table: pd.DataFrame, file: str = "NTUH_1519.csv") -> 
     table.to_csv(export / file, index=False, encoding="utf-8-sig", lineterminator="\r\n")
 
 
+def _rejected(name: str) -> pd.DataFrame:
+    """The films with a fault, after checking that all films which are not prepared are listed."""
+    folder = artefacts.prepared_folder(name)
+    table = pd.read_csv(folder / "rejected.csv")
+    if (folder / "flow.json").exists():
+        flow = json.loads((folder / "flow.json").read_text())
+        for kind in ("rejected", "excluded"):
+            assert table[table["kind"] == kind]["reason"].value_counts().to_dict() == flow[kind]
+    return table[table["kind"] == "rejected"]
+
+
 def test_siim_set(workspace: Path, sources: Path) -> None:
     prepared = open_prepared("siim", str(sources / "siim"), "test")
     listed = {film.identifier: film for film in siim.source_films(sources / "siim")}
@@ -86,7 +97,7 @@ def test_faults_are_listed_and_the_rest_goes_on(workspace: Path, export: Path) -
     _rewrite(export, table)
     prepare_sources(PrepareOptions(ntuh=str(export), rules=Rules(max_fault_share=0.5)))
     prepared = open_prepared("ntuh_train", str(export), "test")
-    rejected = pd.read_csv(prepared.folder / "rejected.csv")
+    rejected = _rejected("ntuh_train")
     assert len(rejected) == 5
     reasons = " | ".join(rejected["reason"])
     for said in (
@@ -245,7 +256,7 @@ def test_any_hospitals_table(workspace: Path, export: Path) -> None:
     with pytest.raises(Refusal, match="test-from"):
         prepare_sources(PrepareOptions(ntuh=str(folder)))
     prepare_sources(PrepareOptions(ntuh=str(folder), rules=Rules(test_from="2020-01-01")))
-    rejected = pd.read_csv(artefacts.prepared_folder("ntuh_train") / "rejected.csv")
+    rejected = _rejected("ntuh_train")
     assert rejected[["origin", "reason"]].to_numpy().tolist() == [
         ["cases.csv, row 5", "pneumothorax is neither 0 nor 1"]
     ]
@@ -417,7 +428,7 @@ def test_too_many_faults_stop(workspace: Path, export: Path) -> None:
         film.path.write_bytes(b"damaged")
     with pytest.raises(Refusal, match="films have a fault, more than 10%"):
         open_prepared("ntuh_test", str(export), "test")
-    assert len(pd.read_csv(artefacts.prepared_folder("ntuh_test") / "rejected.csv")) == 4
+    assert len(_rejected("ntuh_test")) == 4
     prepare_sources(PrepareOptions(ntuh=str(export), rules=Rules(max_fault_share=0.5)))
     assert len(open_prepared("ntuh_test", str(export), "test").cases) < len(films)
 
@@ -429,7 +440,7 @@ def test_film_that_crashes_its_decoder_costs_only_itself(
 
     monkeypatch.setattr(preparation, "prepare_film", _crash_on_the_first)
     prepared = open_prepared("ntuh_train", str(export), "test")
-    rejected = pd.read_csv(prepared.folder / "rejected.csv")
+    rejected = _rejected("ntuh_train")
     assert rejected["reason"].tolist() == ["its decoder crashed (SIGKILL)"]
 
 

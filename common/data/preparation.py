@@ -355,11 +355,13 @@ def _refuse_many_faults(growing: Growing) -> None:
 
 
 def _write_rejected(growing: Growing) -> None:
-    rejected = [
-        {"case": pseudonym("case", film.identifier), "origin": film.origin, "reason": reason}
-        for film, reason in growing.left_out(REJECTED)
+    """List every film that was not prepared: those with a fault first, then those that a rule excludes."""
+    left_out = [
+        {"case": pseudonym("case", film.identifier), "origin": film.origin, "kind": kind, "reason": reason}
+        for kind in (REJECTED, EXCLUDED)
+        for film, reason in growing.left_out(kind)
     ]
-    artefacts.write_csv(growing.folder / "rejected.csv", ["case", "origin", "reason"], rejected)
+    artefacts.write_csv(growing.folder / "rejected.csv", ["case", "origin", "kind", "reason"], left_out)
 
 
 def case_rows(growing: Growing) -> list[dict[str, Any]]:

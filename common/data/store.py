@@ -2,7 +2,7 @@
 
 A prepared set is a folder: `cases.csv` (one row a film), `films.npy` (n x 1024 x 1024 uint8, memory map),
 `masks.npy` (bit-packed masks of the films that have one), `folds.json` (who is in which part),
-`rejected.csv` (films with a fault), `flow.json` and `flow.png` (every film accounted for),
+`rejected.csv` (films not prepared, and why), `flow.json` and `flow.png` (every film accounted for),
 `fingerprints.csv` (what it was made from) and, last, `manifest.json`. `preparation.py` makes it.
 """
 
