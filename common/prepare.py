@@ -5,7 +5,7 @@
     bash common/prepare.sh --ntuh PATH --test-from 2020-01-01    a cases.csv, split by date
 
 Writes data/prepared/: films and masks, cases.csv, flow.json and flow.png (every film accounted for),
-rejected.csv (films that are not prepared, and why), leaks.csv (pairs of films that should not be in two parts).
+rejected.csv (films not prepared, and why), leaks.csv (pairs of films that should not be in two parts).
 Interrupted, the same command goes on. Every later step takes the films as they were prepared here.
 """
 

@@ -439,7 +439,7 @@ def test_film_that_crashes_its_decoder_costs_only_itself(
     from common.data import preparation
 
     monkeypatch.setattr(preparation, "prepare_film", _crash_on_the_first)
-    prepared = open_prepared("ntuh_train", str(export), "test")
+    open_prepared("ntuh_train", str(export), "test")
     rejected = _rejected("ntuh_train")
     assert rejected["reason"].tolist() == ["its decoder crashed (SIGKILL)"]
 
