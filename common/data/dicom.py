@@ -335,7 +335,9 @@ def _decode(dataset: Dataset, syntax: uid.UID) -> np.ndarray:
     try:
         with _heard() if plugin == "gdcm" else nullcontext():
             stored = pixel_array(dataset, decoding_plugin=plugin)
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the RLE decoder, in Rust, panics with what is no Exception
         cut = "truncated" in str(error).lower()
         reason = "is cut short" if cut else f"cannot be decoded ({type(error).__name__})"
         raise FilmFault(f"{_name(syntax)}: {reason}") from error
