@@ -249,7 +249,9 @@ def test_any_hospitals_table(workspace: Path, export: Path) -> None:
                 mask = film.annotation.mask(header.Columns, header.Rows)
                 row["mask"] = f"films/{film.path.stem}.png"
                 cv2.imwrite(str(folder / row["mask"]), mask.astype(np.uint8) * 255)
-            rows.append(row | {"date": "2020-03-01" if name == "ntuh_test" else "2019-12-31", "view": "AP"})
+            rows.append(
+                row | {"date": "2020-03-01" if name == "ntuh_test" else "2019-12-31", "view": "LL", "age": 77}
+            )
     table = pd.DataFrame(rows).astype({"pneumothorax": str})
     table.loc[3, "pneumothorax"] = "perhaps"
     table.to_csv(folder / "cases.csv", index=False)
@@ -261,7 +263,7 @@ def test_any_hospitals_table(workspace: Path, export: Path) -> None:
         ["cases.csv, row 5", "pneumothorax is neither 0 nor 1"]
     ]
     by_table = {n: open_prepared(n, str(folder), "test") for n in ("ntuh_train", "ntuh_test")}
-    assert (by_table["ntuh_train"].cases["view"] == "AP").all()
+    assert (by_table["ntuh_train"].cases[["view", "age"]] == ["LL", 77]).all(axis=None)  # before the header
     found = sorted(by_table["ntuh_test"].cases["mask_area_fraction"])
     for name in by_table:
         shutil.rmtree(artefacts.prepared_folder(name))
