@@ -249,9 +249,8 @@ def test_any_hospitals_table(workspace: Path, export: Path) -> None:
                 mask = film.annotation.mask(header.Columns, header.Rows)
                 row["mask"] = f"films/{film.path.stem}.png"
                 cv2.imwrite(str(folder / row["mask"]), mask.astype(np.uint8) * 255)
-            rows.append(
-                row | {"date": "2020-03-01" if name == "ntuh_test" else "2019-12-31", "view": "LL", "age": 77}
-            )
+            given = {"date": "2019-12-31", "view": "LL", "age": "77"} if name == "ntuh_train" else {}
+            rows.append(row | {"date": "2020-03-01", "view": "", "age": ""} | given)
     table = pd.DataFrame(rows).astype({"pneumothorax": str})
     table.loc[3, "pneumothorax"] = "perhaps"
     table.to_csv(folder / "cases.csv", index=False)
