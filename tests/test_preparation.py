@@ -345,6 +345,21 @@ def test_finished_films_are_not_read_again(
     assert prepared.film(2).any()
 
 
+def test_interrupted_preparation_keeps_its_rules(
+    workspace: Path, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from common.data import preparation
+
+    export = str(sources / "ntuh")
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "_finish", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_sources(PrepareOptions(ntuh=export, rules=Rules(minimum_age=60)))
+    ages = open_prepared("ntuh_train", export, "test").cases["age"].dropna()
+    assert len(ages)
+    assert (ages >= 60).all()
+
+
 def _stop(*_: object) -> None:
     raise KeyboardInterrupt
 

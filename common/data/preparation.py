@@ -51,6 +51,7 @@ TITLES = {"siim": "SIIM-ACR", "ntuh": "NTUH"}
 SETS = {"siim": ("siim",), "ntuh": ("ntuh_train", "ntuh_test")}  # prepared together
 PREPARE_COMMAND = "bash common/prepare.sh"
 REVIEWED = "reviewed_pairs.csv"
+BEGUN = "rules.json"  # of a set while it is prepared; then they stand in the manifest
 _FILM_BYTES = SIDE * SIDE
 _NEVER_PREPARED_BY = ("max_fault_share",)  # a rule that decides about the run, not about a film
 
@@ -82,7 +83,7 @@ def open_prepared(name: str, source: str | None, needed_for: str) -> PreparedSet
         if finished:
             _refuse_changed(key, folder, Rules(**_plain(prepared.manifest["rules"])))
         else:
-            _prepare(key, folder, Rules())
+            _prepare(key, folder, _begun_by(key) or Rules())
         return prepared
 
 
@@ -134,6 +135,15 @@ def _alone() -> Iterator[None]:
 
 def _finished(key: str) -> bool:
     return all((artefacts.prepared_folder(name) / "manifest.json").exists() for name in SETS[key])
+
+
+def _begun_by(key: str) -> Rules | None:
+    """The rules by which an interrupted preparation began: whoever goes on with it keeps to them."""
+    for name in SETS[key]:
+        file = artefacts.prepared_folder(name) / BEGUN
+        if file.exists():
+            return Rules(**_plain(artefacts.read_json(file, PREPARE_COMMAND)))
+    return None
 
 
 def _source_folder(key: str, source: str | None) -> Path:
@@ -233,6 +243,7 @@ def _prepare(key: str, folder: Path, rules: Rules) -> None:
         artefacts.write_json(each.folder / "manifest.json", content | {"rules": dataclasses.asdict(rules)})
     for each in growing:
         masks_file(each.folder).unlink()
+        (each.folder / BEGUN).unlink()
         each.journal.remove()
 
 
@@ -253,13 +264,15 @@ def _refuse_full_disk(films: int, folders: list[Path]) -> None:
 
 def _begin(name: str, listed: list[SourceFilm], rules: Rules) -> Growing:
     """Begin a set, or go on where an earlier run stopped."""
+    artefacts.write_json(artefacts.prepared_folder(name) / BEGUN, dataclasses.asdict(rules))
     if name == "siim":
         rules = dataclasses.replace(rules, minimum_age=0, views=())
     folder = artefacts.prepared_folder(name)
     heading = _heading(listed, rules)
     if not started(folder, heading):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        for file in folder.iterdir():
+            if file.name != BEGUN:
+                file.unlink()
     if (folder / "films.npy").exists():  # interrupted after the last film
         os.replace(folder / "films.npy", films_file(folder))
     for file in (films_file(folder), masks_file(folder)):
