@@ -13,6 +13,7 @@ from PIL import Image
 from common.config import Rules
 from common.data import hospital, ntuh
 from common.data.cases import SourceFilm
+from common.data.tables import RAGGED
 from common.refusal import Refusal
 
 SECRET = "Wang-A123456789"
@@ -158,8 +159,8 @@ def test_row_numbers_are_a_spreadsheets(tmp_path: Path) -> None:
     assert [film.fault for film in films] == [
         "manufacturer is no single line of at most 64 characters",
         "pneumothorax is neither 0 nor 1",
-        ntuh.RAGGED,
-        ntuh.RAGGED,
+        RAGGED,
+        RAGGED,
     ]
 
 

@@ -124,12 +124,15 @@ def test_folds_and_order_do_not_depend_on_the_key(
     assert not found[0][3] & found[1][3]
 
 
-def test_patient_in_training_and_test_is_refused(workspace: Path, export: Path) -> None:
+def _negatives(export: Path) -> tuple[str, str]:
+    """A negative exam of training and one of testing that no rule excludes."""
     train, test = _exams(export), _exams(export, "NTUH_20.csv")
-    source = train[(train["Training"] == "1") & (train["胸管"] == "") & (train["氣胸"] == "0")][
-        "PERSONID2"
-    ].iloc[0]
-    target = test[(test["胸管"] == "") & (test["氣胸"] == "0")]["PERSONID2"].iloc[0]
+    train, test = (t[(t["胸管"] == "") & (t["氣胸"] == "0")] for t in (train[train["Training"] == "1"], test))
+    return train["PERSONID2"].iloc[0], test["PERSONID2"].iloc[0]
+
+
+def test_patient_in_training_and_test_is_refused(workspace: Path, export: Path) -> None:
+    source, target = _negatives(export)
     patient = pydicom.dcmread(export / "images" / f"{source}.dcm").PatientID
     film = pydicom.dcmread(export / "images" / f"{target}.dcm")
     film.PatientID, film.PatientAge = patient, "050Y"
@@ -142,11 +145,7 @@ def test_patient_in_training_and_test_is_refused(workspace: Path, export: Path) 
 
 
 def test_same_picture_in_training_and_test_is_refused(workspace: Path, export: Path) -> None:
-    train, test = _exams(export), _exams(export, "NTUH_20.csv")
-    source = train[(train["Training"] == "1") & (train["胸管"] == "") & (train["氣胸"] == "0")][
-        "PERSONID2"
-    ].iloc[0]
-    target = test[(test["胸管"] == "") & (test["氣胸"] == "0")]["PERSONID2"].iloc[0]
+    source, target = _negatives(export)
     film = pydicom.dcmread(export / "images" / f"{source}.dcm")
     film.PatientID, film.PatientAge = "someone else", "050Y"
     film.save_as(export / "images" / f"{target}.dcm")

@@ -15,6 +15,7 @@ from common.config import Rules
 from common.data import hospital, ntuh, siim
 from common.data.cases import SourceFilm
 from common.data.masks import RunLengths
+from common.data.tables import RAGGED
 from common.refusal import Refusal
 
 # --- the hospital's export -----------------------------------------------------------------------------
@@ -136,7 +137,7 @@ def test_faulty_rows_of_the_export(tmp_path: Path) -> None:
         "氣胸 is neither 0 nor 1",
         "胸管 is neither 1, 0 nor empty",
         *["PERSONID2 is no plain identifier"] * 3,
-        *[ntuh.RAGGED] * 2,
+        *[RAGGED] * 2,
         "氣胸 is neither 0 nor 1",
     ]
     assert all(film.path is None for film in films[1:])

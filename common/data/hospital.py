@@ -26,7 +26,8 @@ from common.artefacts import shown
 from common.config import Rules
 from common.data.cases import SourceFilm
 from common.data.masks import PictureMask
-from common.data.ntuh import RAGGED, TUBED, UNMASKED, read_rows
+from common.data.ntuh import TUBED, UNMASKED
+from common.data.tables import RAGGED, read_rows
 from common.refusal import Refusal
 
 TABLE = "cases.csv"

@@ -8,8 +8,6 @@ file is the temporal split. `PERSONID2` is one exam; the patient is the DICOM Pa
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from common.artefacts import shown
 from common.config import Rules
 from common.data.cases import SourceFilm
 from common.data.masks import Rectangles
+from common.data.tables import RAGGED, read_rows
 from common.refusal import Refusal
 
 EXAM, REPORT, CHEST_TUBE, INCLUDED = "PERSONID2", "氣胸", "胸管", "Training"
@@ -29,7 +28,6 @@ IMAGE_ENDS = (".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 UNMASKED = "positive by report, no annotated lesion"
 TUBED = "chest tube"
 UNLISTED = "image file that no table lists"
-RAGGED = "its row has more or fewer cells than the header"
 
 
 def source_films(folder: Path, name: str, rules: Rules) -> list[SourceFilm]:
@@ -61,34 +59,6 @@ def source_films(folder: Path, name: str, rules: Rules) -> list[SourceFilm]:
         seen.add(film.identifier)
         films.append(film)
     return films + (_unlisted(folder, images) if name == "ntuh_train" else [])
-
-
-def read_rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Read a CSV file, UTF-8 with or without a byte-order mark, of any line ends.
-
-    Returns:
-        The rows that are not empty, each with its number as a spreadsheet shows it: the file's first row is
-        1, empty rows count, and a row with multi-line cells counts once.
-
-    Raises:
-        Refusal: No such file, no UTF-8, or quotes that do not match.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except UnicodeDecodeError:
-        raise Refusal(
-            f"{shown(path)} is not UTF-8",
-            found="bytes of another encoding",
-            do="save it again as CSV with the encoding UTF-8",
-        ) from None
-    except (OSError, csv.Error) as error:
-        raise Refusal(
-            f"{shown(path)} cannot be read",
-            found=error.strerror if isinstance(error, OSError) else f"no comma-separated table ({error})",
-            do="look for a quotation mark that is not closed" if isinstance(error, csv.Error) else None,
-        ) from None
-    return [(number, cells) for number, cells in enumerate(rows, start=1) if any(map(str.strip, cells))]
 
 
 def _read_table(folder: Path, file: str, columns: list[str]) -> list[list[str]]:

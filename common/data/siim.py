@@ -11,7 +11,7 @@ from pathlib import Path
 from common.artefacts import shown
 from common.data.cases import SourceFilm
 from common.data.masks import RunLengths
-from common.data.ntuh import read_rows
+from common.data.tables import read_rows
 from common.refusal import Refusal
 
 IMAGES = "dicom-images-train"
