@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 
 from common.data.faults import FilmFault
-from common.data.pictures import MOST_PIXELS, is_picture, read_picture, stretch
+from common.data.pictures import MOST_PIXELS, decode_picture, is_picture, stretch
 
 # One plug-in of pydicom for each compression, so that all machines decode alike. GDCM would do JPEG-LS as
 # well, but there a damaged film ends the process.
@@ -107,7 +108,20 @@ class Film:
 
 
 def read_film(path: Path, replace_saturated: bool = False) -> Film:
-    """Read a DICOM, PNG, JPEG or TIFF file as an 8-bit film, whatever its suffix.
+    """Read a DICOM, PNG, JPEG or TIFF file as an 8-bit film, whatever its suffix: `decode_film` of its bytes.
+
+    Raises:
+        FilmFault: It cannot be read; the message says why.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise FilmFault(f"cannot be read ({type(error).__name__})") from error
+    return decode_film(content, replace_saturated)
+
+
+def decode_film(content: bytes, replace_saturated: bool = False) -> Film:
+    """The bytes of a DICOM, PNG, JPEG or TIFF file as an 8-bit film.
 
     DICOM grey scale (PS3.3 C.11): rescale or modality LUT, then the first VOI LUT, else the first window,
     else smallest to largest value; then inversion of MONOCHROME1. Padding (PS3.3 C.7.5.1.1.2) is neither
@@ -116,33 +130,31 @@ def read_film(path: Path, replace_saturated: bool = False) -> Film:
     frame. Compressions (PS3.5 A.4): JPEG of 8 bits, JPEG Lossless, JPEG-LS, JPEG 2000 and RLE.
 
     Args:
-        path: The file.
+        content: Of the file.
         replace_saturated: Give saturated stored values (the smallest in MONOCHROME1, the largest in
             MONOCHROME2: markers and borders) the film's median first, as the original did.
 
     Raises:
-        FilmFault: It cannot be read; the message says why.
+        FilmFault: It cannot be decoded; the message says why.
     """
     try:
         with warnings.catch_warnings():  # pydicom warns of every oddity of a header that it can live with
             warnings.simplefilter("ignore")
-            with path.open("rb") as file:
-                start = file.read(132)
-            if not start:
+            if not content:
                 raise FilmFault("is empty")
-            is_dicom = start[128:] == b"DICM"  # before the others: the 128 bytes may be a TIFF's header
-            if not is_dicom and is_picture(start):
-                return Film(read_picture(path))
-            return _read_dicom(path, is_dicom, replace_saturated)
+            is_dicom = content[128:132] == b"DICM"  # before the others: the 128 bytes may be a TIFF's header
+            if not is_dicom and is_picture(content[:132]):
+                return Film(decode_picture(content))
+            return _decode_dicom(content, is_dicom, replace_saturated)
     except FilmFault:
         raise
     except Exception as error:  # a damaged file can make a decoder raise anything
         raise FilmFault(f"cannot be read ({type(error).__name__})") from error
 
 
-def _read_dicom(path: Path, has_preamble: bool, replace_saturated: bool) -> Film:
+def _decode_dicom(content: bytes, has_preamble: bool, replace_saturated: bool) -> Film:
     try:
-        dataset = pydicom.dcmread(path, force=True)
+        dataset = pydicom.dcmread(BytesIO(content), force=True)
     except Exception as error:
         raise FilmFault("is damaged" if has_preamble else "is no DICOM, PNG, JPEG or TIFF file") from error
     if has_preamble and not dataset:  # how pydicom hands back a compressed picture without its end
@@ -379,21 +391,23 @@ def _heard() -> Iterator[None]:
 
 def _grey(dataset: Dataset, stored: np.ndarray, inverted: bool, replace_saturated: bool) -> np.ndarray:
     """Stored values -> 0 to 255 by a table of all values there are, in double precision."""
-    lowest = int(stored.min())
-    unsigned = np.dtype(f"u{stored.itemsize}")
-    index = stored.view(unsigned) - unsigned.type(lowest % 256**stored.itemsize)  # wraps around as it should
-    levels = np.arange(lowest, int(stored.max()) + 1)
+    pattern = stored.view(f"u{stored.itemsize}")  # the bits, whatever their sign
+    levels = np.arange(int(stored.min()), int(stored.max()) + 1)
+    places = levels % 256**stored.itemsize  # of the levels among the patterns
     padding = _padding(levels, dataset)
     seen = np.zeros(len(levels), dtype=bool)
     if padding.any() or replace_saturated or "ModalityLUTSequence" in dataset:
-        seen[index] = True
+        present = np.zeros(256**stored.itemsize, dtype=bool)
+        present[pattern] = True
+        seen = present[places]
     else:  # rescaling is a line: its extremes are at the ends
         seen[[0, -1]] = True
     seen &= ~padding
     if not seen.any():
         raise FilmFault("holds nothing but padding")
     if replace_saturated:
-        levels[levels == _saturated(dataset, inverted)] = int(np.median(stored[~padding[index]]))
+        padded = _of_all_patterns(padding, places, stored.itemsize)[pattern]
+        levels[levels == _saturated(dataset, inverted)] = int(np.median(stored[~padded]))
     values = _modality(levels.astype(np.float64), dataset)
     shown = _voi(values, dataset)
     if shown is None:
@@ -404,14 +418,21 @@ def _grey(dataset: Dataset, stored: np.ndarray, inverted: bool, replace_saturate
     table = np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
     table = 255 - table if inverted else table
     table[padding] = 0  # after inversion: background is black in both
-    return _through(table, index)
+    return _look_up_all(_of_all_patterns(table, places, stored.itemsize), pattern)
 
 
-def _through(table: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """`table[index]`, by OpenCV where it can: eight times faster."""
-    if index.dtype == np.uint8 or _OPENCV >= 5:
-        return cv2.LUT(index, np.resize(table, 256**index.itemsize))
-    return table.take(index)
+def _of_all_patterns(values: np.ndarray, places: np.ndarray, size: int) -> np.ndarray:
+    """A table of all bit patterns of `size` bytes: 0 but for `values` at their places."""
+    table = np.zeros(256**size, dtype=values.dtype)
+    table[places] = values
+    return table
+
+
+def _look_up_all(table: np.ndarray, pattern: np.ndarray) -> np.ndarray:
+    """`table[pattern]`, by OpenCV where it can: eight times faster."""
+    if len(table) == 256 and (table == np.arange(256)).all():
+        return pattern
+    return cv2.LUT(pattern, table) if pattern.dtype == np.uint8 or _OPENCV >= 5 else table.take(pattern)
 
 
 def _padding(levels: np.ndarray, dataset: Dataset) -> np.ndarray:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import xxhash
 
 from common import artefacts
 from common.artefacts import digest, pseudonym, shown
@@ -23,7 +23,7 @@ COLUMNS = {
     "listing": "SHA-256 of what the source says of it: label, annotation, rules, faults",
     "bytes": "size of its image file; empty where it was not read",
     "modified": "time of that file's last change, in ns",
-    "file": "SHA-256 of that file",
+    "file": "its digest",
     "picture": "SHA-256 of the prepared film; empty where it is not prepared",
     "perceptual": "perceptual hash of the prepared film, hexadecimal",
 }
@@ -49,13 +49,21 @@ def _listed(film: SourceFilm) -> str:
     return digest(repr(said), annotation)[:16]
 
 
-def of_file(path: Path, sha256: str) -> dict[str, Any]:
-    """Size, time and SHA-256 of an image file; size -1 where it is gone."""
+def file_digest(content: bytes) -> str:
+    """XXH3 (128 bits, hexadecimal) of an image file: notices a change, ten times as fast as SHA-256.
+
+    It proves nothing to anyone who means harm; what is trained on carries the SHA-256 of its pixels.
+    """
+    return xxhash.xxh3_128_hexdigest(content)
+
+
+def of_file(path: Path, digest_of_file: str) -> dict[str, Any]:
+    """Size, time and digest of an image file; size -1 where it is gone."""
     try:
         known = path.stat()
     except OSError:
-        return {"bytes": -1, "modified": 0, "file": sha256}
-    return {"bytes": known.st_size, "modified": known.st_mtime_ns, "file": sha256}
+        return {"bytes": -1, "modified": 0, "file": digest_of_file}
+    return {"bytes": known.st_size, "modified": known.st_mtime_ns, "file": digest_of_file}
 
 
 def write(folder: Path, films: Sequence[SourceFilm], entries: Mapping[int, Mapping[str, Any]]) -> None:
@@ -118,8 +126,4 @@ def _file_changed(path: Path, row: Mapping[str, str]) -> bool:
         return False
     if str(now["bytes"]) != row["bytes"] or not row["file"]:
         return True
-    with open(path, "rb") as file:
-        total = hashlib.sha256()
-        while chunk := file.read(2**22):
-            total.update(chunk)
-    return total.hexdigest() != row["file"]
+    return file_digest(path.read_bytes()) != row["file"]

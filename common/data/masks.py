@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -57,9 +58,9 @@ def decode_rle(text: str, side: int = SIIM_SIDE) -> np.ndarray:
     end = int(numbers.sum())
     if end > size:
         raise FilmFault(f"a run ends beyond the film of {side} x {side} pixels")
-    flat = np.zeros(size, dtype=bool)
-    flat[:end] = np.repeat(np.arange(len(numbers)) % 2 == 1, numbers)  # gap, run, gap, run ...
-    return flat.reshape(side, side).T  # the runs go down the columns
+    columns = np.zeros((side, side), dtype=np.uint8)  # the runs go down the columns
+    columns.reshape(-1)[:end] = np.repeat(np.arange(len(numbers)) % 2, numbers)  # gap, run, gap, run ...
+    return cv2.transpose(columns).view(bool)  # OpenCV, because NumPy's transposed view slows all that follows
 
 
 def encode_rle(mask: np.ndarray) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from io import BytesIO
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -39,8 +38,8 @@ def is_picture(start: bytes) -> bool:
     return start.startswith(tuple(_READERS))
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """Read a PNG, JPEG or TIFF as an 8-bit film, whatever its suffix.
+def decode_picture(content: bytes) -> np.ndarray:
+    """The bytes of a PNG, JPEG or TIFF file as an 8-bit film.
 
     Up to 8 bits: as stored, colour by its luminance (ITU-R BT.601). 16 bits: the smallest value becomes 0,
     the largest 255. Transparency and orientation (EXIF, TIFF) are ignored: pixels lie as they are stored.
@@ -52,7 +51,6 @@ def read_picture(path: Path) -> np.ndarray:
         FilmFault: It is none of them, has several pages, more than `MOST_PIXELS`, other than 1 to 8 or 16
             bits a sample, is cut short or damaged.
     """
-    content = path.read_bytes()
     for start, (name, reader) in _READERS.items():
         if content.startswith(start):
             return _read(content, name, reader)

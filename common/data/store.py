@@ -48,6 +48,8 @@ def resample(image: np.ndarray, side: int) -> np.ndarray:
 
 def resample_mask(mask: np.ndarray, side: int) -> np.ndarray:
     """Stretch a mask to a square: pixels of which more than half are covered. Bool in, bool out."""
+    if mask.shape == (side, side):
+        return mask
     return resample(mask.astype(np.float32), side) > 0.5
 
 

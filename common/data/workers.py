@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import signal
@@ -19,6 +20,7 @@ from common.refusal import Refusal
 SECONDS = 10.0  # without a sign of life, after which a worker is taken to hang
 START_SECONDS = 120.0  # to start a process and import the libraries, on the slowest disk
 MEMORY = 3 * 2**29  # bytes a worker may use beyond what it starts with: 2 GB in all
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _SPAWN = get_context("spawn")  # not forked: the parent may have started threads
 
 Function = Callable[[Any, Callable[[], None]], Any]
@@ -157,6 +159,7 @@ def _ending(code: int | None) -> str:
 def _work(function: Function, pipe: connection.Connection, memory: int) -> None:
     """The life of a worker process: a task comes, its result goes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    _keep_memory()
     _limit_memory(memory)
     nothing = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
@@ -166,6 +169,17 @@ def _work(function: Function, pipe: connection.Connection, memory: int) -> None:
         while True:
             task = pipe.recv()
             pipe.send(("done", function(task, lambda: pipe.send(("alive", None)))))
+
+
+def _keep_memory() -> None:
+    """Have glibc keep what is freed: else every film's large arrays are fetched from the system anew.
+
+    A third of the time of decoding went there (`benchmarks/preparing.py`).
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+            mallopt(parameter, 2**30)
 
 
 def _limit_memory(memory: int) -> None:
