@@ -54,7 +54,7 @@ def control_auroc(demo: Path, seed: int) -> float:
     from common.data.store import PreparedSet
     from common.evaluation.predict import Predictor
     from common.models import weights
-    from common.runtime import choose_device
+    from common.processes import one_device
 
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"PTX_WORKSPACE": folder, "VIRTUAL_ENV": sys.prefix}
@@ -70,7 +70,7 @@ def control_auroc(demo: Path, seed: int) -> float:
         net = weights.build(metadata)
         weights.load(net, state, Path(folder))
         test = PreparedSet(prepared / "ntuh_test")
-        predictor = Predictor(test, metadata["recipe"]["image_size"], choose_device("cpu"))
+        predictor = Predictor(test, metadata["recipe"]["image_size"], one_device("cpu"))
         scores = predictor.probabilities([net], np.arange(len(test.cases)))[:, 0]
         return float(roc_auc_score(test.has_mask, scores))
 

@@ -162,10 +162,13 @@ def progress_of(stage: Stage, system: str, fold: int | None = None) -> str | Non
         done = max(len((folder / "log.csv").read_text().splitlines()) - 1, 0)
     except OSError:
         done = 0
-    return f"runs/{folder.name}, interrupted at epoch {done} of {epochs} (run it again from the start)"
+    return f"runs/{folder.name}, interrupted at epoch {done} of {epochs} (the same command resumes it)"
 
 
 # --- written whole or not at all -------------------------------------------------------------------
+
+
+_TEMPORARY = ".tmp"
 
 
 @contextmanager
@@ -176,7 +179,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         Refusal: The folder cannot be written or the disk is full; an earlier file stays as it was.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -190,6 +193,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Delete what killed processes left of a file that they were writing, where nobody writes it now."""
+    for left in path.parent.glob(f".{path.name}.*{_TEMPORARY}"):
+        left.unlink(missing_ok=True)
 
 
 def canonical_json(content: Any) -> str:

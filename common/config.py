@@ -90,6 +90,10 @@ class Recipe:
         default=1500,
     )
     clip_norm: float = _number("largest gradient norm", default=5.0)
+    accumulation: int = _number(
+        "pieces in which a batch is computed, to need less memory; BatchNorm sees a piece at a time",
+        default=1,
+    )
     precision: Literal["auto", "fp32"] = _number(
         "auto: bf16 or fp16 on a GPU, fp32 on a CPU; fp32: everywhere", default="auto"
     )
@@ -219,7 +223,13 @@ def flag(kind: Any, help_text: str, default: str, metavar: str | None = None) ->
     return Annotated[kind | None, argument]
 
 
-Gpu = Annotated[str, tyro.conf.arg(help="GPU to use, as in `bash train.sh 1`; `cpu` for none", metavar="GPU")]
+Gpu = Annotated[
+    str,
+    tyro.conf.arg(
+        help="GPU to use, as in `bash train.sh 1`; several in training (`bash train.sh 0,1`); `cpu`: none",
+        metavar="GPU",
+    ),
+]
 NtuhPath = flag(str, "folder of the NTUH export", "data/ntuh", "PATH")
 
 
@@ -249,8 +259,15 @@ class TrainOptions:
         Literal["imagenet", "random"], "what the encoder starts from in step 1.1", "the preset's"
     ) = None
     workers: flag(int, "processes that read films; changes no result", "0 on a CPU, else 4", "N") = None
+    checkpointing: bool = False
+    """Need less memory: compute activations again in the backward pass. A third slower, the same result."""
+    save_minutes: float = 10.0
+    """Within an epoch, save a checkpoint whenever so many minutes have passed; its end always does."""
+    check: bool = False
+    """Print what would run, with memory and time estimated from a few steps, and train nothing."""
     fresh: bool = False
-    """Train again although finished weights are there; the new ones replace them when the run ends."""
+    """Start over: drop an interrupted run, or train again although finished weights are there (the new ones
+    replace them when the run ends). To go on with an interrupted run, leave it off."""
 
 
 def _override_type(stage: Stage) -> type:
@@ -313,7 +330,7 @@ def parse_train(stage: Stage, description: str, arguments: Sequence[str] | None 
             raise Refusal(f"--folds {fold}: there is no such fold", do=f"use 0 to {N_FOLDS - 1}")
     if options.encoder is not None and len(options.system) != 1:
         raise Refusal("--encoder is for one system", do="add --system eff or --system vit")
-    for name in ("image_size", "epochs", "batch_size", "learning_rate"):
+    for name in ("image_size", "epochs", "batch_size", "learning_rate", "accumulation"):
         if name in changes and changes[name] <= 0:
             raise Refusal(f"--{name.replace('_', '-')} {changes[name]} must be positive")
     if changes.get("image_size", 32) % 32:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# launch.sh SCRIPT [GPU] [FLAGS...]: run a Python script of the current folder on one device.
+# launch.sh SCRIPT [GPU] [FLAGS...]: run a Python script of the current folder.
 #
-# GPU is a number (default 0) or cpu; anything that starts with - is a flag of the script. A list of GPUs
-# (0,1) is passed on as well: the script says what it can do with it.
+# GPU is a number (default 0), cpu, or several (0,1), for which launch.py starts one process each; anything
+# that starts with - is a flag of the script.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 find_environment
@@ -14,4 +14,7 @@ case "${1:-}" in
     "" | -*) ;;
     *) gpu="$1" && shift ;;
 esac
-exec "$PYTHON" "$script" --gpu "$gpu" "$@"
+case "$gpu${PET_NNODES:+,}" in
+    *,*) exec "$PYTHON" "$REPOSITORY/common/launch.py" "$script" "$gpu" "$@" ;;
+    *) exec "$PYTHON" "$script" --gpu "$gpu" "$@" ;;
+esac

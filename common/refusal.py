@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 class Refusal(Exception):
@@ -30,11 +34,17 @@ class Refusal(Exception):
 
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; a refusal becomes its message on stderr and exit status 2."""
+    told = os.environ.get("TORCHELASTIC_ERROR_FILE")  # one of several processes: launch.py speaks for all
     try:
         main()
     except Refusal as refusal:
-        sys.stderr.write(f"error: {refusal}\n")
+        if told:
+            message = {"message": str(refusal), "extraInfo": {"timestamp": str(int(time.time()))}}
+            Path(told).write_text(json.dumps({"message": message}), encoding="utf-8")
+        else:
+            sys.stderr.write(f"error: {refusal}\n")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted\n")
+        if not told:
+            sys.stderr.write("\ninterrupted\n")
         raise SystemExit(130) from None

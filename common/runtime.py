@@ -1,43 +1,14 @@
-"""The machine: which device computes, in which precision, and where random numbers come from."""
+"""How it is computed: in which precision, how repeatably, and where random numbers come from."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
-
-from common.refusal import Refusal
-
-
-def choose_device(gpu: str) -> torch.device:
-    """The device that the GPU argument names.
-
-    Args:
-        gpu: `cpu`, or the number of a GPU; `0,1` is understood and refused.
-
-    Raises:
-        Refusal: No such GPU, no GPU at all, several GPUs, or something else.
-    """
-    if gpu == "cpu":
-        return torch.device("cpu")
-    if not re.fullmatch(r"\d+(,\d+)*", gpu):
-        raise Refusal(f"'{gpu}' names no GPU", do="give its number (bash train.sh 1), or cpu")
-    if "," in gpu:
-        raise Refusal(
-            f"GPUs {gpu}: training on several GPUs is not supported yet", do="name one GPU, for example 0"
-        )
-    if not torch.cuda.is_available():
-        raise Refusal(
-            f"GPU {gpu}: no GPU can be used here", do="check nvidia-smi, or run on the CPU: add cpu"
-        )
-    if int(gpu) >= torch.cuda.device_count():
-        raise Refusal(f"GPU {gpu}: this machine has GPUs 0 to {torch.cuda.device_count() - 1}")
-    return torch.device("cuda", int(gpu))
 
 
 def set_deterministic(device: torch.device) -> None:

@@ -91,14 +91,15 @@ def test_evaluation_loop(predictor: Predictor) -> None:
     alone = np.concatenate([predictor.probabilities([net], [row]) for row in rows])
     assert together.shape == (6, 1)
     assert together == pytest.approx(alone, abs=1e-5)
-    score = predictor.validation_score(net, rows)
-    assert score == roc_auc_score(predictor.prepared.has_mask[rows], together[:, 0])
+    found = predictor.validation(net, rows)
+    assert found.score == found.auroc == roc_auc_score(predictor.prepared.has_mask[rows], together[:, 0])
     seg = _net("seg")
     found = list(predictor.maps([seg], rows))
     assert [row for row, _, _ in found] == rows.tolist()
     assert all((truth == predictor.prepared.mask(row, 64)).all() for row, _, truth in found)
-    expected = np.mean([dice(m > 0.5, truth) for _, m, truth in found])
-    assert predictor.validation_score(seg, rows) == pytest.approx(expected)
+    expected = np.mean([dice(m > 0.5, truth) for _, m, truth in found if truth.any()])
+    assert predictor.validation(seg, rows).score == pytest.approx(expected)
+    assert predictor.validation(seg, rows).auroc is None
 
 
 # --- what does not belong together -----------------------------------------------------------------

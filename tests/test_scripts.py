@@ -44,8 +44,9 @@ def test_chain_leaves_every_file_of_the_contract(chain: Scripts) -> None:
                 name = run_name(stage, system, fold)
                 folder = chain.workspace / stage.folder
                 assert (folder / "model_weights" / f"{name}.safetensors").is_file()
-                for file in ("config.json", "log.csv", "curves.png"):
-                    assert (folder / "runs" / name / file).is_file()
+                files = {path.name for path in (folder / "runs" / name).iterdir()}
+                assert {"config.json", "log.csv", "curves.png", "films.png"} <= files
+                assert "last.pt" not in files
     for system in SYSTEMS:
         result = chain.workspace / THRESHOLDS / f"cls_{system}_5fold_result"
         thresholds = json.loads((result / "5cv_avg.json").read_text())
@@ -168,7 +169,7 @@ def test_interrupted_run_is_named(chain: Scripts, tmp_path: Path) -> None:
     other = chain.copy(tmp_path / "other")
     (other.workspace / STEP_1_1 / "model_weights" / "vit_seg_siim.safetensors").unlink()
     done = other.run(STEP_1_2, "bash", "train.sh", "cpu", *TINY, "--system", "vit", expect=2)
-    assert "runs/vit_seg_siim, interrupted at epoch 1 of 1 (run it again from the start)" in done.stderr
+    assert "runs/vit_seg_siim, interrupted at epoch 1 of 1 (the same command resumes it)" in done.stderr
 
 
 def test_incomplete_folds_are_refused(chain: Scripts, tmp_path: Path) -> None:
@@ -194,7 +195,12 @@ def test_missing_thresholds_are_refused(chain: Scripts, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("gpu", "said"),
     [
-        ("0,1", "several GPUs is not supported yet"),
+        pytest.param(
+            "0,1",
+            "GPU 0: no GPU can be used here",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here"),
+        ),
+        ("0,0", "named twice"),
         ("two", "names no GPU"),
         pytest.param(
             "0",

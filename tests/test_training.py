@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,17 @@ from common.artefacts import STAGES
 from common.config import preset_network, preset_recipe
 from common.data.dataset import EpochSampler, TrainingFilms, training_loader
 from common.data.preparation import open_prepared
+from common.data.store import PreparedSet
+from common.evaluation.predict import Predictor, Validation
 from common.models import weights
+from common.processes import Processes
 from common.refusal import Refusal
 from common.runtime import seed_torch
-from common.training.engine import fit
+from common.training.engine import Fit
+from common.training.learner import Learner
 from common.training.losses import TaskLoss
+from common.training.plan import _differences
 from common.training.schedule import learning_rate, positive_share
-from common.training.stage import _differences
 
 RECIPE = replace(
     preset_recipe("demo", STAGES["siim_classification"], "vit"),
@@ -28,7 +33,20 @@ RECIPE = replace(
 )  # fmt: skip
 
 
-def _fit(sources: Path, folder: Path, scores: list[float], recipe=RECIPE):
+class Judge(Predictor):
+    """Gives the scores that it is told to give, and notes which weights it was asked about."""
+
+    def __init__(self, prepared: PreparedSet, scores: list[float]) -> None:
+        super().__init__(prepared, RECIPE.image_size, torch.device("cpu"))
+        object.__setattr__(self, "scores", iter(scores))
+        object.__setattr__(self, "seen", [])
+
+    def validation(self, net, rows, processes=None) -> Validation:
+        self.seen.append(weights.tensors_digest(net.state_dict()))
+        return Validation(0.1, next(self.scores))
+
+
+def _fit(sources: Path, folder: Path, scores: list[float], recipe=RECIPE, **options):
     prepared = open_prepared("siim", str(sources / "siim"), "test")
     rows = np.arange(len(prepared.cases))
     sampler = EpochSampler(
@@ -36,37 +54,43 @@ def _fit(sources: Path, folder: Path, scores: list[float], recipe=RECIPE):
     )
     seed_torch(0)
     net = weights.build({"network": weights.network_facts(preset_network("demo", "vit")), "task": "cls"})
-    given = iter(scores)
-    seen = []
-
-    def validate(trained) -> float:
-        seen.append(weights.tensors_digest(trained.state_dict()))
-        return next(given)
-
     films = TrainingFilms(prepared, recipe.image_size, 0, recipe.augmentation)
-    loader = training_loader(films, sampler, 0, pin=False)
-    best, log = fit(net, loader, sampler, validate, recipe, torch.device("cpu"), folder, "test")
-    return best, log, seen
+    processes = Processes(torch.device("cpu"))
+    judge = Judge(prepared, scores)
+    fit = Fit(
+        learner=Learner(net, recipe, processes),
+        loader=training_loader(films, sampler, 0, pin=False),
+        sampler=sampler,
+        predictor=judge,
+        validation=rows,
+        recipe=recipe,
+        processes=processes,
+        folder=folder,
+        facts={},
+        title="test",
+        **options,
+    )
+    best = fit.run()
+    return best, [*csv.DictReader((folder / "log.csv").open())], judge.seen
 
 
 def test_first_of_the_best_epochs_is_kept(workspace: Path, sources: Path) -> None:
     best, log, seen = _fit(sources, workspace / "run", [0.4, 0.7, 0.7])
     assert (best.epoch, best.score) == (2, 0.7)
     assert weights.tensors_digest(best.state) == seen[1] != seen[2]
-    assert [row["best"] for row in log] == [0.4, 0.7, 0.7]
+    assert [row["best"] for row in log] == ["0.4", "0.7", "0.7"]
 
 
 def test_log_holds_the_schedules(workspace: Path, sources: Path) -> None:
     _, log, _ = _fit(sources, workspace / "run", [0, 0, 0])
     steps = 3 * 2
     for epoch, row in enumerate(log):
-        assert row["step"] == 2 * (epoch + 1)
-        assert row["learning_rate"] == learning_rate(
-            row["step"], steps, RECIPE.learning_rate, RECIPE.learning_rate_floor
+        assert int(row["step"]) == 2 * (epoch + 1)
+        assert float(row["learning_rate"]) == learning_rate(
+            2 * (epoch + 1), steps, RECIPE.learning_rate, RECIPE.learning_rate_floor
         )
-        assert row["share_expected"] == positive_share(epoch, 3)
-    lines = (workspace / "run" / "log.csv").read_text().splitlines()
-    assert len(lines) == 4
+        assert float(row["share_expected"]) == positive_share(epoch, 3)
+    assert len(log) == 3
 
 
 def test_same_seed_same_bits(workspace: Path, sources: Path) -> None:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from common.config import Augmentation
 from common.data.augment import augment
 from common.data.store import SIDE, PreparedSet
+from common.processes import Processes
 
 Batch = dict[
     str, torch.Tensor
@@ -47,6 +48,10 @@ class TrainingFilms(Dataset):
         film, mask = augment(film, mask, self.size, rng, self.ranges)
         return _item(film, mask, row, self.prepared.has_mask[row])
 
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """Pseudonyms of films."""
+        return self.prepared.cases["case"].iloc[list(rows)].tolist()
+
 
 class EvaluationFilms(Dataset):
     """Films of a prepared set as they are, at the working size."""
@@ -69,25 +74,33 @@ class EpochSampler(Sampler):
     Args:
         positives: Rows of the positive training films.
         negatives: Rows of the negative ones; not used when every positive is drawn once.
-        batch_size: Films a step; an incomplete last batch is dropped.
+        batch_size: Films a step, of all processes together; an incomplete last batch is dropped.
         films: Films drawn an epoch, with replacement; 0: every positive once.
         seed: Of the order.
+        processes: Each of them takes its part of every batch; None: there is only this one.
     """
 
     def __init__(
-        self, positives: np.ndarray, negatives: np.ndarray, batch_size: int, films: int, seed: int
+        self,
+        positives: np.ndarray,
+        negatives: np.ndarray,
+        batch_size: int,
+        films: int,
+        seed: int,
+        processes: Processes | None = None,
     ) -> None:
         self.positives, self.negatives = np.asarray(positives), np.asarray(negatives)
         self.batch_size, self.films, self.seed = batch_size, films, seed
-        self.epoch, self.share = 0, 1.0
+        self.processes = processes
+        self.epoch, self.share, self.done = 0, 1.0, 0
 
     def __len__(self) -> int:
         """Steps an epoch."""
         return (self.films or len(self.positives)) // self.batch_size
 
-    def start(self, epoch: int, share: float) -> None:
-        """Choose the epoch to yield next and its expected share of positives, 0-1."""
-        self.epoch, self.share = epoch, share
+    def start(self, epoch: int, share: float, done: int = 0) -> None:
+        """Choose the epoch to yield next, its expected share of positives (0-1), and the steps to skip."""
+        self.epoch, self.share, self.done = epoch, share, done
 
     def rows(self) -> np.ndarray:
         """Rows of the epoch in the order of their draws."""
@@ -99,11 +112,16 @@ class EpochSampler(Sampler):
             positive, rng.choice(self.positives, self.films), rng.choice(self.negatives, self.films)
         )
 
+    def draws(self, step: int) -> range:
+        """Draws of a step (from 0) of the epoch, of all processes together."""
+        return range(step * self.batch_size, (step + 1) * self.batch_size)
+
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         rows = self.rows()
-        for step in range(len(self)):
-            draws = range(step * self.batch_size, (step + 1) * self.batch_size)
-            yield [(self.epoch, draw, int(rows[draw])) for draw in draws]
+        for step in range(self.done, len(self)):
+            draws = self.draws(step)
+            own = self.processes.share(draws) if self.processes else draws
+            yield [(self.epoch, draw, int(rows[draw])) for draw in own]
 
 
 def training_loader(films: TrainingFilms, sampler: EpochSampler, workers: int, pin: bool) -> DataLoader:

@@ -23,7 +23,8 @@ from common.evaluation.trained import (
     read_trained,
     refuse_other_films,
 )
-from common.runtime import choose_device, set_deterministic
+from common.processes import one_device
+from common.runtime import set_deterministic
 
 _COLUMNS = ("case", "patient", "fold", "has_mask", "probability", "overlap_pixels", "dice")
 
@@ -50,7 +51,7 @@ def main(description: str) -> None:
         Refusal: Networks are missing, do not belong together, or were trained on other films.
     """
     options = parse_evaluation(description)
-    device = choose_device(options.gpu)
+    device = one_device(options.gpu)
     set_deterministic(device)
     systems = read_trained(options, "get_thresholds")
     prepared = open_prepared("ntuh_train", options.ntuh, "get_thresholds")

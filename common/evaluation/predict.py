@@ -15,7 +15,26 @@ from common.data.store import PreparedSet
 from common.evaluation.overlap import MAP_THRESHOLD, dice
 from common.models.ensemble import fold_probabilities, mean_map
 from common.models.unet import PneumothoraxNet
+from common.processes import Processes
 from common.runtime import autocast, evaluating
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How good a network is on the validation films.
+
+    Attributes:
+        dice: Mean over the positives of the Dice of their map over `MAP_THRESHOLD` (0 where one is empty).
+        auroc: Of the classification; None for a segmentation model.
+    """
+
+    dice: float
+    auroc: float | None
+
+    @property
+    def score(self) -> float:
+        """What the best epoch is chosen by: AUROC where there is one, else Dice."""
+        return self.dice if self.auroc is None else self.auroc
 
 
 @dataclass(frozen=True)
@@ -78,9 +97,22 @@ class Predictor:
             for row, found, mask in zip(batch["row"].tolist(), maps, batch["mask"].numpy(), strict=True):
                 yield row, found, mask[0] > 0.5
 
-    def validation_score(self, net: PneumothoraxNet, rows: Sequence[int]) -> float:
-        """What the best epoch is chosen by: mean Dice of the positives (`seg`) or AUROC (`cls`)."""
+    def validation(
+        self, net: PneumothoraxNet, rows: Sequence[int], processes: Processes | None = None
+    ) -> Validation:
+        """Score a network on validation films.
+
+        Args:
+            net: On the device.
+            rows: Films of the set; for segmentation, positives only.
+            processes: Each of them predicts its part; None: there is only this one.
+        """
+        processes = processes or Processes(self.device)
+        rows = np.asarray(rows)
+        positives = rows[self.prepared.has_mask[rows]]
+        own = [dice(m > MAP_THRESHOLD, truth) for _, m, truth in self.maps([net], processes.share(positives))]
+        mean_dice = float(processes.joined(np.array(own)).mean())
         if net.task == "seg":
-            return float(np.mean([dice(m > MAP_THRESHOLD, truth) for _, m, truth in self.maps([net], rows)]))
-        scores = self.probabilities([net], rows)[:, 0]
-        return float(roc_auc_score(self.prepared.has_mask[rows], scores))
+            return Validation(mean_dice, None)
+        scores = processes.joined(self.probabilities([net], processes.share(rows))[:, 0])
+        return Validation(mean_dice, float(roc_auc_score(self.prepared.has_mask[rows], scores)))

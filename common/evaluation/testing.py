@@ -26,8 +26,9 @@ from common.evaluation.trained import (
     read_trained,
     refuse_other_films,
 )
+from common.processes import one_device
 from common.refusal import Refusal
-from common.runtime import choose_device, set_deterministic
+from common.runtime import set_deterministic
 
 PICTURE_SIDE = 512  # of the films kept for the report
 
@@ -40,7 +41,7 @@ def main(description: str) -> None:
             films is in the test films.
     """
     options = parse_evaluation(description)
-    device = choose_device(options.gpu)
+    device = one_device(options.gpu)
     set_deterministic(device)
     systems = read_trained(options, "inference")
     points = {trained.system: _operating_point(trained) for trained in systems}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,124 +13,178 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from common.artefacts import shown, write_csv
+from common.artefacts import shown
 from common.config import Recipe
 from common.data.dataset import EpochSampler
-from common.models.unet import PneumothoraxNet
+from common.evaluation.predict import Predictor
+from common.processes import Processes
 from common.refusal import Refusal
-from common.runtime import autocast, gradient_scaler, seed_torch
-from common.training.losses import TaskLoss
+from common.training import checkpoint
+from common.training.checkpoint import Best, Progress
+from common.training.examples import example_rows, examples
+from common.training.learner import Learner
+from common.training.record import Record
 from common.training.schedule import learning_rate, positive_share
 
-LOG_COLUMNS = (
-    "epoch",
-    "step",
-    "learning_rate",
-    "share_expected",
-    "share_drawn",
-    "loss",
-    "score",
-    "best",
-    "seconds",
-)
 
+@dataclass
+class Fit:
+    """One network in training: what it learns from, how it is judged, and where that is written.
 
-@dataclass(frozen=True)
-class Best:
-    """The epoch that is kept: its weights (CPU), number (from 1) and validation score."""
-
-    state: dict[str, torch.Tensor]
-    epoch: int
-    score: float
-
-
-def fit(
-    net: PneumothoraxNet,
-    loader: DataLoader,
-    sampler: EpochSampler,
-    validate: Callable[[PneumothoraxNet], float],
-    recipe: Recipe,
-    device: torch.device,
-    folder: Path,
-    title: str,
-) -> tuple[Best, list[dict[str, Any]]]:
-    """Train a network and keep the epoch with the best validation score (the first of equals).
-
-    Args:
-        net: On `device`, with its first weights.
+    Attributes:
+        learner: The network and what changes it.
         loader: Batches in `sampler`'s order.
         sampler: Chooses the films of each epoch.
-        validate: The score of the network, higher is better.
+        predictor: Runs validation films through the network.
+        validation: (n,) rows of these films.
         recipe: Numbers of the run.
-        device: Where to compute.
-        folder: Of the run; `log.csv` is written there, a row an epoch.
-        title: Of the progress bars.
-
-    Returns:
-        The best epoch, and the rows of the log.
-
-    Raises:
-        Refusal: The loss is not finite.
+        processes: That train together.
+        folder: Of the run.
+        facts: What the run is; a checkpoint of another run is not gone on with.
+        title: Of progress bars and messages.
+        save_minutes: Within an epoch, a checkpoint is written whenever so much time has passed.
     """
-    optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    scaler = gradient_scaler(device, recipe.precision)
-    loss_of = TaskLoss(recipe.dice_weight)
-    steps = recipe.epochs * len(sampler)
-    best: Best | None = None
-    log: list[dict[str, Any]] = []
-    for epoch in range(recipe.epochs):
-        start = time.monotonic()
-        share = positive_share(epoch, recipe.epochs, recipe.share_first, recipe.share_drop)
-        sampler.start(epoch, share if sampler.films else 1.0)
-        net.train()
-        losses, positives = [], 0.0
-        bar = tqdm(
-            loader, desc=f"{title} epoch {epoch + 1}/{recipe.epochs}", leave=False, disable=None, unit="step"
+
+    learner: Learner
+    loader: DataLoader
+    sampler: EpochSampler
+    predictor: Predictor
+    validation: np.ndarray
+    recipe: Recipe
+    processes: Processes
+    folder: Path
+    facts: dict[str, Any]
+    title: str
+    save_minutes: float = 10.0
+    _saved: float = field(default_factory=time.monotonic)
+    _record: Record | None = None
+    _examples: np.ndarray | None = None
+
+    def run(self) -> Best:
+        """Train from where the run stands, and keep the epoch with the best score (the first of equals).
+
+        Raises:
+            Refusal: The loss is not finite; the checkpoint is damaged or cannot be written.
+        """
+        learner = self.learner
+        progress = checkpoint.restore(self._last, learner.net, learner.optimiser, learner.scaler)
+        if self.processes.first:
+            done = progress.epoch * len(self.sampler) + len(progress.losses)
+            title = f"{self.title} (validation n = {len(self.validation)})"
+            self._record = Record(self.folder, title, progress.log, done)
+            self._examples = example_rows(self.predictor.prepared, self.validation)
+        while progress.epoch < self.recipe.epochs:
+            title = f"{self.title} epoch {progress.epoch + 1}/{self.recipe.epochs}"
+            with self._bar(title, len(progress.losses)) as bar:
+                self._train(progress, bar)
+                bar.set_description(f"{title}, validating")
+                self._judge(progress)
+        if self._record is not None:
+            self._record.close()
+        return progress.best
+
+    def _bar(self, title: str, done: int) -> tqdm:
+        return tqdm(
+            desc=title,
+            total=len(self.sampler),
+            initial=done,
+            unit="step",
+            leave=False,
+            disable=None if self.processes.first else True,
         )
-        for index, batch in enumerate(bar):
-            step = epoch * len(sampler) + index + 1
-            rate = learning_rate(
-                step, steps, recipe.learning_rate, recipe.learning_rate_floor, recipe.warmup_steps
+
+    @property
+    def _last(self) -> Path:
+        return checkpoint.file_of(self.folder)
+
+    def _train(self, progress: Progress, bar: tqdm) -> None:
+        """Do the steps of the epoch that are left."""
+        recipe, sampler = self.recipe, self.sampler
+        share = positive_share(progress.epoch, recipe.epochs, recipe.share_first, recipe.share_drop)
+        sampler.start(progress.epoch, share if sampler.films else 1.0, done=len(progress.losses))
+        self.learner.net.train()
+        begun = time.monotonic() - progress.seconds
+        running = None
+        for step, batch in enumerate(self.loader, progress.epoch * len(sampler) + sampler.done + 1):
+            rate = self._rate(step)
+            found = self.learner.step(batch, rate, (recipe.seed, progress.epoch, step))
+            # The figures of a step are read when the next one is under way: a GPU need not wait for it
+            if running is not None:
+                self._note(progress, *running)
+            running = (step, rate, found)
+            if self.processes.first and time.monotonic() - self._saved > 60 * self.save_minutes:
+                self._note(progress, *running)
+                running = None
+                progress.seconds = time.monotonic() - begun
+                self._save(progress)
+            if progress.losses:
+                bar.set_postfix(loss=f"{np.mean(progress.losses[-20:]):.3f}", lr=f"{rate:.1e}", refresh=False)
+            bar.update()
+        if running is not None:
+            self._note(progress, *running)
+        progress.seconds = time.monotonic() - begun
+
+    def _rate(self, step: int) -> float:
+        recipe = self.recipe
+        return learning_rate(
+            step,
+            recipe.epochs * len(self.sampler),
+            recipe.learning_rate,
+            recipe.learning_rate_floor,
+            recipe.warmup_steps,
+        )
+
+    def _note(self, progress: Progress, step: int, rate: float, found: torch.Tensor) -> None:
+        """Read the figures of a step."""
+        loss, positives = found.tolist()
+        if not math.isfinite(loss):
+            rows = self.sampler.rows()[list(self.sampler.draws(len(progress.losses)))]
+            kept = f"{shown(self._last)} is kept" if self._last.is_file() else "no epoch was finished"
+            raise Refusal(
+                f"{self.title}: the loss is not finite ({loss})",
+                found=f"step {step} (epoch {progress.epoch + 1}), learning rate {rate:g}",
+                films=", ".join(self.loader.dataset.names(rows)),
+                kept=f"{kept}: the state before",
+                do="look at these films; start anew (--fresh): lower --learning-rate, or --precision fp32",
             )
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            seed_torch(recipe.seed, epoch, step)
-            batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-            optimiser.zero_grad(set_to_none=True)
-            with autocast(device, recipe.precision):
-                output = net(batch["film"])
-            loss = loss_of(output, batch["mask"], batch["label"])
-            value = float(loss.detach())
-            if not np.isfinite(value):
-                raise Refusal(
-                    f"{title}: the loss is not finite ({value})",
-                    found=f"step {step} of {steps}, learning rate {rate:g}, log in {shown(folder)}",
-                    do="lower --learning-rate, or use --precision fp32",
-                )
-            scaler.scale(loss).backward()
-            scaler.unscale_(optimiser)
-            torch.nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm)
-            scaler.step(optimiser)
-            scaler.update()
-            losses.append(value)
-            positives += float(batch["label"].mean())
-            bar.set_postfix(loss=f"{np.mean(losses[-20:]):.3f}", refresh=False)
-        score = validate(net)
-        if best is None or score > best.score:
+        progress.losses.append(loss)
+        progress.positives.append(positives)
+        if self._record is not None:
+            self._record.step(step, loss, rate)
+
+    def _judge(self, progress: Progress) -> None:
+        """Validate, keep the network if it is the best so far, and write down the epoch."""
+        begun = time.monotonic()
+        net = self.learner.net
+        self.processes.from_first(list(net.buffers()))  # BatchNorm's, where each process has its own
+        result = self.predictor.validation(net, self.validation, self.processes)
+        if progress.best is None or result.score > progress.best.score:
             state = {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
-            best = Best(state, epoch + 1, score)
-        log.append(
-            {
-                "epoch": epoch + 1,
-                "step": step,
-                "learning_rate": rate,
-                "share_expected": sampler.share,
-                "share_drawn": positives / len(losses),
-                "loss": float(np.mean(losses)),
-                "score": score,
-                "best": best.score,
-                "seconds": round(time.monotonic() - start, 2),
-            }
-        )
-        write_csv(folder / "log.csv", LOG_COLUMNS, log)
-    return best, log
+            progress.best = Best(state, progress.epoch + 1, result.score)
+        steps = (progress.epoch + 1) * len(self.sampler)
+        row = {
+            "epoch": progress.epoch + 1,
+            "step": steps,
+            "learning_rate": self._rate(steps),
+            "share_expected": self.sampler.share,
+            "share_drawn": float(np.mean(progress.positives)),
+            "loss": float(np.mean(progress.losses)),
+            "dice": result.dice,
+            "auroc": result.auroc,
+            "score": result.score,
+            "best": progress.best.score,
+            "seconds": round(progress.seconds + time.monotonic() - begun, 2),
+        }
+        if self._record is not None:
+            self._record.epoch(row, examples(self.predictor, net, self._examples))
+        progress.log.append(row)
+        progress.epoch += 1
+        progress.losses, progress.positives, progress.seconds = [], [], 0.0
+        if self.processes.first:
+            self._save(progress)
+
+    def _save(self, progress: Progress) -> None:
+        learner = self.learner
+        self._record.flush()
+        checkpoint.save(self._last, self.facts, progress, learner.net, learner.optimiser, learner.scaler)
+        self._saved = time.monotonic()

@@ -1,61 +1,33 @@
-"""One training stage: check its inputs, assemble, fit, export. The four `train.py` differ by one word."""
+"""One training stage: plan, assemble, fit, export. The four `train.py` differ by one word."""
 
 from __future__ import annotations
 
-import dataclasses
+import fcntl
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from common import artefacts
-from common.artefacts import N_FOLDS, STAGES, Stage, run_name, shown, weights_file
-from common.config import Recipe, Request, parse_train
+from common.artefacts import N_FOLDS, STAGES, shown, weights_file
+from common.config import parse_train
 from common.data.dataset import EpochSampler, TrainingFilms, training_loader
-from common.data.preparation import PREPARE_COMMAND, open_prepared
-from common.data.store import PreparedSet
-from common.evaluation.figures import curves_picture
 from common.evaluation.predict import Predictor
 from common.models import weights
-from common.models.unet import MEAN, STD, PneumothoraxNet
+from common.models.unet import PneumothoraxNet
+from common.processes import Processes, running
 from common.refusal import Refusal
-from common.runtime import choose_device, seed_torch, set_deterministic
-from common.training.engine import fit
+from common.runtime import seed_torch, set_deterministic
+from common.training import checkpoint
+from common.training.check import Cost, in_words, measure
+from common.training.checkpoint import file_of, read_progress
+from common.training.engine import Fit
+from common.training.learner import Learner
+from common.training.plan import Plan, Run, film_rows, make_plan
 
 METRIC = {"seg": "Dice", "cls": "AUROC"}
-
-
-@dataclass(frozen=True)
-class Run:
-    """One network to train: its data, its first weights and its recipe.
-
-    Attributes:
-        fold: Held-out fold; None in pre-training.
-        parent: State and metadata of the weights it starts from; None: ImageNet or random.
-        expected: The metadata its weights file will have, but for the result.
-    """
-
-    stage: Stage
-    system: str
-    fold: int | None
-    recipe: Recipe
-    parent: tuple[weights.State, dict[str, Any]] | None
-    expected: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return run_name(self.stage, self.system, self.fold)
-
-    @property
-    def folder(self) -> Path:
-        return artefacts.run_folder(self.stage, self.system, self.fold)
-
-    @property
-    def file(self) -> Path:
-        return weights_file(self.stage, self.system, self.fold)
 
 
 def train(key: str, description: str) -> None:
@@ -70,184 +42,15 @@ def train(key: str, description: str) -> None:
     """
     stage = STAGES[key]
     request = parse_train(stage, description)
-    device = choose_device(request.options.gpu)
-    set_deterministic(device)
-    parents = {system: _read_parent(stage, system) for system in request.options.system}
-    imagenet = {
-        system: weights.find_imagenet(request.network(system).encoder, request.options.imagenet)
-        for system in request.options.system
-        if _wants_imagenet(stage, system, request)
-    }
-    for system in parents:
-        _refuse_unwritable(weights_file(stage, system))
-    name = "siim" if stage.source == "siim" else "ntuh_train"
-    source = request.options.siim if stage.source == "siim" else request.options.ntuh
-    prepared = open_prepared(name, source, stage.title)
-    folds = (None,) if stage.source == "siim" else request.options.folds
-    runs = [
-        _plan(stage, system, fold, request, parents[system], prepared) for system in parents for fold in folds
-    ]
-    waiting = [run for run in runs if request.options.fresh or not _finished(run)]
-    for run in waiting:
-        _refuse_too_few(run, prepared)
-    workers = request.options.workers
-    if workers is None:
-        workers = 0 if device.type == "cpu" else 4
-    for run in waiting:
-        _train(run, imagenet.get(run.system), prepared, device, workers)
-    _summary(runs)
-
-
-def _read_parent(stage: Stage, system: str) -> tuple[weights.State, dict[str, Any]] | None:
-    if stage.parent is None:
-        return None
-    return weights.read_stage_weights(STAGES[stage.parent], system, None, stage.title)
-
-
-def _wants_imagenet(stage: Stage, system: str, request: Request) -> bool:
-    finished = weights_file(stage, system).is_file() and not request.options.fresh
-    return stage.parent is None and not finished and request.network(system).initial_weights == "imagenet"
-
-
-def _refuse_unwritable(path: Path) -> None:
-    """A week of training must not end at a folder that cannot be written."""
-    with artefacts.whole_file(path.with_name(".writable")) as temporary:
-        temporary.touch()
-    path.with_name(".writable").unlink(missing_ok=True)
-
-
-def _plan(
-    stage: Stage,
-    system: str,
-    fold: int | None,
-    request: Request,
-    parent: tuple[weights.State, dict[str, Any]] | None,
-    prepared: PreparedSet,
-) -> Run:
-    recipe = request.recipe(stage, system)
-    if parent is None:
-        network = weights.network_facts(request.network(system))
-        lineage: list[dict[str, Any]] = []
-    else:
-        metadata = parent[1]
-        if request.options.encoder not in (None, metadata["network"]["encoder"]):
-            raise Refusal(
-                f"--encoder {request.options.encoder}: {stage.title} takes its network from earlier weights",
-                found=metadata["network"]["encoder"],
-                do="choose the encoder in step 1.1",
-            )
-        network = metadata["network"]
-        if "image_size" not in request.changes:
-            recipe = dataclasses.replace(recipe, image_size=metadata["recipe"]["image_size"])
-        if metadata["preprocessing"]["replace_saturated"] != prepared.replace_saturated:
-            with_or_without = "without" if prepared.replace_saturated else "with"
-            raise Refusal(
-                f"{stage.title}: the earlier weights were trained {with_or_without} --replace-saturated",
-                do=f"prepare SIIM-ACR and NTUH films by the same rules: {PREPARE_COMMAND}",
-            )
-        own = {key: metadata[key] for key in ("stage", "sha256", "content", "split")}
-        lineage = [*metadata["lineage"], own]
-        if stage.source == metadata["source"] and own["split"] != prepared.split:
-            raise Refusal(
-                f"{stage.title} must hold out the films that {STAGES[stage.parent].title} held out",
-                found="the films were prepared anew since",
-                do=f"train it again: {STAGES[stage.parent].command} --fresh",
-            )
-    expected = {
-        "stage": stage.key,
-        "system": system,
-        "fold": fold,
-        "task": stage.task,
-        "source": stage.source,
-        "preset": request.options.preset,
-        "network": network,
-        "recipe": _plain(dataclasses.asdict(recipe)),
-        "preprocessing": {
-            "mean": list(MEAN),
-            "std": list(STD),
-            "range": [0, 1],
-            "channels": 3,
-            "replace_saturated": prepared.replace_saturated,
-        },
-        "content": prepared.content,
-        "split": prepared.split,
-        "lineage": lineage,
-    }
-    return Run(stage, system, fold, recipe, parent, expected)
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, so that what is written equals what is read back."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
-
-
-def _finished(run: Run) -> bool:
-    """Whether the run's weights are there.
-
-    Raises:
-        Refusal: They are, but were made otherwise than is asked now.
-    """
-    metadata = weights.read_metadata(run.file)
-    if metadata is None:
-        if run.file.exists():
-            raise Refusal(f"{shown(run.file)} is damaged", do="train it again: add --fresh")
-        return False
-    # the start (ImageNet's hash) is known only once it is loaded: its kind is part of `network`
-    made = {key: metadata.get(key) for key in run.expected}
-    made["lineage"] = [link for link in made["lineage"] or [] if link["stage"] != "start"]
-    asked = run.expected | {"lineage": [link for link in run.expected["lineage"] if link["stage"] != "start"]}
-    if differences := _differences(made, asked):
-        raise Refusal(
-            f"{shown(run.file)} was made otherwise than is asked now",
-            differs="; ".join(differences),
-            do="ask for the same, or train again and replace it: add --fresh",
-        )
-    print(f"{run.name}: finished before, kept (train again: --fresh)")
-    return True
-
-
-def _differences(made: Any, asked: Any, path: str = "") -> list[str]:
-    """`recipe.epochs: 20 -> 3` for each value that differs."""
-    if isinstance(made, dict) and isinstance(asked, dict):
-        keys = sorted({*made, *asked})
-        return [
-            line
-            for key in keys
-            for line in _differences(made.get(key), asked.get(key), f"{path}.{key}" if path else key)
-        ]
-    if made == asked:
-        return []
-    if path in ("content", "split", "lineage"):
-        return [{"lineage": "other earlier weights"}.get(path, "other films")]
-    return [f"{path}: {made} -> {asked}"]
-
-
-def _rows(run: Run, prepared: PreparedSet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of the positive and negative training films, and of the validation films."""
-    held_out = prepared.part == (1 if run.fold is None else run.fold)
-    positive = prepared.has_mask
-    validation = held_out & positive if run.stage.task == "seg" else held_out
-    return (
-        np.flatnonzero(~held_out & positive),
-        np.flatnonzero(~held_out & ~positive),
-        np.flatnonzero(validation),
-    )
-
-
-def _refuse_too_few(run: Run, prepared: PreparedSet) -> None:
-    positives, negatives, _ = _rows(run, prepared)
-    films = len(positives) if run.stage.task == "seg" else len(positives) + len(negatives)
-    batch, drawn = run.recipe.batch_size, run.recipe.films_per_epoch
-    if films < batch or (drawn and drawn < batch):
-        raise Refusal(
-            f"{run.name}: fewer training films than one batch",
-            found=f"{films} films"
-            + (f", {drawn} drawn an epoch" if drawn else "")
-            + f"; a batch has {batch}",
-            do="bring more films, or lower --batch-size",
-        )
+    with running(request.options.gpu) as processes:
+        set_deterministic(processes.device)
+        plan = make_plan(stage, request, processes)
+        if request.options.check:
+            _check(plan)
+            return
+        for run in plan.waiting:
+            _train(run, plan)
+        _summary(plan.runs)
 
 
 def _first_network(run: Run, imagenet: Path | None) -> tuple[PneumothoraxNet, list[dict[str, Any]]]:
@@ -265,45 +68,121 @@ def _first_network(run: Run, imagenet: Path | None) -> tuple[PneumothoraxNet, li
     return net, [start, *lineage]
 
 
-def _train(run: Run, imagenet: Path | None, prepared: PreparedSet, device: Any, workers: int) -> None:
-    begun = time.monotonic()
-    recipe = run.recipe
-    net, lineage = _first_network(run, imagenet)
-    positives, negatives, validation = _rows(run, prepared)
-    sampler = EpochSampler(positives, negatives, recipe.batch_size, recipe.films_per_epoch, recipe.seed)
+def _assemble(run: Run, plan: Plan) -> Fit:
+    """The run's network with its first weights, its films and its validation."""
+    recipe, prepared, processes = run.recipe, plan.prepared, plan.processes
+    net, lineage = _first_network(run, plan.imagenet.get(run.system))
+    positives, negatives, validation = film_rows(run, prepared)
+    sampler = EpochSampler(
+        positives, negatives, recipe.batch_size, recipe.films_per_epoch, recipe.seed, processes
+    )
     films = TrainingFilms(prepared, recipe.image_size, recipe.seed, recipe.augmentation)
-    print(
-        f"{run.name}: {len(positives)} positive"
-        + (f" and {len(negatives)} negative" if run.stage.task == "cls" else "")
-        + f" films, {len(validation)} for validation, {recipe.epochs} epochs of {len(sampler)} steps of "
-        f"{recipe.batch_size} at {recipe.image_size} px, {weights.parameters(net) / 1e6:.1f} M parameters",
-        flush=True,
-    )
-    shutil.rmtree(run.folder, ignore_errors=True)
-    metadata = run.expected | {"lineage": lineage}
-    artefacts.write_json(run.folder / "config.json", metadata)
+    device = processes.device
     predictor = Predictor(
-        prepared, recipe.image_size, device, recipe.precision, workers, 2 * recipe.batch_size
+        prepared, recipe.image_size, device, recipe.precision, plan.workers, 2 * recipe.batch_size
     )
-    best, log = fit(
-        net.to(device),
-        training_loader(films, sampler, workers, pin=device.type == "cuda"),
-        sampler,
-        lambda trained: predictor.validation_score(trained, validation),
-        recipe,
-        device,
-        run.folder,
-        run.name,
+    return Fit(
+        learner=Learner(net, recipe, processes, plan.options.checkpointing),
+        loader=training_loader(films, sampler, plan.workers, pin=device.type == "cuda"),
+        sampler=sampler,
+        predictor=predictor,
+        validation=validation,
+        recipe=recipe,
+        processes=processes,
+        folder=run.folder,
+        facts=run.expected | {"lineage": lineage},
+        title=run.name,
+        save_minutes=plan.options.save_minutes,
     )
-    metric = METRIC[run.stage.task]
-    curves_picture(run.folder / "curves.png", f"{run.name} (validation n = {len(validation)})", log, metric)
-    result = {"metric": metric, "score": best.score, "epoch": best.epoch, "validation_films": len(validation)}
-    weights.save_weights(run.file, best.state, metadata | {"result": result, "computed_on": device.type})
+
+
+def _train(run: Run, plan: Plan) -> None:
+    begun = time.monotonic()
+    with _alone(run, plan.processes):
+        if plan.options.fresh or not file_of(run.folder).is_file():
+            plan.processes.wait()  # no process may look for a checkpoint that is being dropped
+            if plan.processes.first:
+                shutil.rmtree(run.folder, ignore_errors=True)
+        if plan.processes.first:
+            artefacts.sweep(file_of(run.folder))
+            artefacts.sweep(run.file)
+        fit = _assemble(run, plan)
+        print(f"{run.name}: {_describe(run, fit)}", flush=True)
+        if plan.processes.first:
+            artefacts.write_json(run.folder / "config.json", fit.facts)
+        plan.processes.wait()
+        best = fit.run()
+        if not plan.processes.first:
+            return
+        metric = METRIC[run.stage.task]
+        result = {
+            "metric": metric,
+            "score": best.score,
+            "epoch": best.epoch,
+            "validation_films": len(fit.validation),
+        }
+        computed_on = plan.processes.device.type
+        weights.save_weights(run.file, best.state, fit.facts | {"result": result, "computed_on": computed_on})
+        checkpoint.drop(run.folder)
     print(
         f"{run.name}: {metric} {best.score:.3f} at epoch {best.epoch}, {time.monotonic() - begun:.0f} s "
         f"-> {shown(run.file)}",
         flush=True,
     )
+
+
+@contextmanager
+def _alone(run: Run, processes: Processes) -> Iterator[None]:
+    """Refuse to train a run that is being trained: two would write the same files."""
+    if not processes.first:
+        yield
+        return
+    lock = run.folder.with_name(f".{run.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refusal(
+                f"{run.name} is being trained by another process", do="wait for it, or end it first"
+            ) from None
+        yield
+
+
+def _describe(run: Run, fit: Fit) -> str:
+    """What will be trained, in one line."""
+    sampler, recipe = fit.sampler, run.recipe
+    negatives = f" and {len(sampler.negatives)} negative" if run.stage.task == "cls" else ""
+    done = read_progress(file_of(run.folder))
+    return (
+        f"{len(sampler.positives)} positive{negatives} films, {len(fit.validation)} for validation, "
+        f"{recipe.epochs} epochs of {len(sampler)} steps of {recipe.batch_size} at {recipe.image_size} px, "
+        f"{weights.parameters(fit.learner.net) / 1e6:.1f} M parameters"
+        + (f"; goes on at epoch {done[0] + 1}, step {done[1] + 1}" if done else "")
+    )
+
+
+def _check(plan: Plan) -> None:
+    """Print what would be trained, with its memory and time. Folds cost the same, so one of each is timed."""
+    if not plan.waiting:
+        return
+    total = 0.0
+    costs: dict[str, Cost] = {}
+    for run in plan.waiting:
+        if plan.processes.first:
+            artefacts.sweep(file_of(run.folder))
+            artefacts.sweep(run.file)
+        fit = _assemble(run, plan)
+        print(f"{run.name}: {_describe(run, fit)}", flush=True)
+        if run.system not in costs:
+            costs[run.system] = measure(fit)
+            print(costs[run.system].lines(run.recipe.precision))
+        done = read_progress(file_of(run.folder)) or (0, 0)
+        steps = (run.recipe.epochs - done[0]) * len(fit.sampler) - done[1]
+        seconds = costs[run.system].seconds(steps, run.recipe.epochs - done[0], len(fit.validation))
+        print(f"  time:   about {in_words(seconds)}")
+        total += seconds
+    print(f"\n{len(plan.waiting)} runs, about {in_words(total)} in all. Nothing was trained (--check).")
 
 
 def _summary(runs: list[Run]) -> None:

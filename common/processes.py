@@ -1,0 +1,164 @@
+"""The processes that compute together: one a GPU, started by `launch.py`, or only this one.
+
+Each of them runs the same script. What they share they share here: who takes which film, what came out, and
+that all of them end when one does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+
+from common.refusal import Refusal
+
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+_LOST = ("gloo", "NCCL", "peer")  # what torch says when another process is gone
+_GRACE = 20.0  # seconds
+_PATIENCE = timedelta(days=1)  # others may wait while the first prepares films; a dead one is noticed at once
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that compute together.
+
+    Attributes:
+        device: Where this one computes.
+        rank: Its number, 0 for the one that writes and prints.
+        count: How many there are.
+    """
+
+    device: torch.device
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes and prints."""
+        return self.rank == 0
+
+    def share(self, items: Sequence) -> Sequence:
+        """This process's part of a sequence: every `count`-th item. No item is padded or taken twice."""
+        return items[self.rank :: self.count]
+
+    def joined(self, part: np.ndarray) -> np.ndarray:
+        """The parts of all processes, (n, ...), in the order of the sequence that `share` divided."""
+        if self.count == 1:
+            return part
+        parts: list[Any] = [None] * self.count
+        distributed.all_gather_object(parts, part)
+        whole = np.empty((sum(map(len, parts)), *part.shape[1:]), dtype=part.dtype)
+        for rank, each in enumerate(parts):
+            whole[rank :: self.count] = each
+        return whole
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Mean over the processes of a tensor on their devices."""
+        if self.count > 1:
+            distributed.all_reduce(values)
+            values /= self.count
+        return values
+
+    def from_first(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Give all processes the first one's values, in place."""
+        if self.count > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor, 0)
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.count > 1:
+            distributed.barrier()
+
+
+def processes_named(gpus: str) -> list[str]:
+    """The devices that the GPU argument names, one a process: `0` -> [`0`], `0,1`, `cpu`, `cpu,cpu`.
+
+    Raises:
+        Refusal: It names no device.
+    """
+    if not re.fullmatch(r"\d+(,\d+)*|cpu(,cpu)*", gpus):
+        raise Refusal(f"'{gpus}' names no GPU", do="give its number (bash train.sh 1), several (0,1), or cpu")
+    named = gpus.split(",")
+    if "cpu" not in named and len(set(named)) < len(named):
+        raise Refusal(f"GPU argument {gpus}: a GPU is named twice")
+    return named
+
+
+@contextmanager
+def running(gpus: str) -> Iterator[Processes]:
+    """The processes of this script, from the GPU argument and what the launcher set.
+
+    Raises:
+        Refusal: No such GPU, or several without the launcher.
+    """
+    named = processes_named(gpus)
+    count = int(os.environ.get("WORLD_SIZE", 1))
+    if count == 1:
+        if len(named) > 1:
+            raise Refusal(f"several devices ({gpus}) need the launcher", do=f"bash train.sh {gpus}")
+        yield Processes(_device(named[0]))
+        return
+    _end_with_the_launcher()
+    device = _device(named[int(os.environ["LOCAL_RANK"])])
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    processes = Processes(device, distributed.get_rank(), count)
+    if not processes.first:  # one voice is enough; what goes wrong is said on stderr
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    try:
+        yield processes
+    except RuntimeError as error:
+        if not any(word in str(error) for word in _LOST):
+            raise
+        # another process ended, and the launcher is about to end this one: its reason is the one to be read
+        time.sleep(_GRACE)
+        raise Refusal("the other processes cannot be reached", found=str(error).splitlines()[0]) from None
+    distributed.destroy_process_group()  # not after an error: it would wait for the others
+
+
+def one_device(gpus: str) -> torch.device:
+    """The device of a script that runs in one process.
+
+    Raises:
+        Refusal: No such GPU, or several.
+    """
+    named = processes_named(gpus)
+    if len(named) > 1:
+        raise Refusal(f"GPUs {gpus}: this step runs on one GPU", do="name one, for example 0")
+    return _device(named[0])
+
+
+def _device(name: str) -> torch.device:
+    if name == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise Refusal(
+            f"GPU {name}: no GPU can be used here", do="check nvidia-smi, or run on the CPU: add cpu"
+        )
+    if int(name) >= torch.cuda.device_count():
+        raise Refusal(f"GPU {name}: this machine has GPUs 0 to {torch.cuda.device_count() - 1}")
+    return torch.device("cuda", int(name))
+
+
+def _end_with_the_launcher() -> None:
+    """A launcher that is killed must not leave processes behind that still train (Linux)."""
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    except (OSError, AttributeError):
+        return
+    if os.getppid() == 1:  # it was killed before this line
+        sys.exit(1)

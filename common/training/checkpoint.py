@@ -1,0 +1,231 @@
+"""`last.pt`: a run between two steps, so that it can go on as if it had never stopped.
+
+One file with all that the continuation depends on, written whole or not at all. Random numbers are keyed by
+the step, so there is no generator to keep. The file before it stays as `previous.pt`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.artefacts import canonical_json, digest, shown, whole_file
+from common.models.unet import PneumothoraxNet
+from common.models.weights import State, tensors_digest
+from common.refusal import Refusal
+
+_FORMER = "previous.pt"
+_KEYS = {"tensors", "facts", "progress", "sha256"}
+
+
+@dataclass(frozen=True)
+class Best:
+    """The epoch that is kept: its weights (CPU), number (from 1) and validation score."""
+
+    state: State
+    epoch: int
+    score: float
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        epoch: The one that is being trained, from 0.
+        losses: Of the steps done in it.
+        positives: Share of positives in each of their batches, 0-1.
+        seconds: They took.
+        log: A row for each epoch that is finished.
+        best: None before the first one is.
+    """
+
+    epoch: int = 0
+    losses: list[float] = field(default_factory=list)
+    positives: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    log: list[dict[str, Any]] = field(default_factory=list)
+    best: Best | None = None
+
+
+def file_of(folder: Path) -> Path:
+    """The checkpoint in the folder of a run."""
+    return folder / "last.pt"
+
+
+def drop(folder: Path) -> None:
+    """Delete the checkpoints of a run that is finished."""
+    for path in (file_of(folder), folder / _FORMER):
+        path.unlink(missing_ok=True)
+
+
+def save(
+    path: Path,
+    facts: Mapping[str, Any],
+    progress: Progress,
+    net: PneumothoraxNet,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> None:
+    """Write a checkpoint.
+
+    Args:
+        path: Of `last.pt`; a former one becomes `previous.pt` beside it.
+        facts: What the run is (the metadata its weights will have).
+        progress: How far it came.
+        net: The network.
+        optimiser: Its AdamW.
+        scaler: Of fp16, or inactive.
+
+    Raises:
+        Refusal: The file cannot be written; the former one stays.
+    """
+    tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
+    for number, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{number}.{key}": tensor for key, tensor in state.items()}
+    best = progress.best
+    if best is not None:
+        tensors |= {f"best.{name}": tensor for name, tensor in best.state.items()}
+    told = {
+        "epoch": progress.epoch,
+        "losses": progress.losses,
+        "positives": progress.positives,
+        "seconds": progress.seconds,
+        "log": progress.log,
+        "best": None if best is None else {"epoch": best.epoch, "score": best.score},
+        "scaler": scaler.state_dict(),
+    }
+    content = {
+        "tensors": {name: tensor.detach().cpu() for name, tensor in tensors.items()},
+        "facts": canonical_json(facts),
+        "progress": canonical_json(told),
+    }
+    content["sha256"] = _digest(content)
+    with whole_file(path) as temporary:
+        _write(temporary, content)
+        _keep_former(path)
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    with open(path, "wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # how torch says that the disk is full
+            raise OSError(28, "the disk is full, or the file grew too large") from error
+
+
+def _keep_former(path: Path) -> None:
+    """Keep the former checkpoint under another name, at no moment without one of the two."""
+    former = path.with_name(_FORMER)
+    with suppress(OSError):  # a file system without hard links does without
+        former.unlink(missing_ok=True)
+        os.link(path, former)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return digest(content["facts"], content["progress"], tensors_digest(content["tensors"]))
+
+
+def read_facts(path: Path) -> dict[str, Any] | None:
+    """What the run of a checkpoint is; None when there is no checkpoint.
+
+    Raises:
+        Refusal: It cannot be read.
+    """
+    return json.loads(_load(path)["facts"]) if path.is_file() else None
+
+
+def read_progress(path: Path) -> tuple[int, int] | None:
+    """Epochs that are finished, and steps done in the next; None when there is no checkpoint.
+
+    Raises:
+        Refusal: It cannot be read.
+    """
+    if not path.is_file():
+        return None
+    told = json.loads(_load(path)["progress"])
+    return told["epoch"], len(told["losses"])
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if set(content) != _KEYS:
+            raise ValueError
+    except Exception:  # whatever a damaged file, or one that is no checkpoint, makes torch raise
+        raise _damaged(path) from None
+    return content
+
+
+def _damaged(path: Path) -> Refusal:
+    former = path.with_name(_FORMER)
+    return Refusal(
+        f"{shown(path)} is damaged, or no checkpoint of this project",
+        do=(f"go on from the one before it: mv {shown(former)} {shown(path)}; " if former.is_file() else "")
+        + "or start the run anew: add --fresh",
+    )
+
+
+def restore(
+    path: Path, net: PneumothoraxNet, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+) -> Progress:
+    """Put a network, its optimiser and its scaler back where a checkpoint left them.
+
+    Args:
+        path: Of `last.pt`; where there is none, the run begins.
+        net: The network, built as the run's.
+        optimiser: Its AdamW, without state.
+        scaler: Of fp16, or inactive.
+
+    Returns:
+        How far the run came.
+
+    Raises:
+        Refusal: The checkpoint is damaged, was changed, or is of another network.
+    """
+    if not path.is_file():
+        return Progress()
+    content = _load(path)
+    try:
+        if content["sha256"] != _digest(content):
+            raise ValueError
+        told = json.loads(content["progress"])
+        net.load_state_dict(_part(content["tensors"], "net."))
+        optimiser.load_state_dict(
+            {
+                "state": _optimiser_state(content["tensors"]),
+                "param_groups": optimiser.state_dict()["param_groups"],
+            }
+        )
+        scaler.load_state_dict(told.pop("scaler"))
+    except Exception:
+        raise _damaged(path) from None
+    best = told.pop("best")
+    if best is not None:
+        state = {name: tensor.clone() for name, tensor in _part(content["tensors"], "best.").items()}
+        best = Best(state, best["epoch"], best["score"])
+    return Progress(**told, best=best)
+
+
+def _part(tensors: State, prefix: str) -> dict[str, torch.Tensor]:
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _optimiser_state(tensors: State) -> dict[int, dict[str, torch.Tensor]]:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for number, key, tensor in _optimiser_entries(tensors):
+        state.setdefault(number, {})[key] = tensor
+    return state
+
+
+def _optimiser_entries(tensors: State) -> Iterator[tuple[int, str, torch.Tensor]]:
+    for name, tensor in _part(tensors, "optimiser.").items():
+        number, key = name.split(".", 1)
+        yield int(number), key, tensor.clone()
