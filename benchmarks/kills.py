@@ -103,8 +103,9 @@ def main() -> None:
                 flags += [] if fold is None else ["--folds", "0"]
                 name = run_name(stage, system, fold)
                 finish(start(alone, folder, flags))
-                log = (alone / folder / "runs" / name / "log.csv").read_text().splitlines()[1:]
-                seconds = sum(float(line.split(",")[-1]) for line in log)
+                began = (alone / folder / "runs" / name / "config.json").stat().st_mtime
+                weights = alone / folder / "model_weights" / f"{name}.safetensors"
+                seconds = weights.stat().st_mtime - began
                 for number in range(kills):
                     often = ["--save-minutes", "0"] if number % 3 else []
                     process = start(other, folder, [*flags, *often])

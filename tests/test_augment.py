@@ -10,6 +10,7 @@ import pytest
 
 from common.config import Augmentation
 from common.data.augment import Draw, affine, augment, draw, intensity_table
+from common.data.store import Lesion
 
 NOTHING = Draw(1.0, (0.0, 0.0, 1.0, 1.0), 0.0, False, None, 0.0, 0.0, None, None)
 NEVER = Augmentation(
@@ -29,7 +30,7 @@ def test_no_augmentation_is_area_resampling() -> None:
     film = np.random.default_rng(0).integers(0, 256, (128, 128), dtype=np.uint8)
     mask = np.zeros((128, 128), bool)
     mask[10:21, 30:50] = True
-    got, got_mask = augment(film, mask, 64, np.random.default_rng(0), NEVER)
+    got, got_mask = augment(film, Lesion.of(mask), 64, np.random.default_rng(0), NEVER)
     expected = cv2.resize(film, (64, 64), interpolation=cv2.INTER_AREA) / 255
     assert np.abs(got - expected).max() <= 1.01 / 255  # fixed-point rounding of OpenCV
     assert got_mask[5:10, 15:25].all()
@@ -55,8 +56,7 @@ def test_corners_land_where_the_parameters_say() -> None:
 def test_rotation_pads_with_zeros() -> None:
     film = np.full((128, 128), 200, np.uint8)
     ranges = dataclasses.replace(NEVER, rotation_probability=1.0)
-    empty = np.zeros((128, 128), bool)
-    turned = [augment(film, empty, 64, np.random.default_rng(seed), ranges)[0] for seed in range(20)]
+    turned = [augment(film, None, 64, np.random.default_rng(seed), ranges)[0] for seed in range(20)]
     assert sum(got[0, 0] == 0 for got in turned) > 15  # all but the smallest angles
     assert all(got[32, 32] == pytest.approx(200 / 255) for got in turned)
 
@@ -69,7 +69,7 @@ def test_mask_moves_with_the_film() -> None:
         gamma_probability=0,
     )  # fmt: skip
     for seed in range(50):
-        got, got_mask = augment(film, mask, 128, np.random.default_rng(seed), ranges)
+        got, got_mask = augment(film, Lesion.of(mask), 128, np.random.default_rng(seed), ranges)
         assert ((got > 0.5) == got_mask).mean() > 0.999
 
 
@@ -109,9 +109,9 @@ def test_intensities_by_hand() -> None:
 def test_same_key_same_film() -> None:
     film = np.random.default_rng(0).integers(0, 256, (128, 128), dtype=np.uint8)
     mask = film > 200
-    one = augment(film, mask, 64, np.random.default_rng([0, 3, 7]), Augmentation())
-    two = augment(film, mask, 64, np.random.default_rng([0, 3, 7]), Augmentation())
-    other = augment(film, mask, 64, np.random.default_rng([0, 3, 8]), Augmentation())
+    one = augment(film, Lesion.of(mask), 64, np.random.default_rng([0, 3, 7]), Augmentation())
+    two = augment(film, Lesion.of(mask), 64, np.random.default_rng([0, 3, 7]), Augmentation())
+    other = augment(film, Lesion.of(mask), 64, np.random.default_rng([0, 3, 8]), Augmentation())
     assert (one[0] == two[0]).all()
     assert (one[1] == two[1]).all()
     assert (one[0] != other[0]).any()

@@ -314,6 +314,18 @@ def test_curves_of_any_log(tmp_path: Path, log: list[dict[str, Any]]) -> None:
     assert all((quarter.std(axis=-1) > 30).any() for quarter in quarters)  # a coloured curve in each
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 100])
+def test_ticks_are_whole_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
+    figures = []
+    monkeypatch.setattr("common.evaluation.figures._save", lambda figure, path: figures.append(figure))
+    Record(tmp_path, TITLE, [_row(e) for e in range(1, epochs + 1)]).close()
+    for axis in figures[0].axes:
+        first, last = axis.get_xlim()
+        ticks = [tick for tick in axis.get_xticks() if first <= tick <= last]
+        assert ticks
+        assert all(tick == round(tick) for tick in ticks)
+
+
 def test_curve_goes_on_over_epochs_that_were_not_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

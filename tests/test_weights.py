@@ -114,10 +114,14 @@ def test_imagenet_weights_fill_the_whole_encoder(workspace: Path, system: str, e
     state = {name: tensor.contiguous() for name, tensor in published.state_dict().items()}
     save_file(state, path) if ending == ".safetensors" else torch.save(state, path)
     net = PneumothoraxNet(network, "seg")
-    weights.load_imagenet(net, network.encoder, weights.find_imagenet(network.encoder, None))
+    _, unused = weights.load_imagenet(net, network.encoder, weights.find_imagenet(network.encoder, None))
     own = net.unet.encoder.model.state_dict()
-    values = {tensor.double().sum().item() for tensor in state.values()}
-    assert all(tensor.double().sum().item() in values for tensor in own.values())
+    # every key of the file is accounted for: it is in the encoder under its name, or the classifier's
+    flat = {name.replace("stages.", "stages_", 1): tensor for name, tensor in state.items()}
+    assert sorted(own) == sorted(set(flat) - set(unused))
+    assert all(torch.equal(own[name], flat[name]) for name in own)
+    parts = {"eff": {"conv_head", "bn2", "classifier"}, "vit": {"head"}}[system]
+    assert {name.split(".")[0] for name in unused} == parts
 
 
 def test_real_imagenet_weights(real: Path) -> None:

@@ -2,7 +2,8 @@
 
 The original applies zoom, crop, resize, blur, scale, shift, gamma, noise, rotation and flip one after the
 other. Here all that moves pixels is one affine map, all that changes intensities is one table of the 256
-grey levels, and the order is: resampling, blur, intensities, noise.
+grey levels, and the order is: resampling, blur, intensities, noise. Corners that turning leaves empty are
+zero at the end, as there, and what the crop cut off does not come back in them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ import cv2
 import numpy as np
 
 from common.config import Augmentation
+from common.data.store import Lesion
 
+_TINY = 1e-6  # pixels
+_SHIFT = 4  # binary places of the coordinates of OpenCV's polygons
 GREYS = np.arange(256, dtype=np.float32) / 255
 
 
@@ -76,13 +80,34 @@ def affine(drawn: Draw, source: int, target: int) -> np.ndarray:
             [0, 0, 1],
         ]
     )
+    # all of this in edge coordinates (pixel i covers [i, i + 1)); OpenCV counts from pixel centres
+    return (_translate(-0.5) @ _turn(drawn, target) @ crop @ zoom @ _translate(0.5))[:2]
+
+
+def _turn(drawn: Draw, target: int) -> np.ndarray:
+    """Rotation and flip about the centre of the target, (3, 3), in edge coordinates."""
     angle = np.deg2rad(drawn.rotation)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    mirror = np.diag([-1.0 if drawn.flip else 1.0, 1.0])
-    turned = _about(target / 2, target / 2, mirror @ turn)
-    # all of the above in edge coordinates (pixel i covers [i, i + 1)); OpenCV counts from pixel centres
-    to_edges, to_centres = _translate(0.5), _translate(-0.5)
-    return (to_centres @ turned @ crop @ zoom @ to_edges)[:2]
+    return _about(target / 2, target / 2, np.diag([-1.0 if drawn.flip else 1.0, 1.0]) @ turn)
+
+
+def kept(drawn: Draw, source: int) -> tuple[int, int, int, int]:
+    """The part of the source that zoom and crop keep: left, top, right, bottom in whole pixels.
+
+    What lies outside must not come back when the crop is turned.
+    """
+    left, top, width, height = drawn.crop
+    ends = np.array([left, top, left + width, top + height]) * source
+    ends = source / 2 + (ends - source / 2) / drawn.zoom
+    outward = [*np.floor(ends[:2] + _TINY), *np.ceil(ends[2:] - _TINY)]
+    return tuple(int(end) for end in np.clip(outward, 0, source))
+
+
+def _corners(drawn: Draw, target: int, margin: float = 0.0) -> np.ndarray:
+    """Corners of the turned crop in the target, less a margin in pixels: (4, 2) int32, for OpenCV's polygons."""
+    low, high = margin, target - margin
+    square = np.array([[low, high, high, low], [low, low, high, high], [1, 1, 1, 1]])
+    return np.rint(((_turn(drawn, target) @ square)[:2].T - 0.5) * 2**_SHIFT).astype(np.int32)
 
 
 def _about(x: float, y: float, linear: np.ndarray) -> np.ndarray:
@@ -120,30 +145,87 @@ def intensity_table(drawn: Draw, low: int, high: int) -> np.ndarray:
 
 
 def augment(
-    film: np.ndarray, mask: np.ndarray, size: int, rng: np.random.Generator, ranges: Augmentation
+    film: np.ndarray, lesion: Lesion | None, size: int, rng: np.random.Generator, ranges: Augmentation
 ) -> tuple[np.ndarray, np.ndarray]:
     """Augment one film and its mask.
 
     Args:
         film: (side, side) uint8, side at least `size`.
-        mask: (side, side) bool.
+        lesion: The part of its mask that is not empty, None without a lesion.
         size: Working size in pixels.
         rng: Of this film and this draw alone.
         ranges: What may be drawn.
 
     Returns:
-        Film, (size, size) float32, about 0-1; mask, (size, size) bool.
+        Film, (size, size) float32, about 0-1; mask, (size, size) float32, 0 or 1.
     """
     drawn = draw(rng, ranges)
     matrix = affine(drawn, len(film), size)
-    warped = cv2.warpAffine(film, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    window = kept(drawn, len(film))
+    warped = _warp(film, (0, 0), window, matrix, (0, 0, size, size))
     if drawn.blur_sigma is not None:
         warped = cv2.GaussianBlur(warped, (0, 0), drawn.blur_sigma)
-    result = intensity_table(drawn, int(warped.min()), int(warped.max()))[warped]
+    low, high = _extremes(warped, drawn) if drawn.gamma is not None else (0, 0)
+    result = cv2.LUT(warped, intensity_table(drawn, low, high))
     if drawn.noise is not None:
-        result += rng.standard_normal(result.shape, dtype=np.float32) * drawn.noise
-    if mask.any():
-        mask = cv2.warpAffine(mask.astype(np.uint8) * 255, matrix, (size, size), flags=cv2.INTER_LINEAR) > 127
-    else:
-        mask = np.zeros((size, size), dtype=bool)
+        cv2.setRNGSeed(int(rng.integers(2**31)))
+        result += cv2.randn(np.empty_like(result), 0, drawn.noise)
+    if drawn.rotation:  # the corners are padded after the intensities, so they stay zero
+        frame = np.array([[-size, -size], [2 * size, -size], [2 * size, 2 * size], [-size, 2 * size]])
+        outside = [(frame * 2**_SHIFT).astype(np.int32), _corners(drawn, size, margin=-1.0)]
+        cv2.fillPoly(result, outside, 0, shift=_SHIFT)
+    mask = np.zeros((size, size), dtype=np.float32)
+    if lesion is not None:
+        _draw_lesion(mask, lesion, window, matrix)
     return result, mask
+
+
+def _extremes(warped: np.ndarray, drawn: Draw) -> tuple[int, int]:
+    """Smallest and largest grey level of the film, without the padding of its turned corners."""
+    inside = None
+    if drawn.rotation:
+        inside = np.zeros_like(warped)
+        cv2.fillConvexPoly(inside, _corners(drawn, len(warped), margin=1.5), 1, shift=_SHIFT)
+    low, high, _, _ = cv2.minMaxLoc(warped, inside)
+    return int(low), int(high)
+
+
+def _warp(
+    image: np.ndarray,
+    place: tuple[int, int],
+    window: tuple[int, int, int, int],
+    matrix: np.ndarray,
+    target: tuple[int, int, int, int],
+) -> np.ndarray:
+    """Map what an image shows inside the window to a rectangle of the target, zeros elsewhere.
+
+    Args:
+        image: (height, width) uint8, lying in the film with its left upper corner at `place` (x, y).
+        place: In pixels of the film.
+        window: The part of the film that is kept.
+        matrix: (2, 3), from the film to the target.
+        target: Rectangle to fill: left, top, right, bottom.
+    """
+    left, top = (max(window[axis], place[axis]) for axis in (0, 1))
+    view = image[top - place[1] : window[3] - place[1], left - place[0] : window[2] - place[0]]
+    moved = matrix @ np.array([[1, 0, left], [0, 1, top], [0, 0, 1]])
+    moved[:, 2] -= target[:2]
+    return cv2.warpAffine(view, moved, (target[2] - target[0], target[3] - target[1]), flags=cv2.INTER_LINEAR)
+
+
+def _draw_lesion(
+    mask: np.ndarray, lesion: Lesion, window: tuple[int, int, int, int], matrix: np.ndarray
+) -> None:
+    """Draw a lesion into an empty mask: only the pixels that it may touch are computed."""
+    height, width = lesion.pixels.shape
+    right, bottom = min(lesion.left + width, window[2]), min(lesion.top + height, window[3])
+    left, top = max(lesion.left, window[0]), max(lesion.top, window[1])
+    if left >= right or top >= bottom:  # cropped away
+        return
+    corners = matrix @ np.array([[left, right, left, right], [top, top, bottom, bottom], [1, 1, 1, 1]])
+    first = np.clip(np.floor(corners.min(axis=1)) - 1, 0, len(mask)).astype(int)
+    last = np.clip(np.ceil(corners.max(axis=1)) + 2, 0, len(mask)).astype(int)
+    if (first < last).all():
+        target = (*first.tolist(), *last.tolist())
+        covered = _warp(lesion.pixels, (lesion.left, lesion.top), window, matrix, target)
+        mask[target[1] : target[3], target[0] : target[2]] = covered > 127

@@ -26,7 +26,7 @@ Batch = dict[
 def _item(film: np.ndarray, mask: np.ndarray, row: int, label: bool) -> Batch:
     return {
         "film": torch.from_numpy(film)[None],
-        "mask": torch.from_numpy(mask.astype(np.float32))[None],
+        "mask": torch.from_numpy(mask.astype(np.float32, copy=False))[None],
         "label": torch.tensor(float(label)),
         "row": torch.tensor(row),
     }
@@ -43,9 +43,9 @@ class TrainingFilms(Dataset):
 
     def __getitem__(self, key: tuple[int, int, int]) -> Batch:
         epoch, draw, row = key
-        film, mask = self.prepared.film(row, self.side), self.prepared.mask(row, self.side)
+        film, lesion = self.prepared.film(row, self.side), self.prepared.lesion(row, self.side)
         rng = np.random.default_rng([self.seed, epoch, draw])
-        film, mask = augment(film, mask, self.size, rng, self.ranges)
+        film, mask = augment(film, lesion, self.size, rng, self.ranges)
         return _item(film, mask, row, self.prepared.has_mask[row])
 
     def names(self, rows: Sequence[int]) -> list[str]:

@@ -53,6 +53,35 @@ def resample_mask(mask: np.ndarray, side: int) -> np.ndarray:
     return resample(mask.astype(np.float32), side) > 0.5
 
 
+@dataclass(frozen=True)
+class Lesion:
+    """A rectangle of a mask that holds all of its lesion, and little more.
+
+    Attributes:
+        left: Its place in the film, in pixels.
+        top: Likewise.
+        pixels: (height, width) uint8, 0 or 255.
+    """
+
+    left: int
+    top: int
+    pixels: np.ndarray
+
+    @classmethod
+    def of(cls, mask: np.ndarray) -> Lesion | None:
+        """The lesion of a whole mask, (side, side) bool; None without one."""
+        left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+        box = mask[top : top + height, left : left + width].astype(np.uint8) * 255
+        return cls(left, top, box) if width else None
+
+    @classmethod
+    def of_packed(cls, packed: np.ndarray) -> Lesion | None:
+        """The lesion of a bit-packed mask, (side, side / 8) uint8, unpacking no more than that."""
+        left, top, width, height = cv2.boundingRect(packed)
+        box = np.unpackbits(packed[top : top + height, left : left + width], axis=1) * np.uint8(255)
+        return cls(8 * left, top, box) if width else None
+
+
 # --- a prepared set --------------------------------------------------------------------------------
 
 
@@ -131,14 +160,26 @@ class PreparedSet:
             lambda: resample_mask(np.unpackbits(self._masks[mask_row], axis=1).view(bool), side),
         )
 
+    def lesion(self, row: int, side: int = SIDE) -> Lesion | None:
+        """The lesion of a film at the working size; None without one."""
+        mask_row = self._mask_rows[row]
+        if mask_row < 0:
+            return None
+        if side == self._films.shape[1]:
+            return Lesion.of_packed(np.asarray(self._masks[mask_row]))
+        return self._reduced("lesion", row, side, lambda: Lesion.of(self.mask(row, side)))
+
     def _reduced(self, kind: str, row: int, side: int, make: Callable[[], np.ndarray]) -> np.ndarray:
         """Keep reduced films in memory up to a limit: every epoch and fold asks for the same ones."""
         key = (kind, row, side)
         if key not in self._kept:
             view = make()
-            if side == SIDE or self._kept_bytes[0] + view.nbytes > KEPT_BYTES:
+            pixels = view.pixels if isinstance(view, Lesion) else view
+            if pixels is None or side == self._films.shape[1]:
                 return view
-            view.flags.writeable = False
+            if self._kept_bytes[0] + pixels.nbytes > KEPT_BYTES:
+                return view
+            pixels.flags.writeable = False
             self._kept[key] = view
-            self._kept_bytes[0] += view.nbytes
+            self._kept_bytes[0] += pixels.nbytes
         return self._kept[key]

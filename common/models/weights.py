@@ -138,14 +138,18 @@ def build(metadata: dict[str, Any], task: str | None = None) -> PneumothoraxNet:
     return PneumothoraxNet(network, task or metadata["task"]).to(memory_format=torch.channels_last)
 
 
-def load(net: PneumothoraxNet, state: State, source: Path) -> None:
+def load(net: PneumothoraxNet, state: State, source: Path) -> list[str]:
     """Load a whole checkpoint; only a new head may be missing.
+
+    Returns:
+        Names of the network's tensors that the checkpoint does not hold: those of a new head.
 
     Raises:
         Refusal: Any other tensor is missing, left over or of another shape: all are listed.
     """
     own = net.state_dict()
-    missing = [name for name in own if name not in state and ".classification_head." not in f".{name}"]
+    new = [name for name in own if name not in state]
+    missing = [name for name in new if ".classification_head." not in f".{name}"]
     left_over = [name for name in state if name not in own]
     reshaped = [name for name in own if name in state and own[name].shape != state[name].shape]
     if missing or left_over or reshaped:
@@ -156,16 +160,18 @@ def load(net: PneumothoraxNet, state: State, source: Path) -> None:
             other_shape=", ".join(reshaped) or "nothing",
         )
     net.load_state_dict({**own, **state})
+    return new
 
 
 # --- ImageNet --------------------------------------------------------------------------------------
 
 
-def load_imagenet(net: PneumothoraxNet, encoder: str, path: Path) -> str:
+def load_imagenet(net: PneumothoraxNet, encoder: str, path: Path) -> tuple[str, list[str]]:
     """Load timm's ImageNet weights into the encoder.
 
     Returns:
-        SHA-256 of the tensors that were loaded.
+        SHA-256 of the tensors that were loaded, and the names of those in the file that were not: the
+        classifier's, which a U-Net does not have.
 
     Raises:
         Refusal: They do not fill the whole encoder, or hold more than it and the classifier.
@@ -184,7 +190,7 @@ def load_imagenet(net: PneumothoraxNet, encoder: str, path: Path) -> str:
         )
     chosen = {name: matched[name] for name in own}
     net.unet.encoder.model.load_state_dict(chosen)
-    return tensors_digest(chosen)
+    return tensors_digest(chosen), [name for name in matched if name not in own]
 
 
 def _encoder_name(name: str, own: State) -> str:

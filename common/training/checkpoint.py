@@ -61,8 +61,8 @@ def file_of(folder: Path) -> Path:
 
 
 def drop(folder: Path) -> None:
-    """Delete the checkpoints of a run that is finished."""
-    for path in (file_of(folder), folder / _FORMER):
+    """Delete the checkpoints of a run that is finished, last the one by which it is known as unfinished."""
+    for path in (folder / _FORMER, file_of(folder)):
         path.unlink(missing_ok=True)
 
 
@@ -85,7 +85,7 @@ def save(
         scaler: Of fp16, or inactive.
 
     Raises:
-        Refusal: The file cannot be written; the former one stays.
+        Refusal: The file cannot be written, or would hold numbers that are not finite; the former one stays.
     """
     tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
     for number, state in optimiser.state_dict()["state"].items():
@@ -102,15 +102,26 @@ def save(
         "best": None if best is None else {"epoch": best.epoch, "score": best.score},
         "scaler": scaler.state_dict(),
     }
-    content = {
-        "tensors": {name: tensor.detach().cpu() for name, tensor in tensors.items()},
-        "facts": canonical_json(facts),
-        "progress": canonical_json(told),
-    }
+    try:
+        _finite(net)
+        texts = {"facts": canonical_json(facts), "progress": canonical_json(told)}
+    except ValueError:  # such a state has no future
+        raise Refusal(
+            f"{shown(path)} is not written: the network, or how it did, is not finite",
+            kept=f"{shown(path)}: the state before" if path.is_file() else None,
+            do="start anew (--fresh): lower --learning-rate, or --precision fp32",
+        ) from None
+    content = {"tensors": {name: tensor.detach().cpu() for name, tensor in tensors.items()}, **texts}
     content["sha256"] = _digest(content)
     with whole_file(path) as temporary:
         _write(temporary, content)
         _keep_former(path)
+
+
+def _finite(net: PneumothoraxNet) -> None:
+    """Raise a ValueError when a weight is not finite."""
+    if not all(bool(weight.isfinite().all()) for weight in net.parameters()):
+        raise ValueError
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
@@ -137,31 +148,39 @@ def read_facts(path: Path) -> dict[str, Any] | None:
     """What the run of a checkpoint is; None when there is no checkpoint.
 
     Raises:
-        Refusal: It cannot be read.
+        Refusal: It is damaged, or was changed.
     """
-    return json.loads(_load(path)["facts"]) if path.is_file() else None
+    return _load(path)["facts"] if path.is_file() else None
 
 
 def read_progress(path: Path) -> tuple[int, int] | None:
     """Epochs that are finished, and steps done in the next; None when there is no checkpoint.
 
     Raises:
-        Refusal: It cannot be read.
+        Refusal: It is damaged, or was changed.
     """
     if not path.is_file():
         return None
-    told = json.loads(_load(path)["progress"])
+    told = _load(path)["progress"]
     return told["epoch"], len(told["losses"])
 
 
 def _load(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, checked against its digest; facts and progress as they were given."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if set(content) != _KEYS:
+        if set(content) != _KEYS or content["sha256"] != _digest(content):
             raise ValueError
+        for key in ("facts", "progress"):
+            content[key] = json.loads(content[key], parse_constant=_no_constant)
     except Exception:  # whatever a damaged file, or one that is no checkpoint, makes torch raise
         raise _damaged(path) from None
     return content
+
+
+def _no_constant(name: str) -> None:
+    """Refuse NaN and infinities, which are no JSON and which `save` does not write."""
+    raise ValueError(name)
 
 
 def _damaged(path: Path) -> Refusal:
@@ -193,25 +212,20 @@ def restore(
     if not path.is_file():
         return Progress()
     content = _load(path)
+    told, tensors = content["progress"], content["tensors"]
     try:
-        if content["sha256"] != _digest(content):
-            raise ValueError
-        told = json.loads(content["progress"])
-        net.load_state_dict(_part(content["tensors"], "net."))
-        optimiser.load_state_dict(
-            {
-                "state": _optimiser_state(content["tensors"]),
-                "param_groups": optimiser.state_dict()["param_groups"],
-            }
-        )
-        scaler.load_state_dict(told.pop("scaler"))
-    except Exception:
+        net.load_state_dict(_part(tensors, "net."))
+        groups = optimiser.state_dict()["param_groups"]
+        optimiser.load_state_dict({"state": _optimiser_state(tensors), "param_groups": groups})
+        if scaling := told.pop("scaler"):  # none where the run was not scaled, as on a CPU: then it begins
+            scaler.load_state_dict(scaling)
+        best = told.pop("best")
+        if best is not None:
+            state = {name: tensor.clone() for name, tensor in _part(tensors, "best.").items()}
+            best = Best(state, best["epoch"], best["score"])
+        return Progress(**told, best=best)
+    except Exception:  # it is of another network
         raise _damaged(path) from None
-    best = told.pop("best")
-    if best is not None:
-        state = {name: tensor.clone() for name, tensor in _part(content["tensors"], "best.").items()}
-        best = Best(state, best["epoch"], best["score"])
-    return Progress(**told, best=best)
 
 
 def _part(tensors: State, prefix: str) -> dict[str, torch.Tensor]:

@@ -66,6 +66,19 @@ class Fit:
         Raises:
             Refusal: The loss is not finite; the checkpoint is damaged or cannot be written.
         """
+        progress = self.begin()
+        while progress.epoch < self.recipe.epochs:
+            title = f"{self.title} epoch {progress.epoch + 1}/{self.recipe.epochs}"
+            with self._bar(title, len(progress.losses)) as bar:
+                self.train_epoch(progress, bar)
+                bar.set_description(f"{title}, validating")
+                self.judge_epoch(progress)
+        if self._record is not None:
+            self._record.close()
+        return progress.best
+
+    def begin(self) -> Progress:
+        """Take up the run where its checkpoint left it, or at its beginning."""
         learner = self.learner
         progress = checkpoint.restore(self._last, learner.net, learner.optimiser, learner.scaler)
         if self.processes.first:
@@ -73,15 +86,7 @@ class Fit:
             title = f"{self.title} (validation n = {len(self.validation)})"
             self._record = Record(self.folder, title, progress.log, done)
             self._examples = example_rows(self.predictor.prepared, self.validation)
-        while progress.epoch < self.recipe.epochs:
-            title = f"{self.title} epoch {progress.epoch + 1}/{self.recipe.epochs}"
-            with self._bar(title, len(progress.losses)) as bar:
-                self._train(progress, bar)
-                bar.set_description(f"{title}, validating")
-                self._judge(progress)
-        if self._record is not None:
-            self._record.close()
-        return progress.best
+        return progress
 
     def _bar(self, title: str, done: int) -> tqdm:
         return tqdm(
@@ -97,7 +102,7 @@ class Fit:
     def _last(self) -> Path:
         return checkpoint.file_of(self.folder)
 
-    def _train(self, progress: Progress, bar: tqdm) -> None:
+    def train_epoch(self, progress: Progress, bar: tqdm) -> None:
         """Do the steps of the epoch that are left."""
         recipe, sampler = self.recipe, self.sampler
         share = positive_share(progress.epoch, recipe.epochs, recipe.share_first, recipe.share_drop)
@@ -152,7 +157,7 @@ class Fit:
         if self._record is not None:
             self._record.step(step, loss, rate)
 
-    def _judge(self, progress: Progress) -> None:
+    def judge_epoch(self, progress: Progress) -> None:
         """Validate, keep the network if it is the best so far, and write down the epoch."""
         begun = time.monotonic()
         net = self.learner.net

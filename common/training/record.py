@@ -128,8 +128,8 @@ class _Events:
     """One file of TensorBoard events for each session of a run, in TensorBoard's own format.
 
     Why not torch's `SummaryWriter`: it writes in a thread, where a full disk prints a traceback and is
-    noticed late or, at the end, never; it loads TensorFlow where that is installed; and it names its files
-    by second, host and process, so that sessions need not be read in their order.
+    noticed later; it loads TensorFlow where that is installed; and it names its files by second, host and
+    process, so that sessions need not be read in their order.
     """
 
     def __init__(self, folder: Path, step: int) -> None:

@@ -59,13 +59,25 @@ def _first_network(run: Run, imagenet: Path | None) -> tuple[PneumothoraxNet, li
     lineage = run.expected["lineage"]
     net = weights.build(run.expected)
     if run.parent is not None:
-        weights.load(net, run.parent[0], weights_file(STAGES[run.stage.parent], run.system))
+        source = weights_file(STAGES[run.stage.parent], run.system)
+        new = weights.load(net, run.parent[0], source)
+        print(f"{run.name}: starts from {shown(source)}, {_coverage(net, new)}")
         return net, lineage
     start: dict[str, Any] = {"stage": "start", "kind": run.expected["network"]["initial_weights"]}
     if start["kind"] == "imagenet":
         encoder = run.expected["network"]["encoder"]
-        start["sha256"] = weights.load_imagenet(net, encoder, imagenet)
+        start["sha256"], unused = weights.load_imagenet(net, encoder, imagenet)
+        tensors = len(net.unet.encoder.model.state_dict())
+        print(
+            f"{run.name}: starts from {shown(imagenet)}, {tensors} of {tensors} tensors of the encoder; "
+            f"of the file not used: {', '.join(unused) or 'nothing'}"
+        )
     return net, [start, *lineage]
+
+
+def _coverage(net: PneumothoraxNet, new: list[str]) -> str:
+    total = len(net.state_dict())
+    return f"{total - len(new)} of {total} tensors" + (f"; new: {', '.join(new)}" if new else "")
 
 
 def _assemble(run: Run, plan: Plan) -> Fit:
