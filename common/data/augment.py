@@ -104,7 +104,7 @@ def kept(drawn: Draw, source: int) -> tuple[int, int, int, int]:
 
 
 def _corners(drawn: Draw, target: int, margin: float = 0.0) -> np.ndarray:
-    """Corners of the turned crop in the target, less a margin in pixels: (4, 2) int32, for OpenCV's polygons."""
+    """Corners of the turned crop in the target, less a margin in pixels: (4, 2) int32 for OpenCV."""
     low, high = margin, target - margin
     square = np.array([[low, high, high, low], [low, low, high, high], [1, 1, 1, 1]])
     return np.rint(((_turn(drawn, target) @ square)[:2].T - 0.5) * 2**_SHIFT).astype(np.int32)
