@@ -57,13 +57,15 @@ def _checkpoint(block: nn.Module) -> None:
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
     """BatchNorm normalises by the batch, but does not count it a second time."""
     norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0  # running statistics x 1 + batch statistics x 0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, batches in before:
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(batches)
 
 
 def kept_for_backward(net: PneumothoraxNet, film: torch.Tensor) -> int:

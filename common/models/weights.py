@@ -66,7 +66,10 @@ def save_weights(path: Path, state: State, metadata: dict[str, Any]) -> None:
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with whole_file(path) as temporary:
-        save_file(tensors, temporary, metadata={_METADATA: canonical_json(metadata)})
+        try:
+            save_file(tensors, temporary, metadata={_METADATA: canonical_json(metadata)})
+        except SafetensorError as error:  # how safetensors says that the disk is full
+            raise OSError(28, "the disk is full, or the file grew too large") from error
 
 
 def read_weights(

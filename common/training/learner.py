@@ -47,7 +47,10 @@ class Learner:
         self.model = net
         if processes.count > 1:
             devices = [self.device] if self.device.type == "cuda" else None
-            self.model = DistributedDataParallel(net, device_ids=devices, gradient_as_bucket_view=True)
+            shallow = len(net.unet.decoder.blocks) < 5  # timm then keeps a last stage that nothing uses
+            self.model = DistributedDataParallel(
+                net, device_ids=devices, gradient_as_bucket_view=True, find_unused_parameters=shallow
+            )
         self.optimiser = torch.optim.AdamW(
             net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
