@@ -36,6 +36,21 @@ def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; a refusal becomes its message on stderr and exit status 2."""
     told = os.environ.get("TORCHELASTIC_ERROR_FILE")  # one of several processes: launch.py speaks for all
     try:
+        _run(main, told)
+    except BaseException as error:
+        if not told:
+            raise
+        status = error.code if isinstance(error, SystemExit) else 1
+        if not isinstance(error, SystemExit):
+            sys.excepthook(type(error), error, error.__traceback__)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Python's own way out would now and then be an abort: gloo's threads still wait for the others
+        os._exit(status if isinstance(status, int) else status is not None)
+
+
+def _run(main: Callable[[], None], told: str | None) -> None:
+    try:
         main()
     except Refusal as refusal:
         if told:

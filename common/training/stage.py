@@ -50,7 +50,8 @@ def train(key: str, description: str) -> None:
             return
         for run in plan.waiting:
             _train(run, plan)
-        _summary(plan.runs)
+        if processes.first:
+            _summary(plan.runs)
 
 
 def _first_network(run: Run, imagenet: Path | None) -> tuple[PneumothoraxNet, list[dict[str, Any]]]:
