@@ -144,12 +144,17 @@ class Fit:
         loss, positives = found.tolist()
         if not math.isfinite(loss):
             rows = self.sampler.rows()[list(self.sampler.draws(len(progress.losses)))]
-            kept = f"{shown(self._last)} is kept" if self._last.is_file() else "no epoch was finished"
+            last = shown(self._last)
+            kept = (
+                f"{last}: the state before"
+                if self._last.is_file()
+                else "nothing: no checkpoint was written yet"
+            )
             raise Refusal(
-                f"{self.title}: the loss is not finite ({loss})",
+                f"{self.title}: the loss or its gradient is not finite ({loss})",
                 found=f"step {step} (epoch {progress.epoch + 1}), learning rate {rate:g}",
                 films=", ".join(self.loader.dataset.names(rows)),
-                kept=f"{kept}: the state before",
+                kept=kept,
                 do="look at these films; start anew (--fresh): lower --learning-rate, or --precision fp32",
             )
         progress.losses.append(loss)

@@ -83,9 +83,11 @@ class Learner:
                 own = {name: tensor.chunk(pieces)[number] for name, tensor in batch.items()}
                 found += self._backward(own, last=number == pieces - 1) / pieces
             self.scaler.unscale_(self.optimiser)
-            torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
+            norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
             self.scaler.step(self.optimiser)
             self.scaler.update()
+        if not self.scaler.is_enabled():  # which leaves out such a step, and lowers its scale
+            found[0] += norm * 0  # of a gradient that is not finite nothing must follow: the loss says it
         return self.processes.mean(found)
 
     def _backward(self, batch: dict[str, torch.Tensor], last: bool) -> torch.Tensor:

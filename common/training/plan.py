@@ -85,8 +85,9 @@ def make_plan(stage: Stage, request: Request, processes: Processes) -> Plan:
         for system in options.system
         if _wants_imagenet(stage, system, request)
     }
-    for system in parents:
-        _refuse_unwritable(weights_file(stage, system))
+    if not options.check:  # which writes nothing
+        for system in parents:
+            _refuse_unwritable(weights_file(stage, system))
     prepared = _films(stage, options, processes)
     folds = (None,) if stage.source == "siim" else options.folds
     runs = [
@@ -123,7 +124,8 @@ def _read_parent(stage: Stage, system: str) -> tuple[weights.State, dict[str, An
 
 
 def _wants_imagenet(stage: Stage, system: str, request: Request) -> bool:
-    finished = weights_file(stage, system).is_file() and not request.options.fresh
+    interrupted = file_of(artefacts.run_folder(stage, system)).is_file()
+    finished = weights_file(stage, system).is_file() and not interrupted and not request.options.fresh
     return stage.parent is None and not finished and request.network(system).initial_weights == "imagenet"
 
 
@@ -207,6 +209,8 @@ def _finished(run: Run) -> bool:
     Raises:
         Refusal: They are, but were made otherwise than is asked now.
     """
+    if file_of(run.folder).is_file():  # interrupted, perhaps when it was trained again with --fresh
+        return False
     metadata = weights.read_metadata(run.file)
     if metadata is None:
         if run.file.exists():
@@ -218,8 +222,6 @@ def _finished(run: Run) -> bool:
             differs="; ".join(differences),
             do="ask for the same, or train again and replace it: add --fresh",
         )
-    if file_of(run.folder).is_file():  # trained again with --fresh, and interrupted
-        return False
     print(f"{run.name}: finished before, kept (train again: --fresh)")
     return True
 
@@ -242,7 +244,7 @@ def _differences_of_runs(made: Mapping[str, Any], asked: Mapping[str, Any]) -> l
         lineage = [link for link in facts.get("lineage") or [] if link["stage"] != "start"]
         return {key: facts.get(key) for key in asked} | {"lineage": lineage}
 
-    return _differences(compared(made), compared(asked))
+    return [*dict.fromkeys(_differences(compared(made), compared(asked)))]
 
 
 def _differences(made: Any, asked: Any, path: str = "") -> list[str]:

@@ -120,7 +120,7 @@ def _train(run: Run, plan: Plan) -> None:
             artefacts.sweep(file_of(run.folder))
             artefacts.sweep(run.file)
         fit = _assemble(run, plan)
-        print(f"{run.name}: {_describe(run, fit)}", flush=True)
+        print(f"{run.name}: {_describe(run, fit, read_progress(file_of(run.folder)))}", flush=True)
         if plan.processes.first:
             artefacts.write_json(run.folder / "config.json", fit.facts)
         plan.processes.wait()
@@ -162,11 +162,10 @@ def _alone(run: Run, processes: Processes) -> Iterator[None]:
         yield
 
 
-def _describe(run: Run, fit: Fit) -> str:
-    """What will be trained, in one line."""
+def _describe(run: Run, fit: Fit, done: tuple[int, int] | None) -> str:
+    """What will be trained, in one line. `done`: as `read_progress` has it."""
     sampler, recipe = fit.sampler, run.recipe
     negatives = f" and {len(sampler.negatives)} negative" if run.stage.task == "cls" else ""
-    done = read_progress(file_of(run.folder))
     return (
         f"{len(sampler.positives)} positive{negatives} films, {len(fit.validation)} for validation, "
         f"{recipe.epochs} epochs of {len(sampler)} steps of {recipe.batch_size} at {recipe.image_size} px, "
@@ -182,17 +181,15 @@ def _check(plan: Plan) -> None:
     total = 0.0
     costs: dict[str, Cost] = {}
     for run in plan.waiting:
-        if plan.processes.first:
-            artefacts.sweep(file_of(run.folder))
-            artefacts.sweep(run.file)
         fit = _assemble(run, plan)
-        print(f"{run.name}: {_describe(run, fit)}", flush=True)
+        done = None if plan.options.fresh else read_progress(file_of(run.folder))
+        print(f"{run.name}: {_describe(run, fit, done)}", flush=True)
         if run.system not in costs:
             costs[run.system] = measure(fit)
             print(costs[run.system].lines(run.recipe.precision))
-        done = read_progress(file_of(run.folder)) or (0, 0)
-        steps = (run.recipe.epochs - done[0]) * len(fit.sampler) - done[1]
-        seconds = costs[run.system].seconds(steps, run.recipe.epochs - done[0], len(fit.validation))
+        epochs, steps = done or (0, 0)
+        left = run.recipe.epochs - epochs
+        seconds = costs[run.system].seconds(left * len(fit.sampler) - steps, left, len(fit.validation))
         print(f"  time:   about {in_words(seconds)}")
         total += seconds
     print(f"\n{len(plan.waiting)} runs, about {in_words(total)} in all. Nothing was trained (--check).")
