@@ -197,7 +197,7 @@ def test_missing_thresholds_are_refused(chain: Scripts, tmp_path: Path) -> None:
     [
         pytest.param(
             "0,1",
-            "GPU 0: no GPU can be used here",
+            "no GPU can be used here",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here"),
         ),
         ("0,0", "named twice"),
