@@ -45,6 +45,7 @@ def fit_of(films, system: str, arguments: argparse.Namespace, folder: Path):
     from common.evaluation.predict import Predictor
     from common.models import weights
     from common.processes import Processes, one_device
+    from common.runtime import set_up
     from common.training.engine import Fit
     from common.training.learner import Learner
 
@@ -56,6 +57,7 @@ def fit_of(films, system: str, arguments: argparse.Namespace, folder: Path):
         films_per_epoch=arguments.steps * recipe.batch_size,
     )
     device = one_device(arguments.gpu)
+    set_up(device)
     network = preset_network(arguments.preset, system)
     net = weights.build({"network": weights.network_facts(network), "task": "cls"})
     rows = np.arange(len(films.cases))

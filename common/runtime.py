@@ -7,12 +7,17 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
+import cv2
 import numpy as np
 import torch
 
 
-def set_deterministic(device: torch.device) -> None:
-    """Same seed, same bits on a CPU; on a GPU as far as its kernels allow (they warn where they do not)."""
+def set_up(device: torch.device) -> None:
+    """Same seed, same bits on a CPU; on a GPU as far as its kernels allow (they warn where they do not).
+
+    OpenCV gets one thread: its pool would take turns with torch's on the same cores, at a cost to both.
+    """
+    cv2.setNumThreads(1)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")

@@ -24,7 +24,7 @@ from common.evaluation.trained import (
     refuse_other_films,
 )
 from common.processes import one_device
-from common.runtime import set_deterministic
+from common.runtime import set_up
 
 _COLUMNS = ("case", "patient", "fold", "has_mask", "probability", "overlap_pixels", "dice")
 
@@ -52,7 +52,7 @@ def main(description: str) -> None:
     """
     options = parse_evaluation(description)
     device = one_device(options.gpu)
-    set_deterministic(device)
+    set_up(device)
     systems = read_trained(options, "get_thresholds")
     prepared = open_prepared("ntuh_train", options.ntuh, "get_thresholds")
     for trained in systems:

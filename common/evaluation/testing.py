@@ -28,7 +28,7 @@ from common.evaluation.trained import (
 )
 from common.processes import one_device
 from common.refusal import Refusal
-from common.runtime import set_deterministic
+from common.runtime import set_up
 
 PICTURE_SIDE = 512  # of the films kept for the report
 
@@ -42,7 +42,7 @@ def main(description: str) -> None:
     """
     options = parse_evaluation(description)
     device = one_device(options.gpu)
-    set_deterministic(device)
+    set_up(device)
     systems = read_trained(options, "inference")
     points = {trained.system: _operating_point(trained) for trained in systems}
     prepared = open_prepared("ntuh_test", options.ntuh, "inference")

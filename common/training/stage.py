@@ -19,7 +19,7 @@ from common.models import weights
 from common.models.unet import PneumothoraxNet
 from common.processes import Processes, running
 from common.refusal import Refusal
-from common.runtime import seed_torch, set_deterministic
+from common.runtime import seed_torch, set_up
 from common.training import checkpoint
 from common.training.check import Cost, in_words, measure
 from common.training.checkpoint import file_of, read_progress
@@ -43,7 +43,7 @@ def train(key: str, description: str) -> None:
     stage = STAGES[key]
     request = parse_train(stage, description)
     with running(request.options.gpu) as processes:
-        set_deterministic(processes.device)
+        set_up(processes.device)
         plan = make_plan(stage, request, processes)
         if request.options.check:
             _check(plan)
