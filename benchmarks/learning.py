@@ -5,8 +5,9 @@
 
 `--siim` and `--ntuh` are folders in the layouts of the README, `--imagenet` holds the encoder's weights in
 timm's names. `short` is the recipe for few films and little time; `published` has the published numbers with
-all epochs cut by the same factor (7%). Both run all four stages and five folds of `eff` on an EfficientNet-Lite
-encoder at 224 px. Interrupted, the same command goes on. The learning curves are `curves.png` of each run.
+all epochs cut by the same factor (7%). Both run all four stages and five folds of `eff` on an
+EfficientNet-Lite encoder at 224 px. Interrupted, the same command goes on. The learning curves are
+`curves.png` of each run.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ def run_chain(recipe: str, arguments: argparse.Namespace, workspace: Path) -> fl
         script(f"{stage.folder}/train.sh", *COMMON, *sources[stage.source], *first, *flags)
     script("step2_ntuh_training/get_thres/get_thresholds.sh", *sources["ntuh"])
     script("step3_testing/testing/inference.sh", *sources["ntuh"])
-    subprocess.run([sys.executable, str(REPOSITORY / "step3_testing/testing/bootstrap.py")], check=True)
+    subprocess.run(
+        [sys.executable, str(REPOSITORY / "step3_testing/testing/bootstrap.py"), "--system", "eff"],
+        check=True,
+    )
     return sum(
         float(row["seconds"]) / 60
         for stage in STAGES.values()

@@ -15,7 +15,8 @@ from common.evaluation.bootstrap import (
     percentile_interval,
     resample_counts,
 )
-from common.evaluation.metrics import CONFUSION, REFERENCES, STRATA, Cases
+from common.evaluation.cases import Cases
+from common.evaluation.metrics import CONFUSION, REFERENCES, STRATA
 
 
 def simulated(seed: int, n: int = 150, films_a_patient: int = 3) -> Cases:

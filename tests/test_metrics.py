@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from common.evaluation.cases import Cases
 from common.evaluation.metrics import (
     CONFUSION,
     DECISIONS,
     METRICS,
     REFERENCES,
     STRATA,
-    Cases,
     RankedNegatives,
     figures,
     mean_over,

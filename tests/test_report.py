@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from common.evaluation.bootstrap import metric_rows
-from common.evaluation.metrics import DECISIONS, REFERENCES, STRATA, Cases
+from common.evaluation.cases import Cases
+from common.evaluation.metrics import DECISIONS, REFERENCES, STRATA
 from common.evaluation.report import cohort, figure_text, print_report
 from common.evaluation.results import Result
 

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from common.evaluation.metrics import CONFUSION, REFERENCES, Cases, figures
+from common.evaluation.cases import Cases
+from common.evaluation.metrics import CONFUSION, REFERENCES, figures
 
 CONFIDENCE = 0.95
 MAX_UNDEFINED = 0.05

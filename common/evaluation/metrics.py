@@ -12,10 +12,11 @@ positive only in stratum `all` under `report`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
+from common.evaluation.cases import Cases
 
 REFERENCES = ("mask", "report")
 DECISIONS = ("two_stage", "stage_1")
@@ -34,45 +35,6 @@ METRICS = (
     "dice_true_positives",
     *CONFUSION,
 )
-
-
-@dataclass(frozen=True)
-class Cases:
-    """What one system found in n test films, and the truth. Arrays of length n, one element a film.
-
-    Attributes:
-        case: Pseudonym of the film (str).
-        patient: Pseudonym of the patient (str).
-        has_mask: Annotated lesion (bool), the `mask` reference.
-        report: Positive by the radiology report (bool), the `report` reference.
-        mask_area_fraction: Lesion area over film area, 0-1 (float64); NaN without a mask.
-        probability: Of pneumothorax, by the ensemble, 0-1 (float64); never altered by a decision.
-        stage_1: Probability reaches the threshold (bool).
-        two_stage: The system's decision: stage 1 and the area rule (bool).
-        dice_segmentation: Dice of the stage-2 map against the mask whatever the decision, 0-1 (float64);
-            NaN without a mask.
-    """
-
-    case: np.ndarray
-    patient: np.ndarray
-    has_mask: np.ndarray
-    report: np.ndarray
-    mask_area_fraction: np.ndarray
-    probability: np.ndarray
-    stage_1: np.ndarray
-    two_stage: np.ndarray
-    dice_segmentation: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.case)
-
-    def positive(self, reference: str) -> np.ndarray:
-        """Films positive under `mask` or `report` (bool)."""
-        return {"mask": self.has_mask, "report": self.report}[reference]
-
-    def called(self, decision: str) -> np.ndarray:
-        """Films positive by `two_stage` or `stage_1` (bool)."""
-        return {"two_stage": self.two_stage, "stage_1": self.stage_1}[decision]
 
 
 class Figure(NamedTuple):

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from common.artefacts import SYSTEMS, TESTING_FOLDER, shown, workspace, write_csv, write_json
 from common.evaluation.bootstrap import CONFIDENCE, METHOD, metric_rows
-from common.evaluation.metrics import CONFUSION, DECISIONS, REFERENCES, SIZE_EDGES, STRATA, Cases
+from common.evaluation.cases import Cases
+from common.evaluation.metrics import CONFUSION, DECISIONS, REFERENCES, SIZE_EDGES, STRATA
 from common.evaluation.results import Result, read_results
 from common.refusal import Refusal
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from common.artefacts import INFERENCE_COMMAND, N_FOLDS, digest, read_json, result_folder, shown
+from common.evaluation.cases import Cases
 from common.evaluation.decision import NEGATIVE_AREA, NEGATIVE_PROBABILITY, POSITIVE
-from common.evaluation.metrics import Cases
 from common.refusal import Refusal
 
 # What inference writes for each test film.
@@ -277,7 +277,7 @@ def _aligned(result: Result, system: str, first: Result, first_system: str) -> R
         different = sorted(row_of.keys() ^ set(first.cases.case.tolist()))
         raise refusal(f"{len(different)} cases are in one of them only, first {different[0]}")
     order = np.array([row_of[case] for case in first.cases.case.tolist()])
-    cases = Cases(**{name: column[order] for name, column in vars(result.cases).items()})
+    cases = result.cases.taken(order)
     for name in ("patient", "has_mask", "report", "mask_area_fraction"):
         mine, other = getattr(cases, name), getattr(first.cases, name)
         same = mine == other

@@ -1,0 +1,86 @@
+"""What one system found in the test films, and the truth: what every figure is computed from.
+
+Imports no torch: the figures need neither it nor a GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What one system found in n test films, and the truth. Arrays of length n, one element a film.
+
+    Films without a label (no report) are not among them. Columns with a default may be left out: all unknown.
+
+    Attributes:
+        case: Pseudonym of the film (str).
+        patient: Pseudonym of the patient (str).
+        has_mask: Annotated lesion (bool), the `mask` reference.
+        report: Positive by the radiology report (bool), the `report` reference.
+        mask_area_fraction: Lesion area over film area, 0-1 (float64); NaN without a mask.
+        probability: Of pneumothorax, by the ensemble, 0-1 (float64); never altered by a decision.
+        stage_1: Probability reaches the threshold (bool).
+        two_stage: The system's decision: stage 1 and the area rule (bool).
+        dice_segmentation: Dice of the stage-2 map against the mask whatever the decision, 0-1 (float64);
+            NaN without a mask.
+        area_fraction: Segmented area over film area, 0-1 (float64), whatever the decision; NaN where stage 2
+            did not run (stage 1 negative and no mask). The system shows it where `two_stage`, else 0.
+        iou: Intersection over union, as `dice_segmentation`.
+        hd95: 95th percentile of the surface distance, as `dice_segmentation`, in mm where `in_mm`, else in
+            pixels of the working size; an empty map counts the film's diagonal.
+        nsd: Normalised surface Dice at the tolerance of meta.json, 0-1, as `dice_segmentation`.
+        in_mm: The film's spacing is known, so `hd95` and `nsd` are in mm (bool).
+        film_cm2: Area of the whole film (float64); NaN where the spacing is unknown.
+        age: Years (float64), NaN where unknown.
+        sex: M, F or empty (str).
+        view: ViewPosition, or empty (str).
+        manufacturer: Of the device, or empty (str).
+        chest_tube: 1, 0 (float64), NaN where unknown.
+    """
+
+    case: np.ndarray
+    patient: np.ndarray
+    has_mask: np.ndarray
+    report: np.ndarray
+    mask_area_fraction: np.ndarray
+    probability: np.ndarray
+    stage_1: np.ndarray
+    two_stage: np.ndarray
+    dice_segmentation: np.ndarray
+    area_fraction: np.ndarray | None = None
+    iou: np.ndarray | None = None
+    hd95: np.ndarray | None = None
+    nsd: np.ndarray | None = None
+    in_mm: np.ndarray | None = None
+    film_cm2: np.ndarray | None = None
+    age: np.ndarray | None = None
+    sex: np.ndarray | None = None
+    view: np.ndarray | None = None
+    manufacturer: np.ndarray | None = None
+    chest_tube: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        unknown = {"in_mm": False} | dict.fromkeys(("sex", "view", "manufacturer"), "")
+        for each in fields(self):
+            if getattr(self, each.name) is None:
+                column = np.full(len(self.case), unknown.get(each.name, np.nan))
+                object.__setattr__(self, each.name, column)
+
+    def __len__(self) -> int:
+        return len(self.case)
+
+    def positive(self, reference: str) -> np.ndarray:
+        """Films positive under `mask` or `report` (bool)."""
+        return {"mask": self.has_mask, "report": self.report}[reference]
+
+    def called(self, decision: str) -> np.ndarray:
+        """Films positive by `two_stage` or `stage_1` (bool)."""
+        return {"two_stage": self.two_stage, "stage_1": self.stage_1}[decision]
+
+    def taken(self, rows: np.ndarray) -> Cases:
+        """The films of these rows, in this order."""
+        return Cases(**{each.name: getattr(self, each.name)[rows] for each in fields(self)})
