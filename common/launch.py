@@ -44,7 +44,7 @@ def launch(script: str, gpus: str, flags: list[str]) -> None:
         if failure.exitcode == 2:  # a flag that does not exist: said already
             raise SystemExit(2) from None
         how = f"was killed by signal {-failure.exitcode}" if failure.exitcode < 0 else "failed"
-        sys.stderr.write(f"error: process {rank} of {count} {how}, so the others were ended too\n")
+        sys.stderr.write(f"error: process {rank} {how}, so the others were ended too\n")
         raise SystemExit(failure.exitcode if failure.exitcode > 0 else 1) from None
     except SignalException:
         raise KeyboardInterrupt from None

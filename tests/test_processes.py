@@ -249,7 +249,7 @@ def test_fault_of_any_process_is_shown_with_its_place(tmp_path: Path) -> None:
     status, complained = _ended("fail", tmp_path)
     assert status == 1
     lines = complained.splitlines()
-    assert lines[-1] == "error: process 1 of 2 failed, so the others were ended too"
+    assert lines[-1] == "error: process 1 failed, so the others were ended too"
     assert lines[-2].endswith("ValueError: a fault of the second process")
     assert complained.count("Traceback") == 1
     assert "process_worker.py" in complained
@@ -262,7 +262,7 @@ def test_fault_of_any_process_is_shown_with_its_place(tmp_path: Path) -> None:
 def test_killed_process_is_named_with_its_signal(tmp_path: Path) -> None:
     status, complained = _ended("kill", tmp_path)
     assert status == 1
-    assert complained == "error: process 1 of 2 was killed by signal 9, so the others were ended too\n"
+    assert complained == "error: process 1 was killed by signal 9, so the others were ended too\n"
 
 
 @LINUX
