@@ -24,6 +24,7 @@ import numpy as np
 
 GOAL = 1.1
 SIDE = 128
+WARM = 20  # steps that are not timed: the first ones allocate
 
 
 def write_films(folder: Path, count: int) -> None:
@@ -60,18 +61,20 @@ def epoch(folder: Path) -> dict[str, float]:
     fit = fit_of(films, "vit", arguments, folder / "run")
     fit.sampler.films = 0  # every positive, that is every film, once
     progress = fit.begin()
-    peaks = []
+    peaks, begun = [], []
 
     class Watch(tqdm):
         def update(self, n: int = 1) -> None:
-            if len(progress.losses) % 50 == 0:
+            if len(progress.losses) == WARM:
+                begun.append(time.perf_counter())
+            if len(progress.losses) % 50 == WARM:
                 peaks.append(_anonymous())
 
     with Watch(disable=False, file=open("/dev/null", "w")) as bar:
-        begun = time.perf_counter()
         fit.train_epoch(progress, bar)
-        seconds = time.perf_counter() - begun
-    return {"films": count, "ms": seconds / (len(fit.sampler) * 8) * 1000, "mb": max(peaks)}
+    seconds = time.perf_counter() - begun[0]
+    steps = len(fit.sampler) - WARM - 1
+    return {"films": count, "ms": seconds / (steps * fit.recipe.batch_size) * 1000, "mb": max(peaks)}
 
 
 def _anonymous() -> float:
