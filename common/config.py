@@ -8,6 +8,7 @@ minutes.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -226,7 +227,7 @@ def flag(kind: Any, help_text: str, default: str, metavar: str | None = None) ->
 Gpu = Annotated[
     str,
     tyro.conf.arg(
-        help="GPU to use, as in `bash train.sh 1`; several in training (`bash train.sh 0,1`); `cpu`: none",
+        help="GPU to use, as in `bash train.sh 1`; several: `bash train.sh 0,1`; `cpu`: none",
         metavar="GPU",
     ),
 ]
@@ -351,6 +352,19 @@ class EvaluationOptions:
 
 
 @dataclass(frozen=True)
+class ThresholdOptions(EvaluationOptions):
+    """Options of get_thresholds."""
+
+    rule: Literal["youden", "sensitivity-95", "lowest-cost"] = "youden"
+    """How the probability threshold is chosen: the best Youden index; the highest specificity at a
+    sensitivity of at least 0.95; or the lowest expected cost. Choose before testing."""
+    prevalence: flag(
+        float, "of pneumothorax where the system is to be used, for lowest-cost", "none", "X"
+    ) = None
+    cost_ratio: flag(float, "cost of a miss over cost of a false alarm, for lowest-cost", "1", "X") = None
+
+
+@dataclass(frozen=True)
 class PrepareOptions:
     """Which films to prepare, and by which rules."""
 
@@ -384,5 +398,26 @@ def parse_prepare(description: str, arguments: Sequence[str] | None = None) -> P
 
 
 def parse_evaluation(description: str, arguments: Sequence[str] | None = None) -> EvaluationOptions:
-    """Read the command line of get_thresholds or inference."""
+    """Read the command line of inference."""
     return tyro.cli(EvaluationOptions, args=arguments, description=description)
+
+
+def parse_thresholds(description: str, arguments: Sequence[str] | None = None) -> ThresholdOptions:
+    """Read the command line of get_thresholds.
+
+    Raises:
+        Refusal: A rule without what it needs, or a value that cannot be.
+    """
+    options = tyro.cli(ThresholdOptions, args=arguments, description=description)
+    prevalence, ratio = options.prevalence, options.cost_ratio
+    needs = "--rule lowest-cost" if options.rule == "lowest-cost" else f"--cost-ratio {ratio}"
+    if prevalence is None and (options.rule == "lowest-cost" or ratio is not None):
+        raise Refusal(
+            f"{needs} needs the prevalence where the system is to be used",
+            do="add it, for example --prevalence 0.1",
+        )
+    if prevalence is not None and not 0 < prevalence < 1:
+        raise Refusal(f"--prevalence {prevalence} must lie between 0 and 1")
+    if ratio is not None and not 0 < ratio < math.inf:
+        raise Refusal(f"--cost-ratio {ratio} must be positive")
+    return options

@@ -108,7 +108,10 @@ def running(gpus: str) -> Iterator[Processes]:
     count = int(os.environ.get("WORLD_SIZE", 1))
     if count == 1:
         if len(named) > 1:
-            raise Refusal(f"several devices ({gpus}) need the launcher", do=f"bash train.sh {gpus}")
+            raise Refusal(
+                f"several devices ({gpus}) need the launcher",
+                do=f"bash train.sh {gpus} (or the .sh of this step)",
+            )
         yield Processes(_device(named[0]))
         return
     _end_with_the_launcher()

@@ -1,4 +1,4 @@
-"""The intervals: against plain loops, against an exact distribution, and by simulation."""
+"""The bootstrap and its table: against plain loops, against an exact distribution, and by simulation."""
 
 from hashlib import sha256
 
@@ -9,14 +9,31 @@ from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_s
 
 import common.evaluation.bootstrap as module
 from common.evaluation.bootstrap import (
+    TOO_FEW,
     bootstrap,
+    jackknife_counts,
     metric_rows,
     patient_numbers,
-    percentile_interval,
     resample_counts,
 )
 from common.evaluation.cases import Cases
-from common.evaluation.metrics import CONFUSION, REFERENCES, STRATA
+from common.evaluation.groups import STRATA, strata
+from common.evaluation.intervals import (
+    MIN_FILMS,
+    MIN_PATIENTS,
+    bca_interval,
+    percentile_interval,
+    wilson_interval,
+)
+from common.evaluation.metrics import CASE_MIX, CONFUSION, DESCRIPTIVE, METRICS, PROPORTIONS, REFERENCES
+
+CHEAP = tuple(name for name in METRICS if not name.startswith("calibration"))
+
+
+def rows_of(systems: dict[str, Cases], replicates: int, seed: int = 0, **options) -> list[dict]:
+    kept = {key: options.pop(key) for key in ("metrics",) if key in options}
+    found = {r: bootstrap(systems, r, replicates, seed, **options, **kept) for r in REFERENCES}
+    return metric_rows(found, **options)
 
 
 def simulated(seed: int, n: int = 150, films_a_patient: int = 3) -> Cases:
@@ -38,6 +55,8 @@ def simulated(seed: int, n: int = 150, films_a_patient: int = 3) -> Cases:
         "stage_1": stage_1,
         "two_stage": stage_1 & (rng.random(n) < 0.8),
         "dice_segmentation": np.where(has_mask, rng.random(n), np.nan),
+        "area_fraction": np.where(stage_1 | has_mask, rng.uniform(0, 0.1, n), np.nan),
+        "sex": rng.choice(["F", "M"], n),
     }
     return Cases(**{name: column[order] for name, column in columns.items()})
 
@@ -80,12 +99,16 @@ def plainly(cases: Cases, reference: str, decision: str, stratum: str) -> dict[s
     }
 
 
+PLAIN = ("auroc", "auprc", "sensitivity", "specificity", "ppv", "npv", "dice_segmentation", "dice_positives",
+         "dice_true_positives", *CONFUSION)  # fmt: skip
+
+
 @pytest.mark.parametrize("reference", REFERENCES)
 def test_replicates_equal_a_plain_loop_with_sklearn(reference):
     systems = {"eff": simulated(1), "vit": simulated(1)}
     systems["vit"].probability[:] = np.round(systems["vit"].probability ** 2, 2)
-    replicates = 25
-    found = bootstrap(systems, reference, replicates, seed=5)
+    replicates = 4
+    found = bootstrap(systems, reference, replicates, seed=5, metrics=PLAIN)
     cases = systems["eff"]
     drawn = np.concatenate(
         list(resample_counts(cases.patient, cases.positive(reference), replicates, 5))
@@ -93,15 +116,17 @@ def test_replicates_equal_a_plain_loop_with_sklearn(reference):
     for i, weights in enumerate(drawn):
         rows = np.repeat(np.arange(len(cases)), weights)
         for system, results in systems.items():
-            resample = Cases(**{name: column[rows] for name, column in vars(results).items()})
+            resample = results.taken(rows)
             for decision in ("two_stage", "stage_1"):
                 for stratum in STRATA:
                     for metric, value in plainly(resample, reference, decision, stratum).items():
                         got = found[system, decision, stratum, metric].replicates[i]
-                        assert got == pytest.approx(value, abs=1e-12, nan_ok=True), (stratum, metric)
+                        assert got == pytest.approx(value, abs=1e-10, nan_ok=True), (stratum, metric)
     for (system, decision, stratum, metric), figure in found.items():
+        if stratum not in STRATA:
+            continue
         expected = plainly(systems[system], reference, decision, stratum)[metric]
-        assert figure.estimate == pytest.approx(expected, abs=1e-12, nan_ok=True)
+        assert figure.estimate == pytest.approx(expected, abs=1e-10, nan_ok=True)
 
 
 def test_patients_are_drawn_whole_and_in_two_groups():
@@ -140,21 +165,50 @@ def test_every_patient_is_drawn_equally_often():
     np.testing.assert_allclose(mean, 1, atol=5 * np.sqrt(1 / 20_000))
 
 
-def test_films_of_one_patient_do_not_count_as_independent():
-    """Every film twice, under its patient: no information is added, so no interval may shrink."""
-    cases = simulated(4, films_a_patient=1)
-    twice = Cases(**{name: np.tile(column, 2) for name, column in vars(cases).items()})
+@pytest.mark.parametrize("interval", ["percentile", "bca"])
+def test_duplicating_every_film_within_its_patient_changes_no_interval(interval):
+    """No information is added. (Not so the limits of agreement: their SD divides by n - 1.)"""
+    once = simulated(4, films_a_patient=1)
+    twice = once.taken(np.tile(np.arange(len(once)), 2))
     twice.case[:] = [f"c{i}" for i in range(len(twice))]
-    once_rows, twice_rows = metric_rows({"eff": cases}, 500, 0), metric_rows({"eff": twice}, 500, 0)
+
+    def found(cases):
+        return bootstrap({"eff": cases}, "mask", 400, 0, interval, 0.05)
+
     compared = 0
-    for once, doubled in zip(once_rows, twice_rows, strict=True):
-        if once["metric"] in CONFUSION:
+    for (key, figure), doubled in zip(found(once).items(), found(twice).values(), strict=True):
+        if key[3] in CONFUSION or np.isnan(figure.estimate) or key[3].startswith("area_loa"):
             continue
-        assert doubled["n"] == 2 * once["n"]
-        for key in ("estimate", "ci_low", "ci_high"):
-            assert doubled[key] == pytest.approx(once[key], abs=1e-12)
-        compared += once["ci_low"] is not None
-    assert compared > 100
+        tolerance = 1e-6 if key[3].startswith("calibration") else 1e-9
+        assert doubled.n == 2 * figure.n
+        assert doubled.estimate == pytest.approx(figure.estimate, rel=tolerance)
+        ends = [_ends(each, interval) for each in (figure, doubled)]
+        if ends[0] is None:
+            continue
+        assert ends[1] == pytest.approx(ends[0], rel=tolerance, abs=1e-9), key
+        compared += 1
+    assert compared > 200
+
+
+def _ends(figure, interval):
+    if interval == "bca":
+        return bca_interval(figure.estimate, figure.replicates, figure.acceleration)
+    return percentile_interval(figure.replicates)
+
+
+def test_resampling_films_would_narrow_the_interval_of_duplicates_by_the_root_of_2():
+    once = simulated(4, n=400, films_a_patient=1)
+    twice = once.taken(np.tile(np.arange(len(once)), 2))
+    twice.case[:] = [f"c{i}" for i in range(len(twice))]
+    wrongly = Cases(**{**vars(twice), "patient": twice.case})
+    names = ("auroc", "sensitivity", "specificity", "dice_segmentation", "brier", "lr_positive", "area_bias")
+
+    def widths(cases):
+        found = bootstrap({"eff": cases}, "mask", 4000, 0, metrics=names)
+        ends = [percentile_interval(found["eff", "two_stage", "all", name].replicates) for name in names]
+        return np.array([high - low for low, high in ends])
+
+    np.testing.assert_allclose(widths(twice) / widths(wrongly), np.sqrt(2), rtol=0.1)
 
 
 def test_sensitivity_interval_equals_its_exact_distribution():
@@ -165,7 +219,8 @@ def test_sensitivity_interval_equals_its_exact_distribution():
     empty = np.where(positive, 0.05, np.nan)
     name = np.arange(n + 60).astype(str)
     cases = Cases(name, name, positive, positive, empty, called.astype(float), called, called, empty)
-    replicates = bootstrap({"eff": cases}, "mask", 20_000, 0)["eff", "two_stage", "all", "sensitivity"]
+    key = ("eff", "two_stage", "all", "sensitivity")
+    replicates = bootstrap({"eff": cases}, "mask", 20_000, 0, metrics=("sensitivity",))[key]
     expected = binom.ppf([0.025, 0.975], n, found / n) / n
     assert percentile_interval(replicates.replicates) == pytest.approx(tuple(expected), abs=1e-12)
 
@@ -192,7 +247,7 @@ def test_coverage_of_sensitivity(films_a_patient):
 
 def test_estimate_is_the_full_sample_not_the_mean_of_the_replicates():
     cases = simulated(0, n=60)
-    found = bootstrap({"eff": cases}, "mask", 4000, 0)["eff", "two_stage", "all", "auprc"]
+    found = bootstrap({"eff": cases}, "mask", 4000, 0, metrics=("auprc",))["eff", "two_stage", "all", "auprc"]
     assert found.estimate == pytest.approx(
         average_precision_score(cases.has_mask, cases.probability), abs=1e-12
     )
@@ -200,7 +255,7 @@ def test_estimate_is_the_full_sample_not_the_mean_of_the_replicates():
     assert abs(found.replicates.mean() - found.estimate) > 5 * noise  # so the two can be told apart
     row = next(
         r
-        for r in metric_rows({"eff": cases}, 100, 0)
+        for r in rows_of({"eff": cases}, 100)
         if (r["reference"], r["stratum"], r["metric"]) == ("mask", "all", "auprc")
     )
     assert row["estimate"] == found.estimate
@@ -232,35 +287,95 @@ def test_names_of_patients_change_nothing():
     columns = dict(vars(cases))
     for name in ("case", "patient"):
         columns[name] = np.array([sha256(value.encode()).hexdigest() for value in columns[name].tolist()])
-    assert metric_rows({"eff": Cases(**columns)}, 100, 0) == metric_rows({"eff": cases}, 100, 0)
+    assert rows_of({"eff": Cases(**columns)}, 100) == rows_of({"eff": cases}, 100)
 
 
 def test_row_order_moves_no_estimate_and_intervals_only_by_chance():
     cases = simulated(10)
-    order = np.random.default_rng(0).permutation(len(cases))
-    shuffled = Cases(**{name: column[order] for name, column in vars(cases).items()})
-    for one, other in zip(
-        metric_rows({"eff": cases}, 4000, 0), metric_rows({"eff": shuffled}, 4000, 0), strict=True
-    ):
+    shuffled = cases.taken(np.random.default_rng(0).permutation(len(cases)))
+    for one, other in zip(rows_of({"eff": cases}, 800), rows_of({"eff": shuffled}, 800), strict=True):
         assert (one["n"], one["estimate"]) == (other["n"], other["estimate"])
-        if one["ci_low"] is not None and one["stratum"] == "all":
-            assert other["ci_low"] == pytest.approx(one["ci_low"], abs=0.02)
-            assert other["ci_high"] == pytest.approx(one["ci_high"], abs=0.02)
+        if one["metric"] == "auroc" and one["stratum"] == "all":
+            assert other["ci_low"] == pytest.approx(one["ci_low"], abs=0.03)
+            assert other["ci_high"] == pytest.approx(one["ci_high"], abs=0.03)
 
 
-def test_interval_by_hand():
-    assert percentile_interval(np.arange(101.0)) == pytest.approx((2.5, 97.5))
-    assert percentile_interval(np.arange(101.0), confidence=0.9) == pytest.approx((5, 95))
+# --- the table -------------------------------------------------------------------------------------
 
 
-def test_interval_needs_95_percent_of_the_replicates():
-    replicates = np.arange(100.0)
-    replicates[:5] = np.nan
-    assert percentile_interval(replicates) == pytest.approx(
-        tuple(np.quantile(np.arange(5, 100), [0.025, 0.975]))
-    )
-    replicates[5] = np.nan
-    assert percentile_interval(replicates) is None
+def test_which_interval_and_note_a_figure_gets():
+    """With one film a patient; every row is the interval that its name says, or says why there is none."""
+    cases = simulated(11, films_a_patient=1)
+    found = {"mask": bootstrap({"eff": cases}, "mask", 300, 0, "bca", 0.05)}
+    seen = set()
+    for row, (key, figure) in zip(metric_rows(found, "bca", 0.05), found["mask"].items(), strict=True):
+        metric = row["metric"]
+        assert tuple(row[name] for name in ("system", "decision", "stratum", "metric")) == key
+        seen.add((row["interval"], row["note"]))
+        ends = (row["ci_low"], row["ci_high"])
+        assert (ends == (None, None)) == (row["interval"] == "none")
+        assert ("conditional on the case mix" in row["note"]) == (metric in CASE_MIX)
+        assert ("at prevalence 0.05" in row["note"]) == metric.endswith("_at_prevalence")
+        if metric in DESCRIPTIVE or row["estimate"] is None or figure.too_few:
+            assert row["interval"] == "none"
+        elif metric in PROPORTIONS:
+            assert row["interval"] == "wilson"
+            assert ends == wilson_interval(round(figure.n * figure.estimate), figure.n)
+        elif row["interval"] == "bca":
+            assert ends == bca_interval(figure.estimate, figure.replicates, figure.acceleration)
+        else:
+            assert row["note"].endswith("interval not estimable")
+    assert {kind for kind, _ in seen} == {"bca", "wilson", "none"}
+    assert {
+        ("none", "not estimable"),
+        ("none", TOO_FEW),
+        ("none", "describes the films"),
+        ("none", ""),
+    } <= seen
+
+
+def test_proportions_of_patients_with_several_films_are_bootstrapped():
+    cases = simulated(12)
+    found = {"mask": bootstrap({"eff": cases}, "mask", 200, 0, metrics=CHEAP)}
+    kinds = {row["metric"]: row for row in metric_rows(found) if row["stratum"] == "all"}
+    for metric in PROPORTIONS:
+        assert kinds[metric]["interval"] == "percentile"
+        replicates = found["mask"]["eff", "stage_1", "all", metric].replicates
+        assert (kinds[metric]["ci_low"], kinds[metric]["ci_high"]) == percentile_interval(replicates)
+
+
+@pytest.mark.parametrize(
+    ("positives", "patients", "enough"),
+    [(MIN_FILMS, MIN_FILMS, True), (MIN_FILMS - 1, MIN_FILMS - 1, False), (20, MIN_PATIENTS, True),
+     (20, MIN_PATIENTS - 1, False)],
+)  # fmt: skip
+def test_too_few_films_or_patients_get_no_interval(positives, patients, enough):
+    """Figures of positives and of both classes suffer, figures of the many negatives do not."""
+    n = positives + 60
+    rng = np.random.default_rng(0)
+    positive = np.arange(n) < positives
+    patient = np.where(positive, np.arange(n) % patients, 100 + np.arange(n)).astype(str)
+    probability, called = np.round(rng.random(n), 1), rng.random(n) < 0.5
+    area = np.where(positive, 0.05, np.nan)
+    cases = Cases(np.arange(n).astype(str), patient, positive, positive, area, probability, called, called,
+                  np.where(positive, probability, np.nan))  # fmt: skip
+    rows = {
+        row["metric"]: row
+        for row in metric_rows({"mask": bootstrap({"eff": cases}, "mask", 200, 0)})
+        if (row["decision"], row["stratum"]) == ("stage_1", "all")
+    }
+    for metric in (
+        "auroc",
+        "sensitivity",
+        "dice_segmentation",
+        "accuracy",
+        "calibration_slope",
+        "lr_positive",
+    ):
+        assert rows[metric]["estimate"] is not None
+        assert (rows[metric]["ci_low"] is not None) == enough, metric
+        assert (TOO_FEW in rows[metric]["note"]) != enough
+    assert rows["specificity"]["ci_low"] is not None
 
 
 @pytest.mark.filterwarnings("error")
@@ -272,20 +387,62 @@ def test_figures_that_are_not_estimable():
     area = np.where(positive, np.where(np.arange(n) == 0, 0.01, 0.2), np.nan)
     called = np.arange(n) == 0
     cases = Cases(name, name, positive, positive, area, called.astype(float), called, called, area)
-    rows = {
-        (r["stratum"], r["metric"]): r
-        for r in metric_rows({"eff": cases}, 400, 0)
-        if (r["reference"], r["decision"]) == ("mask", "two_stage")
-    }
+    for interval in ("percentile", "bca"):
+        rows = {
+            (r["stratum"], r["metric"]): r
+            for r in rows_of({"eff": cases}, 400, interval=interval)
+            if (r["reference"], r["decision"]) == ("mask", "two_stage")
+        }
 
-    def shown(stratum, metric):
-        return tuple(rows[stratum, metric][key] for key in ("n", "estimate", "ci_low", "ci_high"))
+        def shown(stratum, metric, rows=rows):
+            return tuple(rows[stratum, metric][key] for key in ("n", "estimate", "ci_low", "ci_high"))
 
-    assert shown("medium", "auroc") == (10, None, None, None)
-    assert shown("medium", "sensitivity") == (0, None, None, None)
-    assert shown("medium", "tp") == (10, 0, None, None)
-    assert shown("large", "dice_true_positives") == (0, None, None, None)
-    # The one small lesion is absent from a quarter of the replicates: an estimate, but no interval.
-    assert shown("small", "sensitivity") == (1, 1.0, None, None)
-    assert shown("all", "sensitivity") == (2, 0.5, 0.0, 1.0)
-    assert shown("all", "specificity") == (10, 1.0, 1.0, 1.0)
+        assert shown("medium", "auroc") == (10, None, None, None)
+        assert shown("medium", "sensitivity") == (0, None, None, None)
+        assert shown("medium", "tp") == (10, 0, None, None)
+        assert shown("large", "dice_true_positives") == (0, None, None, None)
+        assert shown("small", "sensitivity") == (1, 1.0, None, None)
+        assert shown("all", "sensitivity") == (2, 0.5, None, None)
+        assert shown("all", "specificity") == (10, 1.0, *wilson_interval(10, 10))
+        assert shown("all", "calibration_slope") == (12, None, None, None)
+
+
+def test_the_jackknife_leaves_out_one_patient_of_a_group_at_a_time():
+    cases = simulated(13, n=40)
+    number = patient_numbers(cases.patient)
+    weights = np.concatenate(list(jackknife_counts(cases.patient, cases.has_mask)))
+    with_positive = set(number[cases.has_mask].tolist())
+    assert len(weights) == number.max() + 1
+    for left_out, row in enumerate(weights):
+        group = [p for p in range(len(weights)) if (p in with_positive) == (left_out in with_positive)]
+        for patient, weight in zip(number, row, strict=True):
+            if patient == left_out:
+                assert weight == 0
+            elif patient in group:
+                assert weight == pytest.approx(len(group) / (len(group) - 1))
+            else:
+                assert weight == 1
+
+
+def test_bca_of_a_mean_equals_the_textbook():
+    """Dice over positives is a mean of one group: a = skewness / (6 sqrt(n))."""
+    cases = simulated(14, films_a_patient=1)
+    found = bootstrap({"eff": cases}, "mask", 500, 0, "bca", metrics=("dice_segmentation",))
+    figure = found["eff", "two_stage", "all", "dice_segmentation"]
+    dice = cases.dice_segmentation[cases.has_mask]
+    centred = dice - dice.mean()
+    expected = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)
+    assert figure.acceleration == pytest.approx(expected, abs=1e-9)
+
+
+def test_groups_are_over_their_own_films():
+    cases = simulated(15)
+    found = bootstrap({"eff": cases}, "report", 50, 0, metrics=("auroc", "specificity"))
+    for sex in ("F", "M"):
+        own = cases.taken(np.flatnonzero(cases.sex == sex))
+        alone = bootstrap({"eff": own}, "report", 50, 0, metrics=("auroc", "specificity"))
+        for metric in ("auroc", "specificity"):
+            group = found["eff", "stage_1", f"sex {sex}", metric]
+            whole = alone["eff", "stage_1", "all", metric]
+            assert (group.n, group.estimate) == (whole.n, whole.estimate)
+    assert set(strata(cases, "report")) == {*STRATA, "sex F", "sex M"}

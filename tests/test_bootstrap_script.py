@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from common.artefacts import digest
+from common.evaluation.metrics import METRICS
 from common.evaluation.report import METRIC_COLUMNS
 from common.evaluation.results import CASE_COLUMNS, read_results
 from common.refusal import Refusal
@@ -20,7 +22,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "step3_testing" / "testing"
 # case, patient, has_mask, report, mask_area_fraction, probability, area_pixels, dice_segmentation
 FILMS = [
     ("a", "p1", 1, 1, 0.010, 0.90, 50, 0.6),
-    ("b", "p1", 1, 1, 0.031, 0.40, "", 0.5),
+    ("b", "p1", 1, 1, 0.031, 0.40, 40, 0.5),
     ("c", "p2", 1, 1, 0.032, 0.70, 5, 0.2),
     ("d", "p3", 1, 0, 0.079, 0.80, 80, 0.7),
     ("e", "p4", 1, 1, 0.080, 0.95, 300, 0.9),
@@ -34,12 +36,19 @@ FILMS = [
 ]
 
 
+FILM_CM2 = 1200.0  # of the films whose spacing is known
+PIXELS = ("c", "i")  # cases whose spacing is not known
+
+
 def case_rows(films=FILMS, cls_threshold=0.5, seg_threshold=10) -> list[dict]:
+    """Rows of cases.csv; a film whose report is empty has no label."""
     rows = []
     for case, patient, mask, report, area, probability, pixels, dice in films:
         stage_1 = probability >= cls_threshold
         two_stage = stage_1 and pixels >= seg_threshold
         rule = "positive" if two_stage else "negative: area" if stage_1 else "negative: probability"
+        fraction = "" if pixels == "" else pixels / 512**2
+        in_mm = case not in PIXELS
         rows.append(
             {
                 "case": case,
@@ -50,14 +59,23 @@ def case_rows(films=FILMS, cls_threshold=0.5, seg_threshold=10) -> list[dict]:
                 "probability": probability,
                 **{f"fold_{fold}": probability for fold in range(5)},
                 "area_pixels": pixels,
+                "area_fraction": fraction,
+                "area_cm2": fraction * FILM_CM2 if in_mm and fraction != "" else "",
                 "stage_1": int(stage_1),
                 "two_stage": int(two_stage),
                 "rule": rule,
                 "dice_segmentation": dice,
                 "dice_positives": "" if dice == "" else dice * two_stage,
+                "iou": "" if dice == "" else dice / (2 - dice),
+                "hd95": "" if dice == "" else 20 * (1 - dice),
+                "nsd": "" if dice == "" else dice**0.5,
+                "distance_unit": "mm" if in_mm else "px",
+                "film_cm2": FILM_CM2 if in_mm else "",
                 "age": 60,
                 "sex": "F",
                 "view": "AP",
+                "manufacturer": "Acme, Inc.",
+                "chest_tube": "",
             }
         )
     return rows
@@ -84,6 +102,8 @@ def write_result(workspace: Path, system: str, /, rows=None, columns=CASE_COLUMN
         "films": "f" * 64,
         "weights": {"fold_0": "w" * 64},
         "preset": "published",
+        "nsd_tolerance_mm": 10.0,
+        "nsd_tolerance_px": 13.0,
     } | meta
     facts = {key: value for key, value in facts.items() if value is not None}
     (folder / "meta.json").write_text(json.dumps(facts))
@@ -139,7 +159,8 @@ def test_both_systems(workspace):
 
     rows = metrics(workspace)
     assert tuple(rows[0]) == METRIC_COLUMNS
-    assert len(rows) == 2 * 2 * 2 * 4 * 13
+    without_prevalence = len(METRICS) - 2
+    assert len(rows) == 2 * 2 * 2 * 4 * without_prevalence
     found = {tuple(row[c] for c in METRIC_COLUMNS[:5]): row for row in rows}
     assert len(found) == len(rows)
     one = found["eff", "mask", "two_stage", "all", "sensitivity"]
@@ -147,7 +168,8 @@ def test_both_systems(workspace):
     assert found["vit", "report", "two_stage", "all", "tp"]["estimate"] == "2"
     assert found["vit", "report", "two_stage", "all", "tp"]["ci_low"] == ""
     none = found["eff", "report", "two_stage", "medium", "dice_true_positives"]
-    assert [none[c] for c in METRIC_COLUMNS[5:]] == ["0", "", "", ""]
+    values = [none[c] for c in ("n", "estimate", "ci_low", "ci_high", "interval", "note")]
+    assert values == ["0", "", "", "", "none", "not estimable"]
     for decision in ("two_stage", "stage_1"):
         assert float(found["eff", "mask", decision, "all", "auroc"]["estimate"]) == 31 / 35
 
@@ -158,6 +180,28 @@ def test_both_systems(workspace):
         assert record["systems"]["eff"][key] == meta[key]
     for written, row in zip(record["rows"], rows, strict=True):
         assert {k: "" if v is None else str(v) for k, v in written.items()} == row
+
+
+def test_bca_and_a_stated_prevalence(workspace):
+    """Enough films of enough patients for intervals, two of them of one patient."""
+    rng = np.random.default_rng(0)
+    films = []
+    for i in range(60):
+        mask, probability = int(i < 15), round(float(rng.random()) / 2 + (i < 15) / 3, 2)
+        pixels = i if mask or probability >= 0.5 else ""
+        films.append((f"c{i}", f"p{max(i, 1)}", mask, mask, 0.05 if mask else "", probability, pixels,
+                      0.5 if mask else ""))  # fmt: skip
+    write_result(workspace, "vit", case_rows(films))
+    arguments = ("--system", "vit", "--replicates", "200", "--interval", "bca", "--prevalence", "0.05")
+    done = run(workspace, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "CAUTION: 200 replicates are too few to report" in done.stdout
+    assert "Stated prevalence: 0.05." in done.stdout
+    rows = {tuple(row[c] for c in METRIC_COLUMNS[:5]): row for row in metrics(workspace)}
+    assert rows["vit", "mask", "two_stage", "all", "auroc"]["interval"] == "bca"
+    assert rows["vit", "mask", "two_stage", "all", "ppv_at_prevalence"]["note"] == "at prevalence 0.05"
+    record = json.loads((workspace / "step3_testing/testing/metrics.json").read_text())
+    assert (record["interval"], record["prevalence"]) == ("bca", 0.05)
 
 
 def test_same_seed_same_bytes_and_another_seed_other_intervals(workspace):
@@ -248,6 +292,8 @@ def test_other_test_films(workspace):
     [
         (("--replicates", "10"), "--replicates 10 is too few"),
         (("--seed", "-1"), "--seed -1 is negative"),
+        (("--prevalence", "0"), "--prevalence 0.0 is not between 0 and 1"),
+        (("--prevalence", "nan"), "--prevalence nan is not between 0 and 1"),
     ],
 )
 def test_options_that_give_no_interval(workspace, arguments, message):
@@ -278,7 +324,8 @@ def test_a_malformed_value_through_the_script(workspace):
         (4, "probability", "inf", "row 5 after the header: probability is 'inf'"),
         (4, "fold_3", "high", "row 5 after the header: fold_3 is 'high'"),
         (1, "has_mask", "2", "row 2 after the header: has_mask is '2', not 0 or 1"),
-        (1, "report", "", "row 2 after the header: report is '', not 0 or 1"),
+        (1, "report", "2", "row 2 after the header: report is '2', not 0 or 1 or empty"),
+        (1, "report", "", "row 2 after the header: report is empty, but has_mask is 1"),
         (1, "two_stage", "True", "row 2 after the header: two_stage is 'True', not 0 or 1"),
         (1, "case", "", "row 2 after the header: case is empty"),
         (1, "patient", "", "row 2 after the header: patient is empty"),
@@ -295,9 +342,42 @@ def test_a_malformed_value_through_the_script(workspace):
             "dice_positives is 0.5, but the decision and dice_segmentation give 0.6",
         ),
         (0, "stage_1", "0", "stage_1 is 0, but probability is 0.9 and cls_threshold 0.5"),
-        (0, "probability", "0.0", "stage_1 is 1, but probability is 0.0"),
+        (0, "probability", "0.0", "probability is 0.0, but the mean of the folds is 0.9"),
+        (7, "fold_0", "0.5", "probability is 0.6, but the mean of the folds is 0.58"),
         (2, "two_stage", "1", "two_stage is 1, but stage_1 is 1, area_pixels 5 and seg_threshold 10"),
-        (2, "area_pixels", "", "row 3 after the header: area_pixels is '', not a number of at least 0"),
+        (2, "area_pixels", "", "row 3 after the header: area_pixels is '', not a number from 0 to 262144"),
+        (1, "area_pixels", "", "row 2 after the header: area_pixels is '', not a number from 0 to 262144"),
+        (8, "area_pixels", "5", "row 9 after the header: area_pixels is '5' where there is none"),
+        (0, "area_pixels", "262145", "row 1 after the header: area_pixels is '262145'"),
+        (0, "area_pixels", "51", "area_fraction is 0.00019073486328125, but area_pixels gives"),
+        (0, "area_fraction", "", "row 1 after the header: area_fraction is ''"),
+        (8, "area_fraction", "0.1", "row 9 after the header: area_fraction is '0.1' where there is none"),
+        (0, "area_cm2", "", "row 1 after the header: area_cm2 is ''"),
+        (0, "area_cm2", "7", "area_cm2 is 7.0, but area_fraction and film_cm2 give 0.228"),
+        (2, "area_cm2", "7", "row 3 after the header: area_cm2 is '7' where there is none"),
+        (8, "area_cm2", "7", "row 9 after the header: area_cm2 is '7' where there is none"),
+        (0, "iou", "", "row 1 after the header: iou is ''"),
+        (5, "iou", "0.5", "row 6 after the header: iou is '0.5' where there is none"),
+        (0, "iou", "0.5", "iou is 0.5, but dice_segmentation gives 0.428571"),
+        (
+            5,
+            "dice_segmentation",
+            "0.5",
+            "row 6 after the header: dice_segmentation is '0.5' where there is none",
+        ),
+        (5, "dice_positives", "0", "row 6 after the header: dice_positives is '0' where there is none"),
+        (0, "hd95", "", "row 1 after the header: hd95 is '', not a number of at least 0"),
+        (0, "hd95", "-1", "row 1 after the header: hd95 is '-1', not a number of at least 0"),
+        (0, "hd95", "inf", "row 1 after the header: hd95 is 'inf', not a number of at least 0"),
+        (5, "hd95", "3", "row 6 after the header: hd95 is '3' where there is none"),
+        (0, "nsd", "1.5", "row 1 after the header: nsd is '1.5', not a number from 0 to 1"),
+        (5, "nsd", "1", "row 6 after the header: nsd is '1' where there is none"),
+        (0, "distance_unit", "cm", "row 1 after the header: distance_unit is 'cm', not mm or px"),
+        (0, "distance_unit", "px", "row 1 after the header: film_cm2 is '1200.0' where there is none"),
+        (0, "film_cm2", "", "row 1 after the header: film_cm2 is '', not a number of at least 0"),
+        (0, "age", "old", "row 1 after the header: age is 'old', not a number of at least 0"),
+        (0, "sex", "W", "row 1 after the header: sex is 'W', not M or F or empty"),
+        (0, "chest_tube", "2", "row 1 after the header: chest_tube is '2', not 0 or 1 or empty"),
         (2, "rule", "positive", "rule is 'positive', not 'negative: area' as decided"),
     ],
 )
@@ -318,6 +398,53 @@ def test_a_missing_column(workspace, column):
     assert refusal.value.details["missing"] == column
 
 
+def test_every_column_is_read(workspace):
+    rows = case_rows()
+    rows[0] |= {"age": "", "sex": "", "view": "", "manufacturer": "", "chest_tube": "1"}
+    rows[1]["chest_tube"] = "0"
+    for system in ("eff", "vit"):
+        write_result(workspace, system, rows)
+    cases = read_results(("eff", "vit"))["vit"].cases
+    known = [film[0] not in PIXELS for film in FILMS]
+    assert cases.in_mm.tolist() == known
+    np.testing.assert_array_equal(cases.film_cm2, np.where(known, FILM_CM2, np.nan))
+    pixels = np.array([np.nan if film[6] == "" else film[6] for film in FILMS])
+    np.testing.assert_allclose(cases.area_fraction, pixels / 512**2)
+    dice = np.array([np.nan if film[7] == "" else film[7] for film in FILMS])
+    for name, expected in (("iou", dice / (2 - dice)), ("hd95", 20 * (1 - dice)), ("nsd", dice**0.5)):
+        np.testing.assert_allclose(getattr(cases, name), expected)
+    np.testing.assert_array_equal(cases.age, [np.nan] + 11 * [60])
+    assert cases.sex.tolist() == [""] + 11 * ["F"]
+    assert cases.view.tolist() == [""] + 11 * ["AP"]
+    assert cases.manufacturer.tolist() == [""] + 11 * ["Acme, Inc."]
+    np.testing.assert_array_equal(cases.chest_tube, [1, 0] + 10 * [np.nan])
+
+
+def test_films_without_a_label_are_left_out(workspace):
+    films = [(*film[:3], "", *film[4:]) if film[0] in "gi" else film for film in FILMS]
+    for system in ("eff", "vit"):
+        write_result(workspace, system, case_rows(films))
+    for result in read_results(("eff", "vit")).values():
+        assert result.cases.case.tolist() == list("abcdefhjkl")
+        assert result.unlabelled == 2
+        assert result.meta["n_cases"] == 12
+
+
+def test_no_film_with_a_label(workspace):
+    write_result(workspace, "eff", case_rows([(*film[:3], "", *film[4:]) for film in FILMS[6:]]))
+    with pytest.raises(Refusal, match="has a label, so there is nothing to compare the system with"):
+        read_results(("eff",))
+
+
+def test_unlabelled_films_are_read_with_the_same_doubts(workspace):
+    rows = case_rows([(*film[:3], "", *film[4:]) if film[0] == "g" else film for film in FILMS])
+    rows[6]["two_stage"] = "0"
+    write_result(workspace, "eff", rows)
+    with pytest.raises(Refusal) as refusal:
+        read_results(("eff",))
+    assert "row 7 after the header: two_stage is 0" in refusal.value.details["found"]
+
+
 def test_columns_are_found_by_name(workspace):
     write_result(workspace, "eff", columns=(*CASE_COLUMNS[::-1], "added_later"))
     cases = read_results(("eff", "vit"))["eff"].cases
@@ -330,6 +457,8 @@ def test_columns_are_found_by_name(workspace):
         ({"cls_threshold": None}, "meta.json is incomplete"),
         ({"cls_threshold": "0.5"}, "cls_threshold is '0.5'"),
         ({"seg_threshold": float("nan")}, "seg_threshold is nan"),
+        ({"image_size": "512"}, "image_size is '512'"),
+        ({"nsd_tolerance_mm": None}, "meta.json is incomplete"),
         ({"system": "vit"}, "meta.json is of another system"),
         ({"n_cases": 11}, "12 rows, but n_cases of meta.json is 11"),
     ],
@@ -349,7 +478,7 @@ def test_a_meta_file_that_does_not_fit(workspace, meta, message):
         (",".join(CASE_COLUMNS).encode() + b"\n", "no film"),
         (
             ",".join(CASE_COLUMNS).encode() + b"\na,b\n",
-            "row 1 after the header: 2 cells where the header has 20",
+            f"row 1 after the header: 2 cells where the header has {len(CASE_COLUMNS)}",
         ),
     ],
 )
@@ -379,3 +508,16 @@ def test_systems_with_other_cases(workspace, change, found):
     with pytest.raises(Refusal, match="not of the same test films") as refusal:
         read_results(("eff", "vit"))
     assert refusal.value.details["found"] == found
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("age", "61"), ("age", ""), ("sex", "M"), ("view", ""), ("manufacturer", "Other"), ("chest_tube", "0")],
+)
+def test_systems_whose_films_have_other_facts(workspace, column, value):
+    rows = case_rows()
+    rows[3][column] = value
+    write_result(workspace, "vit", rows)
+    with pytest.raises(Refusal, match="not of the same test films") as refusal:
+        read_results(("eff", "vit"))
+    assert refusal.value.details["found"] == f"{column} of case d differs"

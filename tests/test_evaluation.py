@@ -9,52 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import STEP_1_1, STEP_2_1, STEP_2_2, THRESHOLDS, Scripts
+from conftest import STEP_1_1, STEP_2_1, STEP_2_2, Scripts
 from sklearn.metrics import roc_auc_score
 
 from common import artefacts
-from common.artefacts import STAGES
 from common.config import EvaluationOptions, preset_network
 from common.data.preparation import open_prepared
 from common.evaluation import out_of_fold, testing
 from common.evaluation.decision import OperatingPoint
 from common.evaluation.overlap import dice, overlap
 from common.evaluation.predict import Predictor
-from common.evaluation.thresholds import smallest_overlap, youden
 from common.evaluation.trained import read_trained
 from common.models import weights
 from common.refusal import Refusal
 from common.runtime import seed_torch
-
-
-def test_youden_by_hand() -> None:
-    positive = np.array([1, 1, 1, 0, 0, 0, 0], bool)
-    probability = np.array([0.9, 0.8, 0.4, 0.6, 0.3, 0.2, 0.1])
-    # at 0.4: 3 of 3 and 1 of 4: J = 0.75; at 0.8: 2 of 3 and 0 of 4: J = 0.667
-    chosen = youden(positive, probability)
-    assert chosen.threshold == 0.4
-    assert (chosen.sensitivity, chosen.false_positive_rate) == (1.0, 0.25)
-    assert chosen.auc == pytest.approx(11 / 12)
-
-
-def test_the_film_that_sets_the_threshold_is_positive() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        positive, probability = rng.random(40) < 0.4, rng.random(40).round(1)
-        chosen = youden(positive, probability)
-        called = probability >= chosen.threshold
-        assert called[positive].mean() == pytest.approx(chosen.sensitivity)
-        assert called[~positive].mean() == pytest.approx(chosen.false_positive_rate)
-        assert chosen.threshold in probability
-        best = max(
-            (probability[positive] >= t).mean() - (probability[~positive] >= t).mean() for t in probability
-        )
-        assert chosen.sensitivity - chosen.false_positive_rate == pytest.approx(best)
-
-
-def test_smallest_overlap() -> None:
-    assert smallest_overlap(np.array([0, 30, 7, 900])) == 7
-    assert smallest_overlap(np.array([0, 0])) is None
 
 
 def test_dice_and_its_convention() -> None:
@@ -218,29 +186,6 @@ def _call(main: Callable[[str], None]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["script", "--gpu", "cpu", "--system", "eff"])
         main("")
-
-
-def test_test_labels_change_no_threshold(copy: Path) -> None:
-    before = artefacts.thresholds_file("eff").read_bytes()
-    path = copy / "data" / "prepared" / "ntuh_test" / "cases.csv"
-    path.write_text(path.read_text().replace(",1,", ",0,"))
-    _call(out_of_fold.main)
-    assert artefacts.thresholds_file("eff").read_bytes() == before
-
-
-def test_out_of_fold_films_were_not_trained_on(copy: Path) -> None:
-    """Each film's prediction is that of the fold that held it out, and of no other."""
-    prepared = open_prepared("ntuh_train", None, "test")
-    trained = read_trained(_eff(), "test")[0]
-    found = out_of_fold.predict_out_of_fold(trained, prepared, torch.device("cpu"))
-    nets = trained.networks(STAGES["ntuh_classification"], torch.device("cpu"))
-    predictor = Predictor(prepared, 64, torch.device("cpu"))
-    every = predictor.probabilities(nets, np.arange(len(prepared.cases)))
-    own = every[np.arange(len(every)), prepared.part]
-    assert found.probability == pytest.approx(own, abs=1e-6)
-    assert ((found.overlap >= 0) == prepared.has_mask).all()
-    lines = (copy / THRESHOLDS / "cls_eff_5fold_result" / "out_of_fold.csv").read_text().splitlines()
-    assert len(lines) == len(prepared.cases) + 1
 
 
 def test_pre_training_that_changed_is_refused_by_its_children(copy: Path, sources: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.artefacts import pseudonym
 from common.config import Rules
 from common.data import hospital, ntuh
 from common.data.cases import SourceFilm
+from common.data.preparation import open_prepared
 from common.data.tables import RAGGED
 from common.refusal import Refusal
 
@@ -99,7 +102,7 @@ def test_empty_cells_say_nothing(tmp_path: Path) -> None:
     [
         ("image", "", "image is empty or no path"),
         ("image", "films/1.png\nfilms/2.png", "image is empty or no path"),
-        ("pneumothorax", "", "pneumothorax is neither 0 nor 1"),
+        ("pneumothorax", "", "pneumothorax is empty, which only a test film without a mask may have"),
         ("pneumothorax", "2", "pneumothorax is neither 0 nor 1"),
         ("pneumothorax", SECRET, "pneumothorax is neither 0 nor 1"),
         ("set", "", "set is neither train nor test"),
@@ -278,6 +281,74 @@ def test_rules_of_inclusion(tmp_path: Path) -> None:
     allowed = _films(folder, allow_chest_tube=True)
     assert [film.excluded for film in allowed] == [None, ntuh.UNMASKED, None, None]
     assert [film.chest_tube for film in allowed] == [1, None, None, 0]
+
+
+def test_only_a_test_film_without_a_mask_may_have_no_label(tmp_path: Path) -> None:
+    rows = [
+        _row(1, pneumothorax=""),
+        _row(2, pneumothorax=" ", set="test"),
+        _row(3, pneumothorax="", set="test", mask="m.png"),
+        _row(4, pneumothorax="", set="test", chest_tube="1"),
+        _row(5, set="test"),
+    ]
+    (tmp_path / "m.png").touch()
+    folder = _folder(tmp_path, rows)
+    (training,) = _films(folder)
+    assert (training.origin, training.fault) == ("cases.csv, row 2", hospital.UNLABELLED)
+    test = _films(folder, "ntuh_test")
+    assert [film.fault for film in test] == [None, hospital.UNLABELLED, None, None]
+    assert [film.excluded for film in test] == [None, None, "chest tube", None]
+    assert [film.report for film in test if not film.fault] == [None, None, 0]
+
+
+def test_no_label_and_a_split_by_date(tmp_path: Path) -> None:
+    rows = [_row(n, pneumothorax="", date=date) for n, date in enumerate(("2019-12-31", "2020-01-01", ""))]
+    folder = _folder(tmp_path, [{k: v for k, v in row.items() if k != "set"} for row in rows])
+    train, test = (_films(folder, name, test_from="2020-01-01") for name in ("ntuh_train", "ntuh_test"))
+    assert [film.fault for film in test] == [None]
+    assert [film.fault for film in train] == [
+        hospital.UNLABELLED,
+        "date is empty, so that --test-from cannot place the film",
+    ]
+
+
+def _pictures(folder: Path, rows: list[dict[str, str]]) -> Path:
+    """As `_folder`, with films that are pictures of their own; the positive ones get a mask."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[10:20, 30:50] = 255
+    _folder(folder, rows)
+    for row in rows:
+        Image.fromarray(rng.integers(0, 256, (64, 64), np.uint8)).save(folder / row["image"])
+        if row.get("mask"):
+            Image.fromarray(mask).save(folder / row["mask"])
+    return folder
+
+
+def test_films_without_a_label_are_prepared_and_counted(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a labelled set's case table and flow say nothing of labels, as before."""
+    rows = [_row(n, pneumothorax="1", mask=f"m{n}.png") for n in range(5)]
+    rows += [_row(n) for n in range(5, 11)]
+    rows += [_row(11, set="test"), _row(12, set="test", pneumothorax="1", mask="m12.png")]
+    rows += [_row(n, set="test", pneumothorax="") for n in (13, 14)]
+    prepared = open_prepared("ntuh_test", str(_pictures(tmp_path / "films", rows)), "test")
+    names = [pseudonym("case", f"films/{n}.png") for n in (11, 12, 13, 14)]
+    table = prepared.cases.set_index("case").loc[names]
+    assert table["has_mask"].tolist() == [0, 1, 0, 0]
+    assert table["report"].tolist()[:2] == [0, 1]
+    assert table["report"].isna().tolist() == [False, False, True, True]
+    assert table["mask_area_fraction"].tolist()[2:] == [0, 0]
+    flow = json.loads((prepared.folder / "flow.json").read_text())
+    assert flow["unlabelled"] == 2
+    assert (flow["found"], flow["prepared"], flow["positive_by_report"]) == (4, 4, 1)
+    assert "2 of them without a label" in capsys.readouterr().out
+    training = open_prepared("ntuh_train", str(tmp_path / "films"), "test")
+    assert training.cases["report"].dtype == np.int64
+    assert training.cases["report"].tolist() == training.cases["has_mask"].tolist()
+    assert "unlabelled" not in (training.folder / "flow.json").read_text()
 
 
 def _dated(folder: Path, *dates: str) -> Path:

@@ -1,27 +1,38 @@
-"""The figures against numbers worked out by hand, and against scikit-learn."""
+"""The figures against numbers worked out by hand, and against scikit-learn, SciPy and plain loops."""
 
 from fractions import Fraction as F
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    brier_score_loss,
+    confusion_matrix,
+    f1_score,
+    roc_auc_score,
+    roc_curve,
+)
 
 from common.evaluation.cases import Cases
+from common.evaluation.groups import STRATA, groups, strata
 from common.evaluation.metrics import (
-    CONFUSION,
+    CASE_MIX,
     DECISIONS,
+    DESCRIPTIVE,
     METRICS,
+    PROPORTIONS,
     REFERENCES,
-    STRATA,
-    RankedNegatives,
-    figures,
-    mean_over,
-    rates,
-    strata,
+    TWO_CLASS,
+    Figures,
+    Ranks,
+    Sums,
 )
 
 NAN = float("nan")
-RATES = ("sensitivity", "specificity", "ppv", "npv")
 
 # case, patient, mask, report, lesion area, probability, stage 1, two-stage, Dice of the map
 FILMS = [
@@ -97,31 +108,45 @@ def table(films=FILMS) -> Cases:
     return Cases(case, patient, *flags, area, probability, stage_1.astype(bool), two_stage.astype(bool), dice)
 
 
-def on_full_sample(cases: Cases, reference: str) -> dict:
-    found = figures(cases, reference, np.ones((1, len(cases))))
-    return {key: (int(figure.n[0]), float(figure.value[0])) for key, figure in found.items()}
+def on_full_sample(cases: Cases, reference: str, **options) -> dict:
+    figures = Figures(cases, reference, **options)
+    values = figures.values(np.ones((1, len(cases))))
+    assert list(values) == figures.keys
+    return {key: (int(figures.films(*key).sum()), float(value[0])) for key, value in values.items()}
 
 
-def quotient(part: int, whole: int) -> float:
+def repeated(cases: Cases, counts: np.ndarray) -> Cases:
+    return cases.taken(np.repeat(np.arange(len(cases)), counts.astype(int)))
+
+
+def quotient(part: float, whole: float) -> float:
     return part / whole if whole else NAN
+
+
+# --- by hand ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reference", REFERENCES)
 def test_every_number_of_the_hand_made_table(reference):
     found = on_full_sample(table(), reference)
-    assert list(found) == [(d, s, m) for d in DECISIONS for s in STRATA for m in METRICS]
     for decision in DECISIONS:
         for stratum in STRATA:
             tp, fp, fn, tn = CELLS[reference, decision, stratum]
             n = tp + fp + fn + tn
             auroc, auprc = AREAS[reference, stratum]
+            sensitivity, specificity = quotient(tp, tp + fn), quotient(tn, tn + fp)
             expected = {
                 "auroc": (n, float(auroc)),
                 "auprc": (n, float(auprc)),
-                "sensitivity": (tp + fn, quotient(tp, tp + fn)),
-                "specificity": (tn + fp, quotient(tn, tn + fp)),
+                "prevalence": (n, (tp + fn) / n),
+                "sensitivity": (tp + fn, sensitivity),
+                "specificity": (tn + fp, specificity),
                 "ppv": (tp + fp, quotient(tp, tp + fp)),
                 "npv": (tn + fn, quotient(tn, tn + fn)),
+                "lr_positive": (n, quotient(sensitivity, 1 - specificity)),
+                "lr_negative": (n, quotient(1 - sensitivity, specificity)),
+                "f1": (n, quotient(2 * tp, 2 * tp + fp + fn)),
+                "accuracy": (n, (tp + tn) / n),
                 "tp": (n, tp),
                 "fp": (n, fp),
                 "fn": (n, fn),
@@ -129,102 +154,390 @@ def test_every_number_of_the_hand_made_table(reference):
             }
             names = ("dice_segmentation", "dice_positives", "dice_true_positives")
             expected |= dict(zip(names, DICE[reference, decision, stratum], strict=True))
-            for metric in METRICS:
+            for metric, value in expected.items():
                 got = found[decision, stratum, metric]
-                assert got == pytest.approx(expected[metric], nan_ok=True, abs=1e-15), (stratum, metric)
+                assert got == pytest.approx(value, nan_ok=True, abs=1e-10), (stratum, metric)
+
+
+def test_what_is_shown_by_hand():
+    """Films a (found), b (missed), c (called, empty map); d (false, 2% shown), e, f (true negatives)."""
+    called = np.array([1, 0, 1, 1, 0, 0], dtype=bool)
+    has_mask = np.array([1, 1, 1, 0, 0, 0], dtype=bool)
+    name = np.array(list("abcdef"))
+    cases = Cases(
+        name,
+        name,
+        has_mask,
+        has_mask,
+        np.array([0.05, 0.01, 0.02, NAN, NAN, NAN]),
+        np.array([0.9, 0.1, 0.8, 0.7, 0.2, 0.3]),
+        called,
+        called,
+        np.array([0.8, 0.5, 0.0, NAN, NAN, NAN]),
+        area_fraction=np.array([0.04, 0.01, 0.0, 0.02, NAN, NAN]),
+        iou=np.array([2 / 3, 1 / 3, 0, NAN, NAN, NAN]),
+        hd95=np.array([10.0, 20, 724, NAN, NAN, NAN]),
+        nsd=np.array([0.9, 0.6, 0, NAN, NAN, NAN]),
+        in_mm=np.array([True, True, False, False, False, False]),
+    )
+    found = on_full_sample(cases, "mask", prevalence=0.01)
+    differences = np.array([-1.0, -1.0, -2.0])  # % of the film: 4 - 5, 0 - 1, 0 - 2
+    expected = {
+        "iou": (3, 1 / 3),
+        "hd95_mm": (2, 15),
+        "hd95_px": (1, 724),
+        "nsd_mm": (2, 0.75),
+        "nsd_px": (1, 0),
+        "dice_positives": (3, 0.8 / 3),
+        "dice_all_films": (6, (0.8 + 0 + 0 + 0 + 1 + 1) / 6),
+        "dice_always_empty": (6, 0.5),
+        "false_positive_area": (3, 2 / 3),
+        "area_bias": (3, differences.mean()),
+        "area_loa_low": (3, differences.mean() - 1.96 * np.sqrt(1 / 3)),
+        "area_loa_high": (3, differences.mean() + 1.96 * np.sqrt(1 / 3)),
+        # sensitivity 2/3, specificity 2/3 at 1%
+        "ppv_at_prevalence": (6, 2 * 0.01 / (2 * 0.01 + 0.99)),
+        "npv_at_prevalence": (6, 2 * 0.99 / (2 * 0.99 + 0.01)),
+        "sensitivity_at_specificity_90": (6, 2 / 3),  # above every negative: 0.9 and 0.8
+    }
+    for metric, value in expected.items():
+        assert found["stage_1", "all", metric] == pytest.approx(value, abs=1e-9), metric
+
+
+def test_a_negative_called_with_an_empty_map_shows_nothing():
+    """Stage 1 calls it, no pixel is above the threshold: map and truth are both empty."""
+    one = np.array([True])
+    cases = Cases(one.astype(str), one.astype(str), ~one, ~one, np.array([NAN]), np.array([0.9]), one, ~one,
+                  np.array([NAN]), area_fraction=np.array([0.0]))  # fmt: skip
+    assert on_full_sample(cases, "mask")["stage_1", "all", "dice_all_films"] == (1, 1.0)
+
+
+# --- strata ----------------------------------------------------------------------------------------
 
 
 def test_sizes_start_at_their_edges():
-    members = {name: "".join(table().case[m]) for name, m in strata(table(), "mask").items()}
-    assert members == {"all": "abcde", "small": "ab", "medium": "cd", "large": "e"}
-    members = {name: "".join(table().case[m]) for name, m in strata(table(), "report").items()}
-    assert members == {"all": "abcef", "small": "ab", "medium": "c", "large": "e"}
+    for reference, members in (
+        ("mask", {"all": "abcde", "small": "ab", "medium": "cd", "large": "e"}),
+        ("report", {"all": "abcef", "small": "ab", "medium": "c", "large": "e"}),
+    ):
+        cases = table()
+        positive = cases.positive(reference)
+        for name, films in strata(cases, reference).items():
+            assert "".join(cases.case[films & positive]) == members[name]
+            assert (films | positive).all()  # every negative
 
 
-def test_the_order_of_the_films_changes_no_bit():
-    rng = np.random.default_rng(3)
-    films = [(f"c{i}", f"p{i}", m, m, 0.05 if m else NAN, s, 1, 1, d if m else NAN)
-             for i, (m, s, d) in enumerate(zip(rng.integers(0, 2, 300), rng.random(300), rng.random(300),
-                                               strict=True))]  # fmt: skip
-    shuffled = [films[i] for i in rng.permutation(300)]
-    assert str(on_full_sample(table(films), "mask")) == str(on_full_sample(table(shuffled), "mask"))
+def with_groups(**columns) -> Cases:
+    n = len(next(iter(columns.values())))
+    name = np.arange(n).astype(str)
+    no, unknown = np.zeros(n, dtype=bool), np.full(n, NAN)
+    return Cases(name, name, no, no, unknown, np.zeros(n), no, no, unknown,
+                 **{key: np.array(column) for key, column in columns.items()})  # fmt: skip
 
 
-def test_counts_stand_for_repeated_films():
-    cases = table()
-    counts = np.array([[2, 0, 1, 3, 1, 0, 2, 1, 1, 0, 4, 1]], dtype=float)
-    rows = np.repeat(np.arange(12), counts[0].astype(int))
-    repeated = Cases(**{name: column[rows] for name, column in vars(cases).items()})
-    for reference in REFERENCES:
-        weighted = figures(cases, reference, counts)
-        for key, (n, value) in on_full_sample(repeated, reference).items():
-            assert (int(weighted[key].n[0]), float(weighted[key].value[0])) == pytest.approx(
-                (n, value), nan_ok=True, abs=1e-14
-            )
+def test_groups_that_occur():
+    cases = with_groups(
+        sex=["F", "M", "", "F", "M", "M"],
+        age=[20, 39.9, 40, 80, NAN, 19.5],
+        view=["AP"] * 6,
+        manufacturer=["B", "A", "A", "B", "B", ""],
+        chest_tube=[0, 1, NAN, 0, 0, 0],
+    )
+    members = {name: "".join(cases.case[films]) for name, films in groups(cases).items()}
+    assert members == {
+        "sex F": "03", "sex M": "145", "sex unknown": "2",
+        "age 0-19": "5", "age 20-39": "01", "age 40-59": "2", "age 80+": "3", "age unknown": "4",
+        "device A": "12", "device B": "034", "device unknown": "5",
+        "chest tube 0": "0345", "chest tube 1": "1", "chest tube unknown": "2",
+    }  # fmt: skip
+    order = list(members)
+    assert order.index("sex unknown") == 2
+
+
+def test_variables_of_one_value_give_no_group():
+    assert groups(with_groups(sex=["F", "F"], age=[50, 51], chest_tube=[0.0, NAN])) == {}
+
+
+# --- against references ----------------------------------------------------------------------------
+
+
+def varied(seed: int, n: int = 240) -> Cases:
+    """Tied probabilities, empty maps, unknown facts, a group of positives only and one of negatives only."""
+    rng = np.random.default_rng(seed)
+    has_mask = rng.random(n) < 0.3
+    report = np.where(rng.random(n) < 0.1, ~has_mask, has_mask)
+    probability = np.round(np.clip(rng.normal(0.35 + 0.3 * has_mask, 0.25), 0, 1), 2)
+    stage_1 = probability >= 0.4
+    empty = rng.random(n) < 0.1
+    area = np.where(stage_1 | has_mask, np.where(empty, 0.0, rng.uniform(0, 0.12, n)), NAN)
+    two_stage = stage_1 & (area > 0.02)
+    dice = np.where(has_mask, np.where(empty, 0.0, rng.random(n)), NAN)
+    kind = np.where(has_mask & report, "only positives", np.where(has_mask | report, "", "only negatives"))
+    manufacturer = np.where(rng.random(n) < 0.1, kind, rng.choice(["A", "B"], n))
+    return Cases(
+        case=np.array([f"c{i}" for i in range(n)]),
+        patient=np.array([f"p{i // 2}" for i in range(n)]),
+        has_mask=has_mask,
+        report=report,
+        mask_area_fraction=np.where(has_mask, rng.uniform(0.001, 0.12, n), NAN),
+        probability=probability,
+        stage_1=stage_1,
+        two_stage=two_stage,
+        dice_segmentation=dice,
+        area_fraction=area,
+        iou=dice / (2 - dice),
+        hd95=np.where(has_mask, np.where(empty, 724.1, rng.uniform(0, 300, n)), NAN),
+        nsd=np.where(has_mask, rng.random(n), NAN),
+        in_mm=rng.random(n) < 0.7,
+        age=np.where(rng.random(n) < 0.1, NAN, rng.uniform(20, 100, n)),
+        sex=rng.choice(["F", "M"], n),
+        manufacturer=manufacturer,
+    )
+
+
+def plainly(films: Cases, positive: np.ndarray, decision: str, prevalence: float) -> dict[str, float]:
+    """The figures of these films as anyone would write them."""
+    called, p = films.called(decision), films.probability
+    tn, fp, fn, tp = confusion_matrix(positive, called, labels=[False, True]).ravel()
+    sensitivity, specificity = quotient(tp, tp + fn), quotient(tn, tn + fp)
+    both = positive.any() and not positive.all()
+    masked = positive & films.has_mask
+    dice, shown = films.dice_segmentation, np.where(called, films.area_fraction, 0.0)
+    excess = 100 * (shown - films.mask_area_fraction)[masked]
+
+    def mean(values, kept):
+        return values[kept].mean() if kept.any() else NAN
+
+    def overlap(i):  # of what is shown with the truth
+        if not films.has_mask[i]:
+            return float(shown[i] == 0)
+        return dice[i] if called[i] else 0.0
+
+    deviation = np.std(excess, ddof=1) if len(excess) > 1 else NAN
+    false_rate, true_rate, _ = roc_curve(positive, p, drop_intermediate=False) if both else [np.array([])] * 3
+    of_both = {
+        "auroc": lambda: roc_auc_score(positive, p),
+        "auprc": lambda: average_precision_score(positive, p),
+        "sensitivity_at_specificity_90": lambda: true_rate[false_rate <= 0.1 + 1e-12].max(),
+        "sensitivity_at_specificity_95": lambda: true_rate[false_rate <= 0.05 + 1e-12].max(),
+    }
+    return {
+        **{name: figure() if both else NAN for name, figure in of_both.items()},
+        "prevalence": positive.mean(),
+        "brier": brier_score_loss(positive, p, pos_label=True) if both else np.mean((p - positive) ** 2),
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "ppv": quotient(tp, tp + fp),
+        "npv": quotient(tn, tn + fn),
+        "lr_positive": quotient(sensitivity, 1 - specificity),
+        "lr_negative": quotient(1 - sensitivity, specificity),
+        "f1": f1_score(positive, called) if tp + fp + fn else NAN,
+        "accuracy": accuracy_score(positive, called),
+        "ppv_at_prevalence": quotient(
+            sensitivity * prevalence, sensitivity * prevalence + (1 - specificity) * (1 - prevalence)
+        ),
+        "npv_at_prevalence": quotient(
+            specificity * (1 - prevalence), specificity * (1 - prevalence) + (1 - sensitivity) * prevalence
+        ),
+        "dice_segmentation": mean(dice, masked),
+        "dice_positives": mean(np.where(called, dice, 0), masked),
+        "dice_true_positives": mean(dice, masked & called),
+        "iou": mean(films.iou, masked),
+        "hd95_mm": mean(films.hd95, masked & films.in_mm),
+        "hd95_px": mean(films.hd95, masked & ~films.in_mm),
+        "nsd_mm": mean(films.nsd, masked & films.in_mm),
+        "nsd_px": mean(films.nsd, masked & ~films.in_mm),
+        "dice_all_films": np.mean([overlap(i) for i in range(len(films))]),
+        "dice_always_empty": 1 - films.has_mask.mean(),
+        "false_positive_area": 100 * mean(shown, ~positive),
+        "area_bias": excess.mean() if len(excess) else NAN,
+        "area_loa_low": excess.mean() - 1.96 * deviation if len(excess) else NAN,
+        "area_loa_high": excess.mean() + 1.96 * deviation if len(excess) else NAN,
+        "tp": tp,
+        "fp": fp,
+        "fn": fn,
+        "tn": tn,
+    }
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_figures_equal_references_in_every_stratum_and_resample(reference):
+    cases = varied(1)
+    rng = np.random.default_rng(2)
+    counts = np.concatenate([np.ones((1, 240)), rng.multinomial(240, np.full(240, 1 / 240), size=2)])
+    found = Figures(cases, reference, prevalence=0.03).values(counts)
+    kinds = set()
+    for i, weights in enumerate(counts):
+        for stratum, films in strata(cases, reference).items():
+            resample = repeated(cases, weights * films)
+            positive = resample.positive(reference)
+            if not len(resample):  # a small group that was not drawn
+                continue
+            kinds.add((positive.any(), positive.all()))
+            for decision in DECISIONS:
+                expected = plainly(resample, positive, decision, 0.03)
+                for metric, value in expected.items():
+                    got = found[decision, stratum, metric][i]
+                    same = got == pytest.approx(value, rel=1e-9, abs=1e-9, nan_ok=True)
+                    assert same, (stratum, decision, metric, got, value)
+    assert kinds == {(True, False), (True, True), (False, False)}
+    calibration = {"calibration_slope", "calibration_intercept"}  # see test_calibration.py
+    assert expected.keys() | calibration == set(METRICS)
+
+
+def test_calibration_is_of_the_stratum():
+    cases = varied(3)
+    found = on_full_sample(cases, "mask", metrics=("calibration_slope", "calibration_intercept"))
+    for stratum in ("all", "large", "sex F"):
+        films = strata(cases, "mask")[stratum]
+        x = logit(np.clip(cases.probability[films], 1e-6, 1 - 1e-6))
+        y = cases.has_mask[films]
+        fit = LogisticRegression(C=np.inf, tol=1e-12, solver="newton-cholesky").fit(x[:, None], y)
+        intercept = brentq(lambda a, x=x, y=y: (y - expit(a + x)).sum(), -20, 20, xtol=1e-13)
+        n = int(films.sum())
+        assert found["stage_1", stratum, "calibration_slope"] == pytest.approx((n, fit.coef_[0, 0]), abs=1e-6)
+        assert found["stage_1", stratum, "calibration_intercept"] == pytest.approx((n, intercept), abs=1e-6)
 
 
 @pytest.mark.parametrize("levels", [2, 5, 1000])
-def test_areas_equal_sklearn_with_ties(levels):
+def test_ranks_equal_sklearn_with_ties(levels):
     rng = np.random.default_rng(levels)
     positive = rng.random(200) < 0.3
     scores = rng.integers(0, levels, 200) / levels + 0.2 * positive * (levels > 2)
     counts = rng.multinomial(200, np.full(200, 1 / 200), size=20)
-    ranked = RankedNegatives(scores, ~positive, counts.astype(float))
-    auroc, auprc = ranked.auroc(positive).value, ranked.auprc(positive).value
+    found = Ranks(scores, positive, ~positive).values(counts.astype(float))
     for i, weights in enumerate(counts):
         rows = np.repeat(np.arange(200), weights)
-        assert auroc[i] == pytest.approx(roc_auc_score(positive[rows], scores[rows]), abs=1e-12)
-        assert auprc[i] == pytest.approx(average_precision_score(positive[rows], scores[rows]), abs=1e-12)
+        truth, score = positive[rows], scores[rows]
+        assert found["auroc"][i] == pytest.approx(roc_auc_score(truth, score), abs=1e-12)
+        assert found["auprc"][i] == pytest.approx(average_precision_score(truth, score), abs=1e-12)
+        false_rate, true_rate, _ = roc_curve(truth, score, drop_intermediate=False)
+        for level in (90, 95):
+            best = true_rate[false_rate <= 1 - level / 100 + 1e-12].max()
+            assert found[f"sensitivity_at_specificity_{level}"][i] == pytest.approx(best, abs=1e-12)
 
 
 def test_all_scores_equal():
     positive = np.array([True, False, False, True, False])
-    ranked = RankedNegatives(np.full(5, 0.3), ~positive, np.ones((1, 5)))
-    assert ranked.auroc(positive).value[0] == 0.5
-    assert ranked.auprc(positive).value[0] == 2 / 5
-
-
-def test_rates_by_hand():
-    found = rates(*(np.array([float(x)]) for x in (8, 2, 4, 86)))
-    assert {name: found[name].value[0] for name in RATES} == {
-        "sensitivity": 8 / 12,
-        "specificity": 86 / 88,
-        "ppv": 8 / 10,
-        "npv": 86 / 90,
+    found = Ranks(np.full(5, 0.3), positive, ~positive).values(np.ones((1, 5)))
+    assert {name: float(value[0]) for name, value in found.items()} == {
+        "auroc": 0.5,
+        "auprc": 2 / 5,
+        "sensitivity_at_specificity_90": 0,
+        "sensitivity_at_specificity_95": 0,
     }
-    assert {name: found[name].n[0] for name in (*RATES, *CONFUSION)} == {
-        "sensitivity": 12, "specificity": 88, "ppv": 10, "npv": 90,
-        "tp": 100, "fp": 100, "fn": 100, "tn": 100,
-    }  # fmt: skip
+
+
+def test_specificity_is_reached_exactly():
+    """10 negatives at 1 ... 10: a specificity of 0.90 leaves one above, so positives above 9 are found."""
+    scores = np.array([*range(1, 11), 9.0, 9.5, 11.0])
+    positive = np.arange(13) >= 10
+    found = Ranks(scores, positive, ~positive).values(np.ones((1, 13)))
+    assert found["sensitivity_at_specificity_90"][0] == 2 / 3
+    assert found["sensitivity_at_specificity_95"][0] == 1 / 3
+
+
+# --- what holds whatever the films -----------------------------------------------------------------
+
+
+def test_the_order_of_the_films_changes_no_bit():
+    cases = varied(4)
+    shuffled = cases.taken(np.random.default_rng(5).permutation(len(cases)))
+    for reference in REFERENCES:
+        assert str(on_full_sample(shuffled, reference)) == str(on_full_sample(cases, reference))
+
+
+def test_the_number_of_resamples_changes_no_bit_but_of_the_calibration():
+    cases = varied(6)
+    counts = np.random.default_rng(0).poisson(1, (50, len(cases))).astype(float)
+    figures = Figures(cases, "mask")
+    together = figures.values(counts)
+    for i in (0, 7, 49):
+        for key, value in figures.values(counts[i : i + 1]).items():
+            tolerance = 1e-9 if key[2].startswith("calibration") else 0
+            np.testing.assert_allclose(value[0], together[key][i], rtol=tolerance, atol=0, err_msg=str(key))
+
+
+def test_only_the_metrics_that_are_asked_for():
+    cases = varied(7)
+    all_of_them = on_full_sample(cases, "report", prevalence=0.2)
+    for metric in METRICS:
+        alone = on_full_sample(cases, "report", prevalence=0.2, metrics=(metric,))
+        assert {key[2] for key in alone} == {metric}
+        assert str(alone) == str({key: all_of_them[key] for key in alone})
+    without = Figures(cases, "report").keys
+    assert [
+        key for key in Figures(cases, "report", 0.2).keys if not key[2].endswith("_prevalence")
+    ] == without
+
+
+def test_names_of_metrics_are_metrics():
+    for names in (CASE_MIX, DESCRIPTIVE, PROPORTIONS, TWO_CLASS):
+        assert set(names) <= set(METRICS)
 
 
 @pytest.mark.filterwarnings("error")
 def test_what_no_film_defines_is_nan_without_a_warning():
     negatives_only = table([film for film in FILMS if not film[2]])
-    found = on_full_sample(negatives_only, "mask")
-    for metric in ("auroc", "auprc"):
+    found = on_full_sample(negatives_only, "mask", prevalence=0.5)
+    for metric in ("auroc", "auprc", "calibration_slope", "calibration_intercept", "lr_positive",
+                   "ppv_at_prevalence", "sensitivity_at_specificity_90"):  # fmt: skip
         assert found["two_stage", "all", metric] == pytest.approx((7, NAN), nan_ok=True)
     assert found["two_stage", "all", "sensitivity"] == pytest.approx((0, NAN), nan_ok=True)
     assert found["two_stage", "all", "dice_segmentation"] == pytest.approx((0, NAN), nan_ok=True)
+    assert found["two_stage", "all", "area_loa_low"] == pytest.approx((0, NAN), nan_ok=True)
     assert found["two_stage", "all", "specificity"] == (7, 6 / 7)
     assert found["two_stage", "all", "ppv"] == (1, 0.0)
 
     positives_only = table([film for film in FILMS if film[2]])
     found = on_full_sample(positives_only, "mask")
-    for metric in ("auroc", "auprc"):
+    for metric in ("auroc", "auprc", "calibration_slope"):
         assert found["stage_1", "all", metric] == pytest.approx((5, NAN), nan_ok=True)
     assert found["stage_1", "all", "specificity"] == pytest.approx((0, NAN), nan_ok=True)
+
+    of_one_size = table([film for film in FILMS if film[0] in "cd"])
+    found = on_full_sample(of_one_size, "mask", prevalence=0.5)
+    for metric in METRICS:
+        empty = 0 if metric in ("tp", "fp", "fn", "tn") else NAN
+        assert found["stage_1", "small", metric] == pytest.approx((0, empty), nan_ok=True)
 
     nothing_called = table([(*film[:6], 0, 0, film[8]) for film in FILMS])
     found = on_full_sample(nothing_called, "mask")
     assert found["two_stage", "all", "ppv"] == pytest.approx((0, NAN), nan_ok=True)
     assert found["two_stage", "all", "npv"] == (12, 7 / 12)
+    assert found["two_stage", "all", "lr_positive"] == pytest.approx((12, NAN), nan_ok=True)
     assert found["two_stage", "all", "dice_positives"] == (5, 0.0)
     assert found["two_stage", "all", "dice_true_positives"] == pytest.approx((0, NAN), nan_ok=True)
 
 
-def test_mean_over_counts_each_film_as_often_as_drawn():
-    values = np.array([0.2, NAN, 0.8])
-    found = mean_over(values, np.array([True, False, True]), np.array([[1.0, 5, 3], [0, 5, 0]]))
-    assert found.n.tolist() == [4, 0]
-    assert found.value == pytest.approx([(0.2 + 3 * 0.8) / 4, NAN], nan_ok=True)
+def test_unknown_values_leave_their_figures_undefined():
+    """Areas are unknown in this table: what is over them is, what is not over them is not."""
+    found = on_full_sample(table(), "mask")
+    assert found["stage_1", "all", "false_positive_area"] == pytest.approx((7, NAN), nan_ok=True)
+    assert found["stage_1", "all", "area_bias"] == pytest.approx((5, NAN), nan_ok=True)
+    assert found["stage_1", "all", "iou"] == pytest.approx((5, NAN), nan_ok=True)
+    assert found["stage_1", "all", "accuracy"] == (12, 8 / 12)
+
+
+def test_sums_count_each_film_as_often_as_drawn():
+    films = np.array([True, False, True])
+    sums = Sums({"x": (films, np.array([0.2, NAN, 0.8])), "n": (films, np.array([1, 7, 1]))})
+    found = sums.totals(np.array([[1.0, 5, 3], [0, 5, 0]]))
+    for name, expected in (("x", [0.2 + 3 * 0.8, 0]), ("n", [4, 0])):
+        total, n = found[name]
+        assert total == pytest.approx(expected, abs=1e-10)
+        assert n.tolist() == [4, 0]
+
+
+def test_sums_have_no_rounding_error():
+    """0.1 added ten times is not 1 in floating point; here every order gives the same."""
+    values = np.random.default_rng(0).random(1000) / 3
+    everything = np.ones(1000, dtype=bool)
+    counts = np.random.default_rng(1).poisson(1, (1, 1000)).astype(float)
+    totals = set()
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(1000)
+        totals.add(float(Sums({"x": (everything, values[order])}).totals(counts[:, order])["x"][0][0]))
+    assert len(totals) == 1
+    assert totals.pop() == pytest.approx(float(counts[0] @ values), rel=1e-10)

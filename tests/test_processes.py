@@ -414,5 +414,6 @@ def test_what_several_processes_cannot_do_is_refused(films: Scripts, sources: Pa
     said, complained = alone.communicate(timeout=60)
     assert (alone.returncode, said) == (2, "")
     assert complained == (
-        "error: several devices (cpu,cpu) need the launcher\n  do:      bash train.sh cpu,cpu\n"
+        "error: several devices (cpu,cpu) need the launcher\n"
+        "  do:      bash train.sh cpu,cpu (or the .sh of this step)\n"
     )

@@ -317,7 +317,7 @@ def test_curves_of_any_log(tmp_path: Path, log: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize("epochs", [1, 2, 3, 100])
 def test_ticks_are_whole_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
     figures = []
-    monkeypatch.setattr("common.evaluation.figures._save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr("common.evaluation.figures.save_figure", lambda figure, path: figures.append(figure))
     Record(tmp_path, TITLE, [_row(e) for e in range(1, epochs + 1)]).close()
     for axis in figures[0].axes:
         first, last = axis.get_xlim()

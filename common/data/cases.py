@@ -19,7 +19,7 @@ COLUMNS = {
     "patient": "pseudonym of the patient, or of the exam where the patient is unknown",
     "patient_known": "1: by DICOM PatientID; 0: films are grouped by exam",
     "has_mask": "1: an annotated lesion",
-    "report": "1: positive by the radiology report (SIIM: by the annotation)",
+    "report": "1: positive by the radiology report (SIIM: by the annotation); empty: without a label",
     "mask_row": "row in masks.npy, -1 without a mask",
     "mask_area_fraction": "mask over film area, on the prepared 1024 x 1024 grid; 0 without a mask",
     "age": "years, empty where unknown",
@@ -35,7 +35,7 @@ COLUMNS = {
     "spacing_row": "mm between rows of the original film, or empty",
     "spacing_column": "mm between columns of the original film, or empty",
 }
-_WHOLE = ("patient_known", "has_mask", "report", "mask_row", "width", "height")
+_WHOLE = ("patient_known", "has_mask", "mask_row", "width", "height")
 
 
 class Annotation(Protocol):
@@ -55,7 +55,7 @@ class SourceFilm:
         path: Of the image file; None where it is missing.
         origin: Where the source lists it, without identity: `train-rle.csv, row 12`.
         annotation: The lesion, or None.
-        report: 1 where the radiology report says pneumothorax.
+        report: 1 where the radiology report says pneumothorax, else 0; None for a test film without a label.
         excluded: The inclusion rule that drops the film, or None.
         fault: What is wrong with its row, or None.
         chest_tube: 1 or 0; None where the source does not say.
@@ -68,7 +68,7 @@ class SourceFilm:
     path: Path | None
     origin: str
     annotation: Annotation | None
-    report: int
+    report: int | None
     excluded: str | None = None
     fault: str | None = None
     chest_tube: int | None = None
@@ -76,7 +76,9 @@ class SourceFilm:
 
 
 def read_cases(path: Path) -> pd.DataFrame:
-    """Read a case table.
+    """Read a case table: a row a film, the columns as in `COLUMNS`.
+
+    `report` is of whole numbers where every film has a label, else float64 with NaN where a film has none.
 
     Raises:
         Refusal: The file is missing or lacks a column.

@@ -27,12 +27,14 @@ def count_flow(
         rejected: The fault, for each film with one.
 
     Returns:
-        The content of `flow.json`: `found` = `prepared` + all of `excluded` + all of `rejected`.
+        The content of `flow.json`: `found` = `prepared` + all of `excluded` + all of `rejected`. `unlabelled`
+        counts the prepared films without a label, where there are any.
     """
 
     def count(condition: Callable[[dict[str, Any]], bool]) -> int:
         return sum(map(condition, rows))
 
+    unlabelled = count(lambda r: r["report"] is None)
     return {
         "set": name,
         "found": len(rows) + len(excluded) + len(rejected),
@@ -44,6 +46,7 @@ def count_flow(
         "positive_by_report": count(lambda r: r["report"] == 1),
         "report_without_mask": count(lambda r: r["report"] == 1 and r["has_mask"] == 0),
         "mask_without_report": count(lambda r: r["report"] == 0 and r["has_mask"] == 1),
+        **({"unlabelled": unlabelled} if unlabelled else {}),
         "unknown_age": count(lambda r: r["age"] is None),
         "unknown_study": count(lambda r: not r["study"]),
         "grouped_by_exam": count(lambda r: r["patient_known"] == 0),
@@ -61,6 +64,8 @@ def print_flow(flow: dict[str, Any]) -> None:
         f"          {flow['with_mask']:,} with a mask; {flow['positive_by_report']:,} positive by report, "
         f"{flow['report_without_mask']:,} of them without a mask"
     )
+    if flow.get("unlabelled"):
+        print(f"  {flow['unlabelled']:>7,} of them without a label: predicted, but in no figure")
     if flow["unknown_age"] and flow["set"] != "siim":
         print(f"  {flow['unknown_age']:>7,} of them of unknown age, kept")
 
@@ -95,10 +100,11 @@ def draw_flow(flow: dict[str, Any], path: Path) -> None:
         _box(axes, 4.9, middle, text, "left")
         axes.annotate("", (2.4, lower + 1), (2.4, upper - 1), arrowprops={"arrowstyle": "->"})
         axes.annotate("", (4.8, middle), (2.4, middle), arrowprops={"arrowstyle": "->"})
+    unlabelled = f",\n{flow['unlabelled']:,} without a label" if flow.get("unlabelled") else ""
     ends = (
         f"{_films(flow['with_mask'])} with a mask\n"
         f"{_films(flow['prepared'] - flow['with_mask'])} without\n"
-        f"(of these {flow['report_without_mask']:,} positive by report)"
+        f"(of these {flow['report_without_mask']:,} positive by report{unlabelled})"
     )
     _box(axes, 4.9, tops[-1], ends, "left")
     axes.annotate("", (4.8, tops[-1]), (3.7, tops[-1]), arrowprops={"arrowstyle": "->"})

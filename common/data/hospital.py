@@ -1,8 +1,9 @@
 """Any hospital's films, listed in a plain `cases.csv` -> source films of training and testing.
 
 The folder holds `cases.csv` (comma-separated, UTF-8, first row the column names) and the image and mask
-files, in any sub-folders. One row is one film; `COLUMNS` says what its cells mean. `image` and
+files, in any sub-folders. One row is one film; `COLUMNS` says what its cells mean. The columns `image` and
 `pneumothorax` are required; every other column may be absent and, but for `set`, every other cell empty.
+A test film without a mask may have an empty `pneumothorax`: it has no label, and is predicted all the same.
 
 The split is temporal: by the column `set`, or by `Rules.test_from`, the first date of the test set.
 
@@ -33,7 +34,7 @@ from common.refusal import Refusal
 TABLE = "cases.csv"
 COLUMNS = {
     "image": "path of the image file, relative to the folder of cases.csv",
-    "pneumothorax": "1: positive by radiology report or reading; 0: negative",
+    "pneumothorax": "1: positive by radiology report or reading; 0: negative; empty: unlabelled test film",
     "case": "identifier of the film, used once; without it, the image's path",
     "mask": "path of a PNG or TIFF of the film's size, black but for the lesion; empty: no annotated lesion",
     "set": "train or test",
@@ -51,6 +52,7 @@ REQUIRED = ("image", "pneumothorax")
 _FACTS = {"patient": "patient_id"} | {
     name: name for name in ("study", "age", "sex", "view", "position", "manufacturer", "date")
 }
+UNLABELLED = "pneumothorax is empty, which only a test film without a mask may have"
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _LINE = r"[^\x00-\x1f\x7f]"
 
@@ -80,7 +82,7 @@ def _code(name: str) -> tuple[Callable[[pd.Series], pd.Series], str]:
 # column -> (what holds for its cells, the fault where it does not)
 _CELLS: dict[str, tuple[Callable[[pd.Series], pd.Series], str]] = {
     "image": (_matches(f"{_LINE}{{1,1024}}"), "image is empty or no path"),
-    "pneumothorax": (_matches("[01]"), "pneumothorax is neither 0 nor 1"),
+    "pneumothorax": (_matches("[01]?"), "pneumothorax is neither 0 nor 1"),
     "case": (_line(256), "case is no single line of at most 256 characters"),
     "mask": (_matches(f"{_LINE}{{0,1024}}"), "mask is no path"),
     "set": (_matches("train|test"), "set is neither train nor test"),
@@ -228,6 +230,8 @@ class _Listing:
             fault = fault or "image is no relative path inside the folder"
         if mask is None and row.get("mask"):
             fault = fault or "mask is no relative path inside the folder"
+        if row["pneumothorax"] == "" and (mask or not is_test):
+            fault = fault or UNLABELLED
         fault = fault or again
         if fault:
             return bool(is_test), SourceFilm(case, None, origin, None, 0, fault=fault)
@@ -285,7 +289,7 @@ class _Listing:
             path=None if fault else image,
             origin=origin,
             annotation=None if fault or mask is None else PictureMask(mask),
-            report=int(row["pneumothorax"]),
+            report=int(row["pneumothorax"]) if row["pneumothorax"] else None,
             excluded=excluded,
             fault=fault,
             chest_tube=int(row["chest_tube"]) if row.get("chest_tube") else None,

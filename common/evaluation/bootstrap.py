@@ -1,4 +1,4 @@
-"""How sure the figures are: percentile bootstrap intervals, by resampling patients.
+"""How sure the figures are: the bootstrap of patients, and the table of figures with their intervals.
 
 Films of one patient are not independent, so patients are drawn, with replacement, and bring all their films
 (the cluster bootstrap: Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8).
@@ -6,9 +6,10 @@ Patients with a positive film and the others are drawn separately, each group to
 replicate is short of positives and the prevalence stays the test set's. The same draws serve every figure
 and every system: differences of replicates are paired.
 
-So the intervals of PPV, NPV and AUPRC are for the test set's prevalence and leave its own chance variation
-out. In simulated test sets of 1,000 films, 10% positive, the PPV interval held the PPV of that prevalence in
-94%; where each set's prevalence varied by chance as well, it held the population's PPV in 86%.
+So the intervals of PPV, NPV and whatever else depends on the prevalence are for the test set's, and leave its
+own chance variation out; their note says "conditional on the case mix". In simulated test sets of 1,000
+films, 10% positive, the PPV interval held the PPV of that prevalence in 94%; where each set's prevalence
+varied by chance as well, it held the population's PPV in 86%.
 
 The order of the films in `Cases` decides which draw falls on which patient, never their names: another
 pseudonym key gives the same intervals.
@@ -16,21 +17,32 @@ pseudonym key gives the same intervals.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from common.evaluation.cases import Cases
-from common.evaluation.metrics import CONFUSION, REFERENCES, figures
-
-CONFIDENCE = 0.95
-MAX_UNDEFINED = 0.05
-METHOD = (
-    "percentile bootstrap of patients (all films of a patient together), patients with a positive film "
-    "and the others resampled separately, so at the test set's prevalence; the estimate is on the full sample"
+from common.evaluation.intervals import (
+    MIN_FILMS,
+    MIN_PATIENTS,
+    acceleration,
+    bca_interval,
+    percentile_interval,
+    wilson_interval,
 )
+from common.evaluation.metrics import CASE_MIX, CONFUSION, DESCRIPTIVE, METRICS, PROPORTIONS, Figures
+
+Interval = Literal["percentile", "bca"]
+Key = tuple[str, str, str, str]  # system, decision, stratum, metric
+RESAMPLING = (
+    "bootstrap of patients (all films of a patient together), patients with a positive film and the others "
+    "resampled separately, so at the test set's prevalence; the estimate is on the full sample"
+)
+NOT_ESTIMABLE = "not estimable"
+TOO_FEW = "too few films for an interval"
 # Elements of one block of (replicates, films): 4 MB of float64, so that a block stays in the cache.
 _BLOCK = 500_000
 
@@ -39,6 +51,14 @@ def patient_numbers(patient: np.ndarray) -> np.ndarray:
     """The films' patients as 0, 1, ... in order of first appearance (int64, length n)."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(name, len(numbers)) for name in patient.tolist()], dtype=np.int64)
+
+
+def patient_groups(patient: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Which patients have a positive film (bool, one a patient, in the order of `patient_numbers`)."""
+    number = patient_numbers(patient)
+    first = np.zeros(int(number.max()) + 1, dtype=bool)
+    first[number[positive]] = True
+    return first
 
 
 def resample_counts(
@@ -58,17 +78,14 @@ def resample_counts(
     Yields:
         How often each film is drawn: float64 whole numbers, (at most a block's replicates, n).
     """
-    number = patient_numbers(patient)
-    n_patients = int(number.max()) + 1
-    first = np.zeros(n_patients, dtype=bool)
-    first[number[positive]] = True
+    number, first = patient_numbers(patient), patient_groups(patient, positive)
     groups = [
         (np.flatnonzero(group), np.random.default_rng([seed, i])) for i, group in enumerate((first, ~first))
     ]
     block = max(1, _BLOCK // len(number))
     for start in range(0, replicates, block):
         rows = min(block, replicates - start)
-        drawn = np.zeros((rows, n_patients))
+        drawn = np.zeros((rows, len(first)))
         for members, stream in groups:
             if len(members):
                 drawn[:, members] = _draw(stream, rows, len(members))
@@ -81,21 +98,23 @@ def _draw(stream: np.random.Generator, rows: int, size: int) -> np.ndarray:
     return np.bincount(choice.ravel(), minlength=rows * size).reshape(rows, size)
 
 
-def percentile_interval(replicates: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-    """The percentile interval (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
+def jackknife_counts(patient: np.ndarray, positive: np.ndarray) -> Iterator[np.ndarray]:
+    """Leave out each patient, block by block; the others of the group then weigh as much as all of it did.
 
-    Linear interpolation between order statistics. NaN replicates are those that do not define the figure.
+    Args:
+        patient, positive: As in `resample_counts`.
 
-    Returns:
-        (low, high), or None where more than MAX_UNDEFINED of the replicates are undefined: the rest would
-        be a selection, and an interval from them too narrow.
+    Yields:
+        The weight of each film: float64, (at most a block's patients, n).
     """
-    undefined = np.isnan(replicates)
-    if undefined.mean() > MAX_UNDEFINED:
-        return None
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(replicates[~undefined], [tail, 1 - tail])
-    return float(low), float(high)
+    number, first = patient_numbers(patient), patient_groups(patient, positive)
+    size = np.where(first, first.sum(), (~first).sum())
+    weight = size / np.maximum(size - 1, 1)
+    block = max(1, _BLOCK // len(number))
+    for start in range(0, len(first), block):
+        left_out = np.arange(start, min(start + block, len(first)))[:, None]
+        same_group = first[left_out] == first[number]
+        yield np.where(number == left_out, 0.0, np.where(same_group, weight[left_out], 1.0))
 
 
 @dataclass(frozen=True)
@@ -106,16 +125,29 @@ class Bootstrapped:
         n: Films that the figure is over.
         estimate: On the full sample; NaN where undefined.
         replicates: float64, one a resample; NaN where undefined.
+        too_few: It has fewer than MIN_FILMS films or MIN_PATIENTS patients, or, where it needs both classes,
+            of one of them.
+        independent: Every patient of the test set gave one film.
+        acceleration: For the BCa interval; NaN where not computed or not estimable.
     """
 
     n: int
     estimate: float
     replicates: np.ndarray
+    too_few: bool = False
+    independent: bool = False
+    acceleration: float = np.nan
 
 
 def bootstrap(
-    systems: Mapping[str, Cases], reference: str, replicates: int, seed: int
-) -> dict[tuple[str, str, str, str], Bootstrapped]:
+    systems: Mapping[str, Cases],
+    reference: str,
+    replicates: int,
+    seed: int,
+    interval: Interval = "percentile",
+    prevalence: float | None = None,
+    metrics: Collection[str] = METRICS,
+) -> dict[Key, Bootstrapped]:
     """Every figure of every system under a reference, with replicates from the same draws.
 
     Args:
@@ -123,9 +155,12 @@ def bootstrap(
         reference: `mask` or `report`; it also decides the two groups of patients.
         replicates: At least 1.
         seed: Non-negative.
+        interval: `bca` computes the accelerations that it needs, too.
+        prevalence: See `metrics.Figures`.
+        metrics: Only these, which takes only their time.
 
     Returns:
-        By (system, decision, stratum, metric), in the order of `metrics.figures`.
+        By (system, decision, stratum, metric), in the order of `metrics.Figures.keys`.
 
     Raises:
         ValueError: The systems' films differ or stand in another order.
@@ -134,51 +169,127 @@ def bootstrap(
     for name, other in systems.items():
         if not np.array_equal(other.case, cases.case):
             raise ValueError(f"the films of {name} are others, or in another order")
-    found = {
-        (name, *key): Bootstrapped(int(point.n[0]), float(point.value[0]), np.empty(replicates))
-        for name, results in systems.items()
-        for key, point in figures(results, reference, np.ones((1, len(results)))).items()
+    prepared = {name: Figures(each, reference, prevalence, metrics) for name, each in systems.items()}
+    positive, number = cases.positive(reference), patient_numbers(cases.patient)
+    independent = int(number.max()) + 1 == len(cases)
+    # The products of matrices are small: more threads would only wait for each other on a busy machine.
+    with threadpool_limits(1, "blas"):
+        estimates = _values(prepared, [np.ones((1, len(cases)))], 1)
+        draws = resample_counts(cases.patient, positive, replicates, seed)
+        found = _values(prepared, draws, replicates)
+        accelerations = {}
+        if interval == "bca":
+            first = patient_groups(cases.patient, positive)
+            left_out = _values(prepared, jackknife_counts(cases.patient, positive), len(first))
+            accelerations = dict(
+                zip(left_out, acceleration(np.stack(list(left_out.values())), first), strict=True)
+            )
+    return {
+        (system, *key): Bootstrapped(
+            n=int(figures.films(*key).sum()),
+            estimate=float(estimates[(system, *key)][0]),
+            replicates=found[(system, *key)],
+            too_few=any(_too_few(number[films]) for films in figures.needed(*key)),
+            independent=independent,
+            acceleration=float(accelerations.get((system, *key), np.nan)),
+        )
+        for system, figures in prepared.items()
+        for key in figures.keys
     }
+
+
+def _values(
+    prepared: Mapping[str, Figures], blocks: Iterable[np.ndarray], rows: int
+) -> dict[Key, np.ndarray]:
+    """The figures in each row of the blocks, which have `rows` rows together."""
+    found = {(system, *key): np.empty(rows) for system, figures in prepared.items() for key in figures.keys}
     start = 0
-    for counts in resample_counts(cases.patient, cases.positive(reference), replicates, seed):
-        rows = slice(start, start + len(counts))
-        for name, results in systems.items():
-            for key, figure in figures(results, reference, counts).items():
-                found[(name, *key)].replicates[rows] = figure.value
-        start = rows.stop
+    for counts in blocks:
+        for system, figures in prepared.items():
+            for key, values in figures.values(counts).items():
+                found[(system, *key)][start : start + len(counts)] = values
+        start += len(counts)
     return found
 
 
-def metric_rows(systems: Mapping[str, Cases], replicates: int, seed: int) -> list[dict[str, Any]]:
+def _too_few(patients: np.ndarray) -> bool:
+    """Whether films of these patients (one number a film) are too few for an interval."""
+    return len(patients) < MIN_FILMS or len(np.unique(patients)) < MIN_PATIENTS
+
+
+# --- the table -------------------------------------------------------------------------------------
+
+
+def metric_rows(
+    found: Mapping[str, Mapping[Key, Bootstrapped]],
+    interval: Interval = "percentile",
+    prevalence: float | None = None,
+) -> list[dict[str, Any]]:
     """The tidy table: one row a figure, for each system, reference, decision and stratum.
 
+    Proportions get Wilson's interval where every patient gave one film. DESCRIPTIVE figures and figures over
+    too few films get none.
+
+    Args:
+        found: What `bootstrap` found, by reference.
+        interval: As given to `bootstrap`.
+        prevalence: As given to `bootstrap`.
+
     Returns:
-        Rows with `system, reference, decision, stratum, metric, n, estimate, ci_low, ci_high`. An estimate
-        or interval that is not estimable is None; `tp, fp, fn, tn` have no interval and are whole numbers.
+        Rows with `system, reference, decision, stratum, metric, n, estimate, ci_low, ci_high, interval,
+        note`, by system, then reference. An estimate or an end of an interval that is not there is None,
+        `interval` then `none`; `tp, fp, fn, tn` are whole numbers.
     """
-    rows = []
-    for reference in REFERENCES:
-        found = bootstrap(systems, reference, replicates, seed)
-        for (system, decision, stratum, metric), figure in found.items():
-            estimate: float | None = None if np.isnan(figure.estimate) else figure.estimate
-            interval = None
-            if metric in CONFUSION:
-                estimate = int(figure.estimate)
-            elif estimate is not None:
-                interval = percentile_interval(figure.replicates)
-            low, high = interval or (None, None)
-            rows.append(
-                {
-                    "system": system,
-                    "reference": reference,
-                    "decision": decision,
-                    "stratum": stratum,
-                    "metric": metric,
-                    "n": figure.n,
-                    "estimate": estimate,
-                    "ci_low": low,
-                    "ci_high": high,
-                }
-            )
-    order = list(systems)
+    rows = [
+        {"system": system, "reference": reference, "decision": decision, "stratum": stratum}
+        | figure_columns(metric, figure, interval, prevalence)
+        for reference, figures in found.items()
+        for (system, decision, stratum, metric), figure in figures.items()
+    ]
+    order = list(dict.fromkeys(row["system"] for row in rows))
     return sorted(rows, key=lambda row: order.index(row["system"]))  # stable: references stay in order
+
+
+def figure_columns(
+    metric: str, figure: Bootstrapped, interval: Interval = "percentile", prevalence: float | None = None
+) -> dict[str, Any]:
+    """The columns of `metric_rows` from `metric` on, of one figure."""
+    kind, ends, notes = "none", None, []
+    estimate: float | None = None if np.isnan(figure.estimate) else figure.estimate
+    if metric in CASE_MIX:
+        notes.append("conditional on the case mix")
+    if metric in ("ppv_at_prevalence", "npv_at_prevalence"):
+        notes.append(f"at prevalence {prevalence:g}")
+    if metric in CONFUSION:
+        estimate = int(figure.estimate)
+    elif estimate is None:
+        notes.append(NOT_ESTIMABLE)
+    elif metric in DESCRIPTIVE:
+        notes.append("describes the films")
+    elif figure.too_few:
+        notes.append(TOO_FEW)
+    else:
+        kind, ends = _interval(metric, figure, interval)
+        if ends is None:
+            kind = "none"
+            notes.append("interval not estimable")
+    low, high = ends or (None, None)
+    return {
+        "metric": metric,
+        "n": figure.n,
+        "estimate": estimate,
+        "ci_low": low,
+        "ci_high": high,
+        "interval": kind,
+        "note": "; ".join(notes),
+    }
+
+
+def _interval(
+    metric: str, figure: Bootstrapped, interval: Interval
+) -> tuple[str, tuple[float, float] | None]:
+    if metric in PROPORTIONS and figure.independent:
+        return "wilson", wilson_interval(round(figure.estimate * figure.n), figure.n)
+    if interval == "bca":
+        return "bca", bca_interval(figure.estimate, figure.replicates, figure.acceleration)
+    return "percentile", percentile_interval(figure.replicates)

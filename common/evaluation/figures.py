@@ -1,4 +1,4 @@
-"""Pictures: ROC curves, learning curves, sheets of films."""
+"""Pictures: learning curves, sheets of films."""
 
 from __future__ import annotations
 
@@ -19,47 +19,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from PIL import Image, ImageDraw, ImageFont
-from sklearn.metrics import roc_curve
 
 from common.artefacts import whole_file
 from common.data.store import resample
 from common.evaluation.overlap import MAP_THRESHOLD, dice
-from common.evaluation.thresholds import ClassificationThreshold
 
 
-def _save(figure: plt.Figure, path: Path) -> None:
+def save_figure(figure: plt.Figure, path: Path) -> None:
+    """Write a figure as PNG, the same bytes each time, and close it."""
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
     plt.close(figure)
-
-
-def roc_picture(
-    path: Path, title: str, positive: np.ndarray, probability: np.ndarray, chosen: ClassificationThreshold
-) -> None:
-    """Draw the pooled out-of-fold ROC with the chosen point.
-
-    Args:
-        path: PNG to write.
-        title: Of the picture.
-        positive: (n,) bool.
-        probability: (n,) float64, 0-1.
-        chosen: The operating point.
-    """
-    false_rate, true_rate, _ = roc_curve(positive, probability)
-    figure, axes = plt.subplots(figsize=(5, 5), layout="constrained")
-    axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
-    axes.plot(false_rate, true_rate, label=f"AUROC {chosen.auc:.3f}")
-    axes.plot(
-        chosen.false_positive_rate,
-        chosen.sensitivity,
-        "o",
-        label=f"threshold {chosen.threshold:.3f}:\nsensitivity {chosen.sensitivity:.3f}, "
-        f"specificity {1 - chosen.false_positive_rate:.3f}",
-    )
-    axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=title, aspect="equal")
-    axes.text(0.98, 0.02, f"n = {len(positive)} ({positive.sum()} positive)", ha="right", va="bottom")
-    axes.legend(loc="center right", frameon=False)
-    _save(figure, path)
 
 
 # --- a training run --------------------------------------------------------------------------------
@@ -105,7 +75,7 @@ def curves_picture(path: Path, title: str, log: Sequence[Mapping[str, Any]]) -> 
         axis.grid(color="0.92")
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _curve(

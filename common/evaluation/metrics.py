@@ -1,126 +1,290 @@
-"""What the figures are: detection and Dice, for any number of resamples of the films at once.
+"""What the figures are: detection, calibration and segmentation, for any number of resamples at once.
 
 A resample is a row of `counts`: how often each film was drawn. A row of ones is the full sample, so point
 estimates and replicates come from the same code. A figure that a resample does not define (a ratio over
-no film) is NaN.
+no film, an infinite likelihood ratio) is NaN, and so is one over a film whose value is unknown.
 
 Two references say which films are positive: `mask`, an annotated lesion (primary), and `report`, the
-radiology report. Strata are by lesion area over film area, and a stratum is its positives against ALL
-negatives of the reference. A film positive by report without a mask is a negative under `mask`, and a
-positive only in stratum `all` under `report`.
+radiology report. A film positive by report without a mask is a negative under `mask`.
+
+| figure | over | is |
+|---|---|---|
+| `auroc`, `auprc` | all films | areas under the curves of the raw probability |
+| `prevalence` | all films | share of positives |
+| `brier` | all films | mean (probability - truth)^2 (Brier, Mon Weather Rev 1950;78:1-3) |
+| `calibration_slope`, `calibration_intercept` | all films | see calibration.py |
+| `sensitivity_at_specificity_90`, `_95` | all films | see `Ranks` |
+| `sensitivity`, `specificity` | positives; negatives | share called positive; negative |
+| `ppv`, `npv` | films called positive; negative | share that are |
+| `lr_positive` | all films | sensitivity / (1 - specificity) |
+| `lr_negative` | all films | (1 - sensitivity) / specificity |
+| `f1`, `accuracy` | all films | 2 TP / (2 TP + FP + FN); share called what they are |
+| `ppv_at_prevalence`, `npv_at_prevalence` | all films | by Bayes' rule, at a prevalence that is stated |
+| `dice_segmentation`, `iou` | positives with a mask | mean, of the stage-2 map whatever the decision |
+| `hd95_mm`, `nsd_mm` | those of known spacing | mean, as above; `hd95_px`, `nsd_px`: the others, in pixels |
+| `dice_positives` | positives with a mask | mean Dice of what is shown: a missed film is 0 |
+| `dice_true_positives` | those of them called positive | mean Dice |
+| `dice_all_films` | all films | mean Dice of what is shown, 1 where nothing is and there is no mask |
+| `dice_always_empty` | all films | the same of a system that shows nothing: the share without a mask |
+| `false_positive_area` | negatives | mean area shown, % of the film |
+| `area_bias` | positives with a mask | mean of area shown minus area of the mask, both in % of the film |
+| `area_loa_low`, `area_loa_high` | the same | bias -/+ 1.96 SD (Bland & Altman, Lancet 1986;1:307-310) |
+| `tp`, `fp`, `fn`, `tn` | all films | counts |
+
+Dice: Ecology 1945;26:297-302. "Shown" is what the decision lets through: under `stage_1` the map of every
+film that stage 1 calls. "All films" are those of the stratum (groups.py).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Generic, TypeVar
 
 import numpy as np
 
+from common.evaluation.calibration import Calibration
 from common.evaluation.cases import Cases
+from common.evaluation.groups import strata
+
+Rows = dict[str, tuple[np.ndarray, np.ndarray]]  # by name, films (bool) and the value of each
 
 REFERENCES = ("mask", "report")
 DECISIONS = ("two_stage", "stage_1")
-STRATA = ("all", "small", "medium", "large")
-SIZE_EDGES = (0.032, 0.080)  # of the film's area: small < 0.032 <= medium < 0.080 <= large
 CONFUSION = ("tp", "fp", "fn", "tn")
+PROPORTIONS = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
 METRICS = (
     "auroc",
     "auprc",
+    "prevalence",
+    "brier",
+    "calibration_slope",
+    "calibration_intercept",
+    "sensitivity_at_specificity_90",
+    "sensitivity_at_specificity_95",
     "sensitivity",
     "specificity",
     "ppv",
     "npv",
+    "lr_positive",
+    "lr_negative",
+    "f1",
+    "accuracy",
+    "ppv_at_prevalence",
+    "npv_at_prevalence",
     "dice_segmentation",
     "dice_positives",
     "dice_true_positives",
+    "iou",
+    "hd95_mm",
+    "hd95_px",
+    "nsd_mm",
+    "nsd_px",
+    "dice_all_films",
+    "dice_always_empty",
+    "false_positive_area",
+    "area_bias",
+    "area_loa_low",
+    "area_loa_high",
     *CONFUSION,
 )
+# They say what the films are, not how good the system is: no interval.
+DESCRIPTIVE = ("prevalence", "dice_always_empty", *CONFUSION)
+# Another mix of positives and negatives would give another value.
+CASE_MIX = (
+    "auprc",
+    "brier",
+    "calibration_slope",
+    "calibration_intercept",
+    "ppv",
+    "npv",
+    "f1",
+    "accuracy",
+    "dice_all_films",
+)
+# Figures that need positives and negatives; the others need the films that they are over.
+TWO_CLASS = (
+    "auroc",
+    "auprc",
+    "brier",
+    "calibration_slope",
+    "calibration_intercept",
+    "sensitivity_at_specificity_90",
+    "sensitivity_at_specificity_95",
+    "lr_positive",
+    "lr_negative",
+    "f1",
+    "accuracy",
+    "ppv_at_prevalence",
+    "npv_at_prevalence",
+    "dice_all_films",
+)
+SPECIFICITIES = (90, 95)  # percent
+LIMITS_OF_AGREEMENT = 1.96  # standard deviations
 
+_RANKED = ("auroc", "auprc", *(f"sensitivity_at_specificity_{level}" for level in SPECIFICITIES))
+_CALIBRATED = ("calibration_slope", "calibration_intercept")
+_COUNTED = ("lr_positive", "lr_negative", "f1", "ppv_at_prevalence", "npv_at_prevalence", *CONFUSION)
+_LIMITS = ("area_loa_low", "area_loa_high")
 
-class Figure(NamedTuple):
-    """A figure in r resamples.
+# Binary digits that a value keeps below the largest of its column: see `_summable`.
+_DIGITS = 36
 
-    Attributes:
-        n: Films that it is over, each as often as it was drawn (float64, whole numbers, length r).
-        value: The figure (float64, length r); NaN where undefined.
-    """
-
-    n: np.ndarray
-    value: np.ndarray
+Key = TypeVar("Key")
 
 
 def share(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Quotient element by element (float64); NaN, without a warning, where the denominator is 0."""
+    """Quotient element by element (float64); NaN, without a warning, where the denominator is not above 0."""
     quotient = np.full(np.shape(denominator), np.nan)
     return np.divide(numerator, denominator, out=quotient, where=np.asarray(denominator) > 0)
 
 
-def strata(cases: Cases, reference: str) -> dict[str, np.ndarray]:
-    """The positives of each stratum under a reference: bool arrays of length n, by name in STRATA."""
-    positive = cases.positive(reference)
-    size = np.searchsorted(SIZE_EDGES, cases.mask_area_fraction, side="right")
-    sized = {name: positive & cases.has_mask & (size == i) for i, name in enumerate(STRATA[1:])}
-    return {"all": positive, **sized}
+# --- sums over films -------------------------------------------------------------------------------
 
 
-class RankedNegatives:
-    """Areas under the ROC and the precision-recall curve of some positives against fixed negatives.
-
-    The negatives are ranked and summed once, for all strata.
+class Sums(Generic[Key]):
+    """Sums of values over some films, of many figures and resamples in one matrix product.
 
     Args:
-        scores: Higher is more positive; length n, finite.
-        negative: The negatives, bool, length n.
-        counts: Resamples, float64, (r, n).
+        table: By name, the films (bool, length n) and the value of each (bool or float64, length n; ignored
+            for other films).
     """
 
-    def __init__(self, scores: np.ndarray, negative: np.ndarray, counts: np.ndarray) -> None:
-        self._scores = scores
-        self._counts = counts
-        negatives = np.flatnonzero(negative)
-        negatives = negatives[np.argsort(scores[negatives], kind="stable")]
-        self._ranked = scores[negatives]
-        self._below = _running_total(counts[:, negatives])
-        self.total = self._below[:, -1]
+    def __init__(self, table: Mapping[Key, tuple[np.ndarray, np.ndarray]]) -> None:
+        columns: dict[bytes, int] = {}  # each column once: many figures are over the same films
+        values: list[np.ndarray] = []
 
-    def auroc(self, positive: np.ndarray) -> Figure:
-        """P(score of a positive > score of a negative) + P(equal) / 2.
+        def index(column: np.ndarray) -> int:
+            place = columns.setdefault(column.tobytes(), len(values))
+            if place == len(values):
+                values.append(column)
+            return place
 
-        The Mann-Whitney form of the area under the ROC curve (Hanley & McNeil, Radiology 1982;143:29-36);
-        equals the trapezoid area, ties included. n: positives + negatives; NaN without either.
+        self._places = {
+            key: (index(_summable(np.where(films, value, 0.0))), index(films.astype(float)))
+            for key, (films, value) in table.items()
+        }
+        self._films = np.flatnonzero(np.any([films for films, _ in table.values()], axis=0))
+        self._columns = np.stack(values, axis=1)[self._films]
 
-        Args:
-            positive: The positives, bool, length n.
-        """
-        members = np.flatnonzero(positive)
-        counts = self._counts[:, members]
-        below = self._below[:, np.searchsorted(self._ranked, self._scores[members], side="left")]
-        not_above = self._below[:, np.searchsorted(self._ranked, self._scores[members], side="right")]
-        wins = (counts * (below + not_above)).sum(axis=1) / 2
-        n = counts.sum(axis=1)
-        return Figure(n + self.total, share(wins, n * self.total))
-
-    def auprc(self, positive: np.ndarray) -> Figure:
-        """Average precision: the precision at each positive's score, averaged over the positives.
-
-        The step-wise sum of (R_k - R_k-1) P_k over the distinct scores, as scikit-learn's
-        `average_precision_score`: no interpolation, tied films enter together. n: positives + negatives;
-        NaN without either (with no negative it would be 1 whatever the scores).
+    def totals(self, counts: np.ndarray) -> dict[Key, tuple[np.ndarray, np.ndarray]]:
+        """By name, the sum of the values and the number of films, each as often as drawn (length r).
 
         Args:
-            positive: The positives, bool, length n.
+            counts: Resamples, float64, (r, n).
         """
-        members = np.flatnonzero(positive)
-        members = members[np.argsort(self._scores[members], kind="stable")]
-        scores, counts = self._scores[members], self._counts[:, members]
-        below = _running_total(counts)
-        n = below[:, -1]
-        true = n[:, None] - below[:, np.searchsorted(scores, scores, side="left")]
-        false = self.total[:, None] - self._below[:, np.searchsorted(self._ranked, scores, side="left")]
+        totals = np.ascontiguousarray((np.take(counts, self._films, axis=1) @ self._columns).T)
+        return {key: (totals[value], totals[films]) for key, (value, films) in self._places.items()}
+
+
+def _summable(values: np.ndarray) -> np.ndarray:
+    """Values rounded so that their sums have no rounding error: relative to the largest, by 2^-37 (7e-12).
+
+    All become multiples of one power of two with few enough digits that sums of up to 2^17 films are exact.
+    So no sum depends on the order of the films, the number of resamples or threads, or the library that sums.
+    """
+    largest = np.abs(values[np.isfinite(values)]).max(initial=0.0)
+    digits = _DIGITS - int(np.frexp(largest)[1])
+    return np.ldexp(np.rint(np.ldexp(values, digits)), -digits)
+
+
+def _of_probability(cases: Cases, positive: np.ndarray, negative: np.ndarray) -> Rows:
+    """The means that no decision enters."""
+    films = positive | negative
+    masked = positive & cases.has_mask
+    in_mm, in_pixels = masked & cases.in_mm, masked & ~cases.in_mm
+    return {
+        "prevalence": (films, positive),
+        "brier": (films, (cases.probability - positive) ** 2),
+        "dice_segmentation": (masked, cases.dice_segmentation),
+        "iou": (masked, cases.iou),
+        "hd95_mm": (in_mm, cases.hd95),
+        "hd95_px": (in_pixels, cases.hd95),
+        "nsd_mm": (in_mm, cases.nsd),
+        "nsd_px": (in_pixels, cases.nsd),
+        "dice_always_empty": (films, ~cases.has_mask),
+    }
+
+
+def _of_decision(cases: Cases, positive: np.ndarray, negative: np.ndarray, called: np.ndarray) -> Rows:
+    """The means of a decision, and `area_squares`, which the limits of agreement need."""
+    films = positive | negative
+    masked = positive & cases.has_mask
+    shown_dice = np.where(called, cases.dice_segmentation, 0.0)
+    shown_area = 100 * np.where(called, cases.area_fraction, 0.0)
+    excess = shown_area - 100 * cases.mask_area_fraction
+    return {
+        "sensitivity": (positive, called),
+        "specificity": (negative, ~called),
+        "ppv": (films & called, positive),
+        "npv": (films & ~called, negative),
+        "accuracy": (films, called == positive),
+        "dice_positives": (masked, shown_dice),
+        "dice_true_positives": (masked & called, cases.dice_segmentation),
+        "dice_all_films": (films, np.where(cases.has_mask, shown_dice, shown_area == 0)),
+        "false_positive_area": (negative, shown_area),
+        "area_bias": (masked, excess),
+        "area_squares": (masked, excess**2),
+    }
+
+
+# --- ranks -----------------------------------------------------------------------------------------
+
+
+class Ranks:
+    """How well scores separate some positives from some negatives, prepared once.
+
+    Args:
+        scores: Higher is more positive; float64, length n, finite.
+        positive, negative: The films that are; bool, length n.
+    """
+
+    def __init__(self, scores: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> None:
+        order = np.argsort(scores, kind="stable")
+        self._positives, self._negatives = order[positive[order]], order[negative[order]]
+        positives, negatives = scores[self._positives], scores[self._negatives]
+        self._below = np.searchsorted(negatives, positives, side="left")
+        self._not_above = np.searchsorted(negatives, positives, side="right")
+        self._own_below = np.searchsorted(positives, positives, side="left")
+        self._passed = np.searchsorted(positives, negatives, side="right")
+
+    def values(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """The figures in each resample (length r); NaN without a positive or without a negative.
+
+        - `auroc`: P(score of a positive > score of a negative) + P(equal) / 2, the Mann-Whitney form of the
+          area under the ROC curve (Hanley & McNeil, Radiology 1982;143:29-36); equals the trapezoid area,
+          ties included.
+        - `auprc`: average precision, the precision at each positive's score averaged over the positives; the
+          step-wise sum of (R_k - R_k-1) P_k over the distinct scores, as scikit-learn's
+          `average_precision_score`: no interpolation, tied films enter together.
+        - `sensitivity_at_specificity_90`, `_95`: the highest sensitivity on the empirical ROC, without
+          interpolation, at a specificity of at least 0.90, 0.95. The threshold is chosen on the same
+          films, anew in each resample: positive is what scores above the smallest score that so many
+          negatives do not exceed.
+
+        Args:
+            counts: Resamples, float64, (r, n).
+        """
+        if not len(self._positives) or not len(self._negatives):
+            return {name: np.full(len(counts), np.nan) for name in _RANKED}
+        positive = np.take(counts, self._positives, axis=1)
+        own = _running_total(positive)
+        negative = _running_total(np.take(counts, self._negatives, axis=1))
+        n_positive, n_negative = own[:, -1], negative[:, -1]
+
+        below = negative[:, self._below]
+        wins = (positive * (below + negative[:, self._not_above])).sum(axis=1) / 2
+        true = n_positive[:, None] - own[:, self._own_below]
+        false = n_negative[:, None] - below
         # Nothing drawn at or above a score leaves its precision undefined, and its weight 0.
         precision = np.divide(true, true + false, out=np.zeros_like(true), where=true > 0)
-        value = share((counts * precision).sum(axis=1), n)
-        return Figure(n + self.total, np.where(self.total > 0, value, np.nan))
+        average = share((positive * precision).sum(axis=1), n_positive)
+        found = [share(wins, n_positive * n_negative), np.where(n_negative > 0, average, np.nan)]
+        for level in SPECIFICITIES:
+            # In whole numbers, so without rounding; 1e-9 for the weights of a jackknife, which are none.
+            enough = 100 * negative[:, 1:] >= (level - 1e-9) * n_negative[:, None]
+            passed = own[np.arange(len(own)), self._passed[enough.argmax(axis=1)]]
+            found.append(np.where(n_negative > 0, share(n_positive - passed, n_positive), np.nan))
+        return dict(zip(_RANKED, found, strict=True))
 
 
 def _running_total(counts: np.ndarray) -> np.ndarray:
@@ -130,93 +294,143 @@ def _running_total(counts: np.ndarray) -> np.ndarray:
     return total
 
 
-def drawn(members: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """How many films of `members` (bool, length n) each resample holds, repeats included (float64, length r).
-
-    Not a matrix product: BLAS would start threads for it, which cost six times the work on a busy machine.
-    """
-    return counts[:, members].sum(axis=1)
+# --- every figure of a system ----------------------------------------------------------------------
 
 
-def rates(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray) -> dict[str, Figure]:
-    """Sensitivity, specificity, PPV and NPV of a yes-or-no decision, and the confusion counts themselves.
+class Figures:
+    """Every figure of a system under a reference, prepared once for any resamples.
 
-    n of a rate is its denominator: positives, negatives, films called positive, films called negative.
-    n of a confusion count is positives + negatives.
-
-    Args:
-        tp, fp, fn, tn: Films in each cell of the confusion matrix, length r.
-    """
-    both = tp + fp + fn + tn
-    return {
-        "sensitivity": Figure(tp + fn, share(tp, tp + fn)),
-        "specificity": Figure(tn + fp, share(tn, tn + fp)),
-        "ppv": Figure(tp + fp, share(tp, tp + fp)),
-        "npv": Figure(tn + fn, share(tn, tn + fn)),
-        **{name: Figure(both, cell) for name, cell in zip(CONFUSION, (tp, fp, fn, tn), strict=True)},
-    }
-
-
-def mean_over(values: np.ndarray, members: np.ndarray, counts: np.ndarray) -> Figure:
-    """The mean of `values` (float64, length n) over `members` (bool, length n); n: members drawn.
-
-    Summed in the order of the values, so that not even the last digit depends on the order of the films.
-    """
-    chosen = np.flatnonzero(members)
-    chosen = chosen[np.argsort(values[chosen], kind="stable")]
-    weights = counts[:, chosen]
-    n = weights.sum(axis=1)
-    return Figure(n, share((weights * values[chosen]).sum(axis=1), n))
-
-
-def figures(cases: Cases, reference: str, counts: np.ndarray) -> dict[tuple[str, str, str], Figure]:
-    """Every figure of a system under a reference, in each resample.
-
-    - `auroc`, `auprc` of the raw probability; `sensitivity`, `specificity`, `ppv`, `npv` and `tp`, `fp`,
-      `fn`, `tn` of the decision.
-    - `dice_segmentation`: mean Dice of the stage-2 map over the stratum's positives with a mask.
-      `dice_positives`: the same films as the decision shows them, a missed one counting 0.
-      `dice_true_positives`: those of them that were called positive. Dice (Ecology 1945;26:297-302) is
-      never over a film without a mask, so no convention for two empty masks enters the mean.
-
-    `auroc`, `auprc` and `dice_segmentation` do not depend on the decision; they are given under both, the
+    Figures of the probability and of the map do not depend on the decision; they are given under both, the
     same, so that a filter on the decision always finds them.
 
     Args:
+        cases: Length n.
         reference: `mask` or `report`.
-        counts: Resamples, float64, (r, n).
+        prevalence: Of `ppv_at_prevalence` and `npv_at_prevalence`, between 0 and 1; None leaves them out.
+        metrics: Only these of METRICS, which takes only their time.
 
-    Returns:
-        The figure by (decision, stratum, metric), in the order of DECISIONS, STRATA and METRICS.
+    Attributes:
+        keys: (decision, stratum, metric) of each figure, in the order of DECISIONS, `groups.strata`, METRICS.
     """
-    negative = ~cases.positive(reference)
-    ranked = RankedNegatives(cases.probability, negative, counts)
-    false = {d: drawn(negative & cases.called(d), counts) for d in DECISIONS}
-    found: dict[tuple[str, str], dict[str, Figure]] = {}
-    for stratum, positive in strata(cases, reference).items():
-        masked = positive & cases.has_mask
-        shared = {
-            "auroc": ranked.auroc(positive),
-            "auprc": ranked.auprc(positive),
-            "dice_segmentation": mean_over(cases.dice_segmentation, masked, counts),
+
+    def __init__(
+        self,
+        cases: Cases,
+        reference: str,
+        prevalence: float | None = None,
+        metrics: Collection[str] = METRICS,
+    ) -> None:
+        left_out = () if prevalence is not None else ("ppv_at_prevalence", "npv_at_prevalence")
+        kept = tuple(name for name in METRICS if name in metrics and name not in left_out)
+        self._strata = {
+            name: _Stratum(cases, reference, films, prevalence, kept)
+            for name, films in strata(cases, reference).items()
         }
+        self.keys = [(d, stratum, name) for d in DECISIONS for stratum in self._strata for name in kept]
+
+    def films(self, decision: str, stratum: str, metric: str) -> np.ndarray:
+        """The films that a figure is over (bool, length n)."""
+        return self._strata[stratum].films(decision, metric)
+
+    def needed(self, decision: str, stratum: str, metric: str) -> list[np.ndarray]:
+        """The sets of films (bool, length n) of each of which a figure needs enough."""
+        if metric in TWO_CLASS:
+            return [self._strata[stratum].positive, self._strata[stratum].negative]
+        return [self.films(decision, stratum, metric)]
+
+    def values(self, counts: np.ndarray) -> dict[tuple[str, str, str], np.ndarray]:
+        """The figures in each resample (float64, length r), by `keys`; NaN where undefined.
+
+        Args:
+            counts: Resamples, float64, (r, n).
+        """
+        found = {name: stratum.values(counts) for name, stratum in self._strata.items()}
+        return {key: found[key[1]][key[0], key[2]] for key in self.keys}
+
+
+class _Stratum:
+    """Figures over the films of a stratum."""
+
+    def __init__(
+        self,
+        cases: Cases,
+        reference: str,
+        films: np.ndarray,
+        prevalence: float | None,
+        metrics: Collection[str],
+    ) -> None:
+        self._prevalence = prevalence
+        self.positive, self.negative = films & cases.positive(reference), films & ~cases.positive(reference)
+        wanted = set(metrics)
+        if wanted & set(_COUNTED):
+            wanted |= {"sensitivity", "specificity"}
+        if wanted & set(_LIMITS):
+            wanted |= {"area_bias", "area_squares"}
+        rows = {None: _of_probability(cases, self.positive, self.negative)}
         for decision in DECISIONS:
             called = cases.called(decision)
-            shown = np.where(called, cases.dice_segmentation, 0.0)
-            found[decision, stratum] = {
-                **shared,
-                **rates(
-                    tp=drawn(positive & called, counts),
-                    fp=false[decision],
-                    fn=drawn(positive & ~called, counts),
-                    tn=ranked.total - false[decision],
-                ),
-                "dice_positives": mean_over(shown, masked, counts),
-                "dice_true_positives": mean_over(cases.dice_segmentation, masked & called, counts),
-            }
-    return {
-        (decision, stratum, metric): found[decision, stratum][metric]
-        for decision in DECISIONS
-        for stratum in STRATA
-        for metric in METRICS
+            rows[decision] = _of_decision(cases, self.positive, self.negative, called)
+        table = {(d, name): row for d, each in rows.items() for name, row in each.items() if name in wanted}
+        self._films = {key: films for key, (films, _) in table.items()}
+        self._sums = Sums(table) if table else None
+        classes = cases.probability, self.positive, self.negative
+        self._ranks = Ranks(*classes) if wanted & set(_RANKED) else None
+        self._calibration = Calibration(*classes) if wanted & set(_CALIBRATED) else None
+
+    def films(self, decision: str, metric: str) -> np.ndarray:
+        """Those that a figure is over (bool, length n)."""
+        if metric in _LIMITS:
+            metric = "area_bias"
+        of_mean = self._films.get((decision, metric), self._films.get((None, metric)))
+        return self.positive | self.negative if of_mean is None else of_mean
+
+    def values(self, counts: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+        """The figures by decision and metric (length r)."""
+        totals = self._sums.totals(counts) if self._sums else {}
+        found = {key: share(total, films) for key, (total, films) in totals.items()}
+        shared = {name: value for (decision, name), value in found.items() if decision is None}
+        for part in (self._ranks, self._calibration):
+            shared |= part.values(counts) if part else {}
+        for decision in DECISIONS:
+            more = dict(shared)
+            if (decision, "sensitivity") in totals and (decision, "specificity") in totals:
+                cells = totals[decision, "sensitivity"], totals[decision, "specificity"]
+                more |= _from_counts(*cells, self._prevalence)
+            if (decision, "area_squares") in totals:
+                more |= _agreement(*totals[decision, "area_bias"], totals[decision, "area_squares"][0])
+            found |= {(decision, name): value for name, value in more.items()}
+        return found
+
+
+def _from_counts(
+    positives: tuple[np.ndarray, np.ndarray],
+    negatives: tuple[np.ndarray, np.ndarray],
+    prevalence: float | None,
+) -> dict[str, np.ndarray]:
+    """What follows from TP and the positives, TN and the negatives."""
+    (tp, n_positive), (tn, n_negative) = positives, negatives
+    fp, fn = n_negative - tn, n_positive - tp
+    sensitivity, specificity = share(tp, n_positive), share(tn, n_negative)
+    found = {
+        "lr_positive": share(sensitivity, share(fp, n_negative)),
+        "lr_negative": share(share(fn, n_positive), specificity),
+        "f1": share(2 * tp, 2 * tp + fp + fn),
+        "tp": tp,
+        "fp": fp,
+        "fn": fn,
+        "tn": tn,
     }
+    if prevalence is not None:
+        true, false = sensitivity * prevalence, share(fp, n_negative) * (1 - prevalence)
+        found["ppv_at_prevalence"] = share(true, true + false)
+        true, false = specificity * (1 - prevalence), share(fn, n_positive) * prevalence
+        found["npv_at_prevalence"] = share(true, true + false)
+    return found
+
+
+def _agreement(total: np.ndarray, n: np.ndarray, squares: np.ndarray) -> dict[str, np.ndarray]:
+    """Limits of agreement from sums of the differences and of their squares; NaN below two films."""
+    bias = share(total, n)
+    variance = share(np.maximum(squares - total * bias, 0), n - 1)
+    half = LIMITS_OF_AGREEMENT * np.sqrt(variance)
+    return {"area_loa_low": bias - half, "area_loa_high": bias + half}

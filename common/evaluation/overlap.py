@@ -19,3 +19,12 @@ def dice(predicted: np.ndarray, truth: np.ndarray) -> float:
     """
     total = np.count_nonzero(predicted) + np.count_nonzero(truth)
     return 2 * overlap(predicted, truth) / total if total else 1.0
+
+
+def iou(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Intersection over union |A and B| / |A or B| (Jaccard, New Phytologist 1912;11:37) of two bool masks.
+
+    Convention: 1 when both are empty, 0 when one of them is.
+    """
+    union = np.count_nonzero(predicted | truth)
+    return overlap(predicted, truth) / union if union else 1.0

@@ -18,6 +18,14 @@ from common.models.unet import PneumothoraxNet
 from common.processes import Processes
 from common.runtime import autocast, evaluating
 
+_MOST = 16  # films at a time
+_CPU_PIXELS = 512 * 512  # of the films at a time: what a network makes of more leaves a processor's cache
+
+
+def films_at_once(device: torch.device, size: int) -> int:
+    """How many films of a working size are computed at a time, where nobody says otherwise."""
+    return _MOST if device.type == "cuda" else min(_MOST, max(1, _CPU_PIXELS // size**2))
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -47,7 +55,7 @@ class Predictor:
         device: Where to compute.
         precision: As in the recipe.
         workers: Processes that read films.
-        batch_size: Films at a time; changes speed, not results (beyond rounding).
+        batch_size: Films at a time; changes speed, not results (beyond rounding). None: what is fastest.
     """
 
     prepared: PreparedSet
@@ -55,7 +63,15 @@ class Predictor:
     device: torch.device
     precision: str = "auto"
     workers: int = 0
-    batch_size: int = 16
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size is None:
+            object.__setattr__(self, "batch_size", films_at_once(self.device, self.size))
+
+    def cut(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Films in the batches that they are computed in; only the last may be smaller."""
+        return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
 
     def _batches(self, rows: Sequence[int], title: str | None) -> Iterator[dict[str, torch.Tensor]]:
         films = EvaluationFilms(self.prepared, rows, self.size)
@@ -75,13 +91,22 @@ class Predictor:
             rows: Films of the set.
             title: Of a progress bar; None: no bar.
         """
-        found = [np.empty((0, len(nets)))]
-        with evaluating(*nets):
-            for batch in self._batches(rows, title):
+        found = [each for _, each in self.scores(nets, rows, title)]
+        return np.array(found, dtype=np.float64).reshape(len(rows), len(nets))
+
+    def scores(
+        self, nets: Sequence[PneumothoraxNet], rows: Sequence[int], title: str | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Classify films.
+
+        Yields:
+            Row; probability of pneumothorax by each network, (networks,) float64, 0-1.
+        """
+        for batch in self._batches(rows, title):
+            with evaluating(*nets), autocast(self.device, self.precision):
                 film = batch["film"].to(self.device, non_blocking=True)
-                with autocast(self.device, self.precision):
-                    found.append(fold_probabilities(nets, film).double().cpu().numpy())
-        return np.concatenate(found)
+                found = fold_probabilities(nets, film).double().cpu().numpy()
+            yield from zip(batch["row"].tolist(), found, strict=True)
 
     def maps(
         self, nets: Sequence[PneumothoraxNet], rows: Sequence[int], title: str | None = None

@@ -13,9 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from common.artefacts import SYSTEMS, TESTING_FOLDER, shown, workspace, write_csv, write_json
-from common.evaluation.bootstrap import CONFIDENCE, METHOD, metric_rows
+from common.evaluation.bootstrap import RESAMPLING, TOO_FEW, Interval, bootstrap, metric_rows
 from common.evaluation.cases import Cases
-from common.evaluation.metrics import CONFUSION, DECISIONS, REFERENCES, SIZE_EDGES, STRATA
+from common.evaluation.compare import PAIR, comparison_rows
+from common.evaluation.groups import SIZE_EDGES, STRATA
+from common.evaluation.intervals import CONFIDENCE, MIN_FILMS, MIN_PATIENTS
+from common.evaluation.metrics import CASE_MIX, CONFUSION, DECISIONS, DESCRIPTIVE, REFERENCES
+from common.evaluation.paper import write_report
+from common.evaluation.readers import CALL, Reading, read_readers, reader_rows
 from common.evaluation.results import Result, read_results
 from common.refusal import Refusal
 
@@ -29,9 +34,16 @@ METRIC_COLUMNS = (
     "estimate",
     "ci_low",
     "ci_high",
+    "interval",
+    "note",
+    "p_value",
+    "p_holm",
+    "test",
 )
+_ROW_KEY = METRIC_COLUMNS[:5]
 # Below this many replicates the 2.5% tails hold less than one of them.
 _FEWEST_REPLICATES = 40
+_FEW_REPLICATES = 1_000
 _WIDTH = 100
 _NOT_ESTIMABLE = "not estimable"
 _TITLES = {
@@ -50,13 +62,45 @@ _LINES = (
         "dice_true_positives": "Dice, true positives",
     },
 )
+_FURTHER = {
+    "prevalence": "Prevalence",
+    "brier": "Brier score",
+    "calibration_slope": "Calibration slope",
+    "calibration_intercept": "Calibration intercept",
+    "sensitivity_at_specificity_90": "Sens. at specificity 0.90",
+    "sensitivity_at_specificity_95": "Sens. at specificity 0.95",
+    "lr_positive": "LR+",
+    "lr_negative": "LR-",
+    "f1": "F1",
+    "accuracy": "Accuracy",
+    "ppv_at_prevalence": "PPV at stated prevalence",
+    "npv_at_prevalence": "NPV at stated prevalence",
+    "iou": "IoU",
+    "hd95_mm": "HD95, mm",
+    "hd95_px": "HD95, pixels",
+    "nsd_mm": "NSD, in mm",
+    "nsd_px": "NSD, in pixels",
+    "dice_all_films": "Dice, all films",
+    "dice_always_empty": "Dice, always empty",
+    "false_positive_area": "Area on negatives, %",
+    "area_bias": "Area shown minus true, %",
+    "area_loa_low": "limit of agreement, low",
+    "area_loa_high": "limit of agreement, high",
+}
+_OF_GROUPS = {
+    "auroc": "AUROC",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "dice_positives": "Dice, positives",
+}
 
 
 # --- writing ---------------------------------------------------------------------------------------
 
 
-def cohort(cases: Cases) -> dict[str, int]:
+def cohort(result: Result) -> dict[str, int]:
     """How many films, patients and positives there are."""
+    cases = result.cases
     return {
         "films": len(cases),
         "patients": len(set(cases.patient.tolist())),
@@ -64,11 +108,12 @@ def cohort(cases: Cases) -> dict[str, int]:
         "positive_by_report": int(cases.report.sum()),
         "positive_by_report_without_mask": int((cases.report & ~cases.has_mask).sum()),
         "mask_but_negative_by_report": int((cases.has_mask & ~cases.report).sum()),
+        "without_a_label": result.unlabelled,
     }
 
 
 def write_metrics(
-    results: Mapping[str, Result], rows: Sequence[dict[str, Any]], replicates: int, seed: int
+    results: Mapping[str, Result], rows: Sequence[dict[str, Any]], options: Options
 ) -> tuple[Path, Path]:
     """Write metrics.csv (the tidy table) and metrics.json (the same and where it comes from).
 
@@ -76,17 +121,30 @@ def write_metrics(
     """
     folder = workspace() / TESTING_FOLDER
     table, record = folder / "metrics.csv", folder / "metrics.json"
-    kept = ("cases_sha256", "cls_threshold", "seg_threshold", "image_size", "films", "weights", "preset")
+    kept = (
+        "cases_sha256",
+        "cls_threshold",
+        "seg_threshold",
+        "image_size",
+        "nsd_tolerance_mm",
+        "nsd_tolerance_px",
+        "films",
+        "weights",
+        "preset",
+    )
     write_csv(table, METRIC_COLUMNS, rows)
     write_json(
         record,
         {
-            "replicates": replicates,
-            "seed": seed,
+            "replicates": options.replicates,
+            "seed": options.seed,
             "confidence": CONFIDENCE,
-            "method": METHOD,
+            "interval": options.interval,
+            "resampling": RESAMPLING,
+            "prevalence": options.prevalence,
+            "fewest_for_an_interval": {"films": MIN_FILMS, "patients": MIN_PATIENTS},
             "size_edges": list(SIZE_EDGES),
-            "cohort": cohort(next(iter(results.values())).cases),
+            "cohort": cohort(next(iter(results.values()))),
             "systems": {
                 system: {key: result.meta[key] for key in kept if key in result.meta}
                 for system, result in results.items()
@@ -100,25 +158,29 @@ def write_metrics(
 # --- printing --------------------------------------------------------------------------------------
 
 
-def figure_text(row: Mapping[str, Any]) -> str:
+def figure_text(row: Mapping[str, Any], digits: int = 3, with_n: bool = True) -> str:
     """`0.953 (0.921-0.978) n=308`, or what of it can be estimated."""
+    n = f" n={row['n']}" if with_n else ""
     if row["estimate"] is None:
-        return f"{_NOT_ESTIMABLE} n={row['n']}"
-    interval = _NOT_ESTIMABLE if row["ci_low"] is None else f"{row['ci_low']:.3f}-{row['ci_high']:.3f}"
-    return f"{row['estimate']:.3f} ({interval}) n={row['n']}"
+        return _NOT_ESTIMABLE + n
+    estimate = f"{row['estimate']:.{digits}f}"
+    if row["metric"] in DESCRIPTIVE:
+        return estimate + n
+    low, high = row["ci_low"], row["ci_high"]
+    if low is None:
+        interval = "too few" if TOO_FEW in row["note"] else _NOT_ESTIMABLE
+    else:
+        interval = f"{low:.{digits}f}{' to ' if low < 0 else '-'}{high:.{digits}f}"
+    return f"{estimate} ({interval}){n}"
 
 
 def print_report(
-    console: Console,
-    results: Mapping[str, Result],
-    rows: Sequence[dict[str, Any]],
-    replicates: int,
-    seed: int,
+    console: Console, results: Mapping[str, Result], rows: Sequence[dict[str, Any]], options: Options
 ) -> None:
-    """Print the header and, for each system, the tables of each reference and decision."""
-    for line in _header(next(iter(results.values())).cases, replicates, seed):
+    """Print the header and, for each system, the tables of each reference and decision, and of the groups."""
+    for line in _header(next(iter(results.values())), options):
         console.print(line)
-    found = {tuple(row[key] for key in METRIC_COLUMNS[:5]): row for row in rows}
+    found = {tuple(row[key] for key in _ROW_KEY): row for row in rows}
     for system, result in results.items():
         console.print()
         console.rule(f"System {system}", align="left", characters="=")
@@ -127,32 +189,47 @@ def print_report(
             f"cls_threshold {meta['cls_threshold']:.6g}; seg_threshold {meta['seg_threshold']:g} pixels "
             f"at {meta['image_size']} x {meta['image_size']}"
         )
+        console.print(
+            f"NSD: share of both outlines within {meta['nsd_tolerance_mm']:g} mm "
+            f"({meta['nsd_tolerance_px']:g} pixels where the spacing is unknown) of the other. Outlines made "
+            "of rectangles are blocky: read HD95 and NSD of such masks with caution."
+        )
         if meta["preset"] == "demo":
             console.print("Preset demo: small networks and short runs, not the published recipe.")
         for reference in REFERENCES:
             for decision in DECISIONS:
-                _print_block(console, found, result.cases, (system, reference, decision))
+                _print_block(console, found, result, (system, reference, decision))
+            _print_further(console, found, system, reference)
+        _print_groups(console, found, system)
+    _print_pair(console, rows)
+    _print_readers(console, rows)
 
 
-def _header(cases: Cases, replicates: int, seed: int) -> list[str]:
-    counts = cohort(cases)
+def _header(result: Result, options: Options) -> list[str]:
+    counts = cohort(result)
+    one_film_each = counts["patients"] == counts["films"]
     patients = (
-        "every patient has one film"
-        if counts["patients"] == counts["films"]
-        else "films of one patient are resampled together"
+        "every patient has one film" if one_film_each else "films of one patient are resampled together"
     )
+    kind = {"percentile": "percentile", "bca": "bias-corrected and accelerated"}[options.interval]
     low, high = SIZE_EDGES
-    return [
+    lines = [
         f"{counts['films']} test films of {counts['patients']} patients ({patients}).",
         f"Positive by mask: {counts['positive_by_mask']}; "
         f"by radiology report: {counts['positive_by_report']}, "
         f"of which {counts['positive_by_report_without_mask']} without a mask; "
         f"mask but negative by report: {counts['mask_but_negative_by_report']}.",
         f"Each figure: estimate on the full sample ({CONFIDENCE:.0%} interval) n = films that it is over.",
-        f"Intervals: percentile bootstrap of patients in two strata (with a positive film, without), "
-        f"{replicates} replicates, seed {seed}.",
-        "So PPV, NPV and AUPRC, and their intervals, are for the prevalence of these films.",
-        "An estimate of exactly 0 or 1 gets an interval without width: read its n.",
+        f"Intervals: {kind} bootstrap of patients in two strata (with a positive film, without), "
+        f"{options.replicates} replicates, seed {options.seed}.",
+        *(
+            ["Sensitivity, specificity, PPV, NPV and accuracy have Wilson's interval."]
+            if one_film_each
+            else []
+        ),
+        "Resampled, an estimate of exactly 0 or 1 gets an interval without width: read its n.",
+        f"Too few: below {MIN_FILMS} films or {MIN_PATIENTS} patients, of either class where both count.",
+        "PPV, NPV, AUPRC and figures with * are conditional on the case mix, the prevalence of these films.",
         f"Size is lesion area over film area: small < {low:.3f} <= medium < {high:.3f} <= large; each size "
         "against all negatives.",
         "Dice: only films with a mask enter; map and mask both empty would be 1, one of them empty is 0.",
@@ -160,16 +237,26 @@ def _header(cases: Cases, replicates: int, seed: int) -> list[str]:
         "films called positive.",
         "AUROC, AUPRC and Dice, segmentation do not depend on the decision and are repeated.",
     ]
+    if result.unlabelled:
+        lines.insert(1, f"{result.unlabelled} more have no label and are in no figure.")
+    if options.prevalence is not None:
+        lines.append(f"Stated prevalence: {options.prevalence:g}.")
+    if options.replicates < _FEW_REPLICATES:
+        lines.append(
+            f"CAUTION: {options.replicates} replicates are too few to report; "
+            f"the default is {Options.replicates:,}."
+        )
+    return lines
 
 
 def _print_block(
-    console: Console, found: Mapping[tuple, dict[str, Any]], cases: Cases, block: tuple[str, str, str]
+    console: Console, found: Mapping[tuple, dict[str, Any]], result: Result, block: tuple[str, str, str]
 ) -> None:
     system, reference, decision = block
     primary = " (primary)" if (reference, decision) == (REFERENCES[0], DECISIONS[0]) else ""
     console.print()
     console.print(f"{system} | {_TITLES[reference]} | {_TITLES[decision]}{primary}", style="bold")
-    console.print(_reference_note(reference, cohort(cases)))
+    console.print(_reference_note(reference, cohort(result)))
     for line in _LINES:
         table = _table(line.values(), justify="left")
         for stratum in STRATA:
@@ -182,8 +269,86 @@ def _print_block(
     console.print(table)
 
 
-def _table(columns: Iterable[str], justify: Literal["left", "right"]) -> Table:
-    table = Table("stratum", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+def _print_further(
+    console: Console, found: Mapping[tuple, dict[str, Any]], system: str, reference: str
+) -> None:
+    """The figures that are in no other table, of all films, a column a decision."""
+    console.print()
+    console.print(f"{system} | {_TITLES[reference]} | further figures, all films", style="bold")
+    table = Table("figure", *DECISIONS, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for metric, title in _FURTHER.items():
+        rows = [found.get((system, reference, decision, "all", metric)) for decision in DECISIONS]
+        if all(row and row["n"] for row in rows):
+            mark = " *" if metric in CASE_MIX else ""
+            table.add_row(title + mark, *(figure_text(row) for row in rows))
+    console.print(table)
+
+
+def _print_groups(console: Console, found: Mapping[tuple, dict[str, Any]], system: str) -> None:
+    """The main figures of each group, against the primary reference with the primary decision."""
+    block = (system, REFERENCES[0], DECISIONS[0])
+    strata = dict.fromkeys(stratum for *start, stratum, _ in found if tuple(start) == block)
+    groups = [stratum for stratum in strata if stratum not in STRATA]
+    if not groups:
+        return
+    console.print()
+    console.print(f"{system} | {_TITLES[block[1]]} | {_TITLES[block[2]]} | groups", style="bold")
+    table = Table("group", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in ("pos", "neg"):
+        table.add_column(column, justify="right")
+    for column in _OF_GROUPS.values():
+        table.add_column(column, no_wrap=True)
+    for group in groups:
+        rows = [found[(*block, group, metric)] for metric in _OF_GROUPS]
+        positives, negatives = (found[(*block, group, name)]["n"] for name in ("sensitivity", "specificity"))
+        texts = (figure_text(row, digits=2, with_n=False) for row in rows)
+        table.add_row(group, str(positives), str(negatives), *texts)
+    console.print(table)
+
+
+def _print_pair(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The primary comparisons: one system minus the other on the same films."""
+    family = [row for row in rows if row["system"] == PAIR and row["p_holm"] is not None]
+    if not family:
+        return
+    console.print()
+    title = f"{' minus '.join(SYSTEMS)} | {_TITLES[REFERENCES[0]]} | {_TITLES[DECISIONS[0]]}"
+    console.rule(title, align="left", characters="=")
+    table = _table(("difference", "p", "p (Holm)", "test"), justify="left", first="figure")
+    titles = {name: title for line in _LINES for name, title in line.items()}
+    for row in family:
+        p_values = (_p_text(row["p_value"]), _p_text(row["p_holm"]))
+        table.add_row(titles[row["metric"]], figure_text(row), *p_values, row["test"])
+    console.print(table)
+    console.print("Holm's adjustment is over these comparisons; metrics.csv has all others, unadjusted.")
+
+
+def _p_text(p: float | None) -> str:
+    return "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _print_readers(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Human readers on the films they read, against the primary reference."""
+    read = [
+        row
+        for row in rows
+        if (row["decision"], row["reference"], row["stratum"]) == (CALL, REFERENCES[0], "all")
+    ]
+    if not read:
+        return
+    console.print()
+    console.rule("Readers, reference: mask", align="left", characters="=")
+    columns = {"sensitivity": "Sensitivity", "specificity": "Specificity"}
+    table = _table(columns.values(), justify="left", first="reader")
+    for reader in dict.fromkeys(row["system"] for row in read):
+        of_reader = {row["metric"]: row for row in read if row["system"] == reader}
+        table.add_row(reader, *(figure_text(of_reader[metric]) for metric in columns))
+    console.print(table)
+    console.print("Each system against each reader on the films that the reader read: metrics.csv.")
+
+
+def _table(columns: Iterable[str], justify: Literal["left", "right"], first: str = "stratum") -> Table:
+    table = Table(first, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
         table.add_column(column, justify=justify)
     return table
@@ -204,7 +369,7 @@ def _reference_note(reference: str, counts: Mapping[str, int]) -> str:
 
 @dataclass(frozen=True)
 class Options:
-    """Figures of the test results, with 95% bootstrap intervals."""
+    """Figures of the test results, with 95% intervals."""
 
     replicates: int = 10_000
     """Resamples behind each interval."""
@@ -212,10 +377,16 @@ class Options:
     """Of the resampling; the same seed gives the same bytes."""
     system: tuple[Literal["eff", "vit"], ...] = SYSTEMS
     """Systems to report, in this order; metrics.csv then holds these only."""
+    interval: Interval = "percentile"
+    """How an interval is made from the resamples: bca is bias-corrected and accelerated (Efron 1987)."""
+    prevalence: float | None = None
+    """Give PPV and NPV at this prevalence, too, from sensitivity and specificity."""
+    readers: Path | None = None
+    """CSV of human readers' calls (columns case, reader, call, perhaps confidence), scored as the systems."""
 
 
 def main(description: str, arguments: Sequence[str] | None = None) -> None:
-    """Read the result files, print the tables, write metrics.csv and metrics.json.
+    """Read the result files, print the tables, write metrics.csv, metrics.json and report.html.
 
     Args:
         description: The script's docstring, shown by `--help`.
@@ -225,6 +396,20 @@ def main(description: str, arguments: Sequence[str] | None = None) -> None:
         Refusal: An option that gives no interval, or result files that cannot be trusted.
     """
     options = tyro.cli(Options, args=arguments, description=description)
+    _check(options)
+    results = read_results(tuple(dict.fromkeys(options.system)))
+    systems = {system: result.cases for system, result in results.items()}
+    readers = read_readers(options.readers, next(iter(systems.values()))) if options.readers else {}
+    rows = figure_rows(systems, readers, options)
+    # Written first: a reader that closes the pipe early (`| head`) must not cost the files.
+    written = write_metrics(results, rows, options)
+    page, *_ = write_report(results, rows, options.replicates, options.seed)
+    console = _console()
+    print_report(console, results, rows, options)
+    console.print(f"\nwritten: {', '.join(shown(path) for path in (*written, page))}")
+
+
+def _check(options: Options) -> None:
     if options.replicates < _FEWEST_REPLICATES:
         raise Refusal(
             f"--replicates {options.replicates} is too few for a {CONFIDENCE:.0%} interval",
@@ -232,16 +417,27 @@ def main(description: str, arguments: Sequence[str] | None = None) -> None:
         )
     if options.seed < 0:
         raise Refusal(f"--seed {options.seed} is negative", do="use 0 or more")
-    systems = tuple(dict.fromkeys(options.system))
-    if not systems:
+    if options.prevalence is not None and not 0 < options.prevalence < 1:
+        raise Refusal(f"--prevalence {options.prevalence} is not between 0 and 1", do="use for example 0.05")
+    if not options.system:
         raise Refusal("--system names no system", do=f"use --system {' '.join(SYSTEMS)}")
-    results = read_results(systems)
-    rows = metric_rows({s: r.cases for s, r in results.items()}, options.replicates, options.seed)
-    # Written first: a reader that closes the pipe early (`| head`) must not cost the files.
-    written = write_metrics(results, rows, options.replicates, options.seed)
-    console = _console()
-    print_report(console, results, rows, options.replicates, options.seed)
-    console.print(f"\nwritten: {', '.join(shown(path) for path in written)}")
+
+
+def figure_rows(
+    systems: Mapping[str, Cases], readers: Mapping[str, Reading], options: Options
+) -> list[dict[str, Any]]:
+    """Everything that metrics.csv holds: the systems' figures, their differences, and the readers'."""
+    found = {
+        reference: bootstrap(
+            systems, reference, options.replicates, options.seed, options.interval, options.prevalence
+        )
+        for reference in REFERENCES
+    }
+    untested = {"p_value": None, "p_holm": None, "test": None}
+    rows = [row | untested for row in metric_rows(found, options.interval, options.prevalence)]
+    for reference in REFERENCES:
+        rows += comparison_rows(systems, found[reference], reference)
+    return rows + reader_rows(systems, readers, options.replicates, options.seed)
 
 
 def _console() -> Console:

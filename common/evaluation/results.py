@@ -20,25 +20,36 @@ from common.evaluation.cases import Cases
 from common.evaluation.decision import NEGATIVE_AREA, NEGATIVE_PROBABILITY, POSITIVE
 from common.refusal import Refusal
 
-# What inference writes for each test film.
-CASE_COLUMNS = (
-    "case",
-    "patient",
-    "has_mask",
-    "report",
-    "mask_area_fraction",
-    "probability",
-    *(f"fold_{fold}" for fold in range(N_FOLDS)),
-    "area_pixels",
-    "stage_1",
-    "two_stage",
-    "rule",
-    "dice_segmentation",
-    "dice_positives",
-    "age",
-    "sex",
-    "view",
-)
+# What inference writes for each test film, and what it means.
+COLUMN_MEANINGS = {
+    "case": "pseudonym of the film",
+    "patient": "pseudonym of the patient, or of the exam where the patient is unknown",
+    "has_mask": "1: an annotated lesion",
+    "report": "1: positive by the radiology report; empty: a film without a label, which no figure counts",
+    "mask_area_fraction": "lesion area over film area; empty without a mask",
+    "probability": "of pneumothorax, mean over the folds; never altered by a decision",
+    **{f"fold_{fold}": f"probability by fold {fold}" for fold in range(N_FOLDS)},
+    "area_pixels": "segmented pixels (map > 0.5) at the working size, whatever the decision: the system "
+    "shows them where two_stage is 1, else nothing; empty where stage 2 did not run (stage_1 0, no mask)",
+    "area_fraction": "area_pixels over the film's pixels",
+    "area_cm2": "the same in cm2; empty where the film's spacing is unknown",
+    "stage_1": "1: the probability reaches cls_threshold",
+    "two_stage": "1: stage_1, and area_pixels reaches seg_threshold: the system's decision",
+    "rule": "which rule decided",
+    "dice_segmentation": "Dice of the stage-2 map with the mask, whatever the decision; empty without a mask",
+    "dice_positives": "Dice of what the system shows: dice_segmentation where two_stage is 1, else 0",
+    "iou": "intersection over union of the stage-2 map, as dice_segmentation",
+    "hd95": "95th percentile of its surface distance, in distance_unit; an empty map: the film's diagonal",
+    "nsd": "its normalised surface Dice at the tolerance for distance_unit; an empty map: 0",
+    "distance_unit": "mm, or px (pixels of the working size) where the film's spacing is unknown",
+    "film_cm2": "area of the whole film; empty where the spacing is unknown",
+    "age": "years, or empty",
+    "sex": "M, F or empty",
+    "view": "ViewPosition, or empty",
+    "manufacturer": "of the X-ray device, or empty",
+    "chest_tube": "1, 0, or empty where unknown",
+}
+CASE_COLUMNS = tuple(COLUMN_MEANINGS)
 META_KEYS = (
     "system",
     "cls_threshold",
@@ -49,6 +60,23 @@ META_KEYS = (
     "films",
     "weights",
     "preset",
+    "nsd_tolerance_mm",
+    "nsd_tolerance_px",
+)
+_NUMBERS = ("cls_threshold", "seg_threshold", "image_size", "nsd_tolerance_mm", "nsd_tolerance_px")
+# What two systems must agree on about a film
+_OF_THE_FILM = (
+    "patient",
+    "has_mask",
+    "report",
+    "mask_area_fraction",
+    "in_mm",
+    "film_cm2",
+    "age",
+    "sex",
+    "view",
+    "manufacturer",
+    "chest_tube",
 )
 
 
@@ -57,12 +85,14 @@ class Result:
     """The result files of one system.
 
     Attributes:
-        cases: One element a film, in the order of the file.
+        cases: One element a film with a label, in the order of the file.
         meta: The content of meta.json.
+        unlabelled: Films without a label, which are not among the cases.
     """
 
     cases: Cases
     meta: dict[str, Any]
+    unlabelled: int = 0
 
 
 def read_results(systems: Sequence[str]) -> dict[str, Result]:
@@ -110,7 +140,13 @@ def _read_result(system: str) -> Result:
     reader = _CaseReader(path, content)
     if meta["n_cases"] != reader.n:
         raise reader.refusal(f"{reader.n} rows, but n_cases of meta.json is {meta['n_cases']}")
-    return Result(reader.cases(float(meta["cls_threshold"]), float(meta["seg_threshold"])), meta)
+    cases, labelled = reader.cases(meta)
+    if not labelled.any():
+        raise Refusal(
+            f"no film of {shown(path)} has a label, so there is nothing to compare the system with",
+            do="test it on films with a report",
+        )
+    return Result(cases.taken(np.flatnonzero(labelled)), meta, int((~labelled).sum()))
 
 
 def _read_meta(path: Path, system: str) -> dict[str, Any]:
@@ -121,7 +157,7 @@ def _read_meta(path: Path, system: str) -> dict[str, Any]:
         raise Refusal(f"{shown(path)} is incomplete", missing=", ".join(absent), do=again)
     if meta["system"] != system:
         raise Refusal(f"{shown(path)} is of another system", found=meta["system"], do=again)
-    for key in ("cls_threshold", "seg_threshold"):
+    for key in _NUMBERS:
         number = meta[key]
         if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
             raise Refusal(f"{shown(path)} is malformed", found=f"{key} is {number!r}", do=again)
@@ -169,24 +205,53 @@ class _CaseReader:
         self._require(names != "", lambda i: f"{column} is empty")
         return names
 
+    def _texts(self, column: str, known: Sequence[str] | None = None) -> np.ndarray:
+        """Text, which may be empty; `known`: what else it may be."""
+        texts = np.array(self._columns[column])
+        if known is not None:
+            self._require(
+                np.isin(texts, ("", *known)),
+                lambda i: f"{column} is {str(texts[i])!r}, not {' or '.join(known)} or empty",
+            )
+        return texts
+
     def _flags(self, column: str) -> np.ndarray:
         texts = np.array(self._columns[column])
         self._require(np.isin(texts, ("0", "1")), lambda i: f"{column} is {str(texts[i])!r}, not 0 or 1")
         return texts == "1"
 
-    def _numbers(self, column: str, needed: np.ndarray, high: float) -> np.ndarray:
-        """Numbers from 0 to `high`; an empty cell is NaN where it is not needed."""
+    def _numbers(
+        self, column: str, needed: np.ndarray, high: float, given: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Numbers from 0 to `high`; NaN where the cell is empty.
+
+        A cell may be empty where it is not needed, and must be where `given` (None: anywhere) is false.
+        """
         texts = self._columns[column]
         numbers = np.array([_number(text) for text in texts])
-        empty = ~needed & np.array([text == "" for text in texts])
+        blank = np.array([text == "" for text in texts])
         span = f"a number from 0 to {high:g}" if math.isfinite(high) else "a number of at least 0"
         with np.errstate(invalid="ignore"):
             inside = (numbers >= 0) & (numbers <= high) & np.isfinite(numbers)
-        self._require(inside | empty, lambda i: f"{column} is {texts[i]!r}, not {span}")
+        self._require(inside | (blank & ~needed), lambda i: f"{column} is {texts[i]!r}, not {span}")
+        if given is not None:
+            self._require(blank | given, lambda i: f"{column} is {texts[i]!r} where there is none")
         return numbers
 
-    def cases(self, cls_threshold: float, seg_threshold: float) -> Cases:
-        """The films, once every column is what it must be and agrees with the others."""
+    def _agree(self, column: str, numbers: np.ndarray, expected: np.ndarray, source: str) -> None:
+        """Refuse a number that does not follow from those beside it; `expected` NaN: nothing follows."""
+        with np.errstate(invalid="ignore"):
+            same = np.isclose(numbers, expected, rtol=1e-9, atol=1e-9)
+        self._require(
+            same | np.isnan(expected), lambda i: f"{column} is {numbers[i]}, but {source} {expected[i]}"
+        )
+
+    def cases(self, meta: dict[str, Any]) -> tuple[Cases, np.ndarray]:
+        """The films, once every column is what it must be and agrees with the others.
+
+        Returns:
+            All films, and which of them have a label (bool).
+        """
         case, patient = self._names("case"), self._names("patient")
         first = dict(reversed([(name, i) for i, name in enumerate(case.tolist())]))
         self._require(
@@ -195,22 +260,50 @@ class _CaseReader:
         )
         always = np.ones(self.n, dtype=bool)
         probability = self._numbers("probability", always, 1)
-        for fold in range(N_FOLDS):
-            self._numbers(f"fold_{fold}", always, 1)
-        has_mask = self._flags("has_mask")
+        folds = [self._numbers(f"fold_{fold}", always, 1) for fold in range(N_FOLDS)]
+        self._agree("probability", probability, np.mean(folds, axis=0), "the mean of the folds is")
+        has_mask, stage_1 = self._flags("has_mask"), self._flags("stage_1")
+        report = self._texts("report", ("0", "1"))
+        self._require((report != "") | ~has_mask, lambda i: "report is empty, but has_mask is 1")
+        in_mm = self._units() == "mm"
+        film_cm2 = self._numbers("film_cm2", in_mm, math.inf, given=in_mm)
         cases = Cases(
             case=case,
             patient=patient,
             has_mask=has_mask,
-            report=self._flags("report"),
+            report=report == "1",
             mask_area_fraction=self._lesion_area(has_mask),
             probability=probability,
-            stage_1=self._flags("stage_1"),
+            stage_1=stage_1,
             two_stage=self._flags("two_stage"),
-            dice_segmentation=self._numbers("dice_segmentation", has_mask, 1),
+            dice_segmentation=self._numbers("dice_segmentation", has_mask, 1, given=has_mask),
+            area_fraction=self._segmented_area(stage_1 | has_mask, meta["image_size"], film_cm2),
+            iou=self._numbers("iou", has_mask, 1, given=has_mask),
+            hd95=self._numbers("hd95", has_mask, math.inf, given=has_mask),
+            nsd=self._numbers("nsd", has_mask, 1, given=has_mask),
+            in_mm=in_mm,
+            film_cm2=film_cm2,
+            age=self._numbers("age", ~always, math.inf),
+            sex=self._texts("sex", ("M", "F")),
+            view=self._texts("view"),
+            manufacturer=self._texts("manufacturer"),
+            chest_tube=self._tubes(),
         )
-        self._check_decisions(cases, cls_threshold, seg_threshold)
-        return cases
+        overlap = cases.dice_segmentation / (2 - cases.dice_segmentation)
+        self._agree("iou", cases.iou, overlap, "dice_segmentation gives")
+        self._check_decisions(cases, float(meta["cls_threshold"]), float(meta["seg_threshold"]))
+        return cases, report != ""
+
+    def _units(self) -> np.ndarray:
+        units = self._names("distance_unit")
+        self._require(
+            np.isin(units, ("mm", "px")), lambda i: f"distance_unit is {str(units[i])!r}, not mm or px"
+        )
+        return units
+
+    def _tubes(self) -> np.ndarray:
+        texts = self._texts("chest_tube", ("0", "1"))
+        return np.select([texts == "1", texts == "0"], [1.0, 0.0], np.nan)
 
     def _lesion_area(self, has_mask: np.ndarray) -> np.ndarray:
         area = self._numbers("mask_area_fraction", has_mask, 1)
@@ -218,6 +311,16 @@ class _CaseReader:
             (area > 0) == has_mask, lambda i: f"mask_area_fraction {area[i]} with has_mask {has_mask[i]:d}"
         )
         return np.where(has_mask, area, np.nan)
+
+    def _segmented_area(self, segmented: np.ndarray, size: int, film_cm2: np.ndarray) -> np.ndarray:
+        """As a share of the film, from three columns that say the same."""
+        pixels = self._numbers("area_pixels", segmented, size**2, given=segmented)
+        fraction = self._numbers("area_fraction", segmented, 1, given=segmented)
+        self._agree("area_fraction", fraction, pixels / size**2, "area_pixels gives")
+        in_mm = segmented & ~np.isnan(film_cm2)
+        area_cm2 = self._numbers("area_cm2", in_mm, math.inf, given=in_mm)
+        self._agree("area_cm2", area_cm2, fraction * film_cm2, "area_fraction and film_cm2 give")
+        return fraction
 
     def _check_decisions(self, cases: Cases, cls_threshold: float, seg_threshold: float) -> None:
         """The decisions must follow from the numbers beside them and the thresholds that are printed."""
@@ -243,14 +346,9 @@ class _CaseReader:
         self._require(
             rules == expected, lambda i: f"rule is {str(rules[i])!r}, not {str(expected[i])!r} as decided"
         )
-        as_shown = self._numbers("dice_positives", cases.has_mask, 1)
-        from_map = np.where(cases.two_stage, cases.dice_segmentation, 0.0)
-        self._require(
-            ~cases.has_mask | np.isclose(as_shown, from_map, rtol=0, atol=1e-9),
-            lambda i: (
-                f"dice_positives is {as_shown[i]}, but the decision and dice_segmentation give {from_map[i]}"
-            ),
-        )
+        as_shown = self._numbers("dice_positives", cases.has_mask, 1, given=cases.has_mask)
+        from_map = np.where(cases.two_stage, cases.dice_segmentation, cases.dice_segmentation * 0)
+        self._agree("dice_positives", as_shown, from_map, "the decision and dice_segmentation give")
 
 
 def _number(text: str) -> float:
@@ -278,11 +376,9 @@ def _aligned(result: Result, system: str, first: Result, first_system: str) -> R
         raise refusal(f"{len(different)} cases are in one of them only, first {different[0]}")
     order = np.array([row_of[case] for case in first.cases.case.tolist()])
     cases = result.cases.taken(order)
-    for name in ("patient", "has_mask", "report", "mask_area_fraction"):
+    for name in _OF_THE_FILM:
         mine, other = getattr(cases, name), getattr(first.cases, name)
-        same = mine == other
-        if name == "mask_area_fraction":
-            same |= ~cases.has_mask
+        same = (mine == other) | ((mine != mine) & (other != other))  # unknown in both
         if not same.all():
             raise refusal(f"{name} of case {cases.case[np.argmin(same)]} differs")
-    return Result(cases, result.meta)
+    return Result(cases, result.meta, result.unlabelled)

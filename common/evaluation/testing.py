@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
 from common import artefacts
-from common.artefacts import INFERENCE_COMMAND, THRESHOLDS_COMMAND, digest, result_folder, shown
+from common.artefacts import INFERENCE_COMMAND, THRESHOLDS_COMMAND, Stage, digest, result_folder, shown
 from common.config import parse_evaluation
 from common.data.preparation import open_prepared
 from common.data.store import PreparedSet
 from common.evaluation.decision import POSITIVE, OperatingPoint, read_thresholds
-from common.evaluation.overlap import MAP_THRESHOLD, dice
+from common.evaluation.overlap import MAP_THRESHOLD, dice, iou
 from common.evaluation.predict import Predictor
-from common.evaluation.results import CASE_COLUMNS
+from common.evaluation.results import CASE_COLUMNS, COLUMN_MEANINGS
+from common.evaluation.surface import TOLERANCE_MM, Scale, surface_figures, tolerance_px
 from common.evaluation.trained import (
     CLASSIFICATION,
     SEGMENTATION,
@@ -26,7 +27,8 @@ from common.evaluation.trained import (
     read_trained,
     refuse_other_films,
 )
-from common.processes import one_device
+from common.evaluation.unfinished import Entry, Unfinished
+from common.processes import Processes, running
 from common.refusal import Refusal
 from common.runtime import set_up
 
@@ -41,25 +43,33 @@ def main(description: str) -> None:
             films is in the test films.
     """
     options = parse_evaluation(description)
-    device = one_device(options.gpu)
-    set_up(device)
-    systems = read_trained(options, "inference")
-    points = {trained.system: _operating_point(trained) for trained in systems}
-    prepared = open_prepared("ntuh_test", options.ntuh, "inference")
-    training = open_prepared("ntuh_train", options.ntuh, "inference")
-    for trained in systems:
-        refuse_other_films(trained, training)
-    shared = prepared.cases["case"][prepared.cases["patient"].isin(training.cases["patient"])]
-    if len(shared):
-        raise Refusal(
-            f"{len(shared)} test films are of patients who are in the training films",
-            found=", ".join(shared[:10]),
-            do="take these patients out of the test set",
+    with running(options.gpu) as processes:
+        device = processes.device
+        set_up(device)
+        systems = read_trained(options, "inference")
+        points = {trained.system: _operating_point(trained) for trained in systems}
+        prepared, training = (
+            _open_prepared(name, options.ntuh, processes) for name in ("ntuh_test", "ntuh_train")
         )
-    workers = options.workers if options.workers is not None else (0 if device.type == "cpu" else 4)
-    for trained in systems:
-        _test(trained, points[trained.system], prepared, device, workers)
-    print("Next, the figures: cd step3_testing/testing && python bootstrap.py")
+        for trained in systems:
+            refuse_other_films(trained, training)
+        _refuse_shared_patients(prepared, training)
+        workers = options.workers if options.workers is not None else (0 if device.type == "cpu" else 4)
+        for trained in systems:
+            precision = trained.facts["recipe"]["precision"]
+            predictor = Predictor(prepared, trained.image_size, device, precision, workers)
+            _Inference(trained, points[trained.system], predictor, processes).run()
+        print("Next, the figures: cd step3_testing/testing && python bootstrap.py")
+
+
+def _open_prepared(name: str, source: str | None, processes: Processes) -> PreparedSet:
+    """The films; where they are not prepared yet, the first process does it."""
+    if not processes.first:
+        processes.wait()
+    prepared = open_prepared(name, source, "inference")
+    if processes.first:
+        processes.wait()
+    return prepared
 
 
 def _operating_point(trained: TrainedSystem) -> OperatingPoint:
@@ -74,102 +84,215 @@ def _operating_point(trained: TrainedSystem) -> OperatingPoint:
     return point
 
 
-def _test(
-    trained: TrainedSystem, point: OperatingPoint, prepared: PreparedSet, device: torch.device, workers: int
-) -> None:
-    """Score, segment and decide every test film; the result folder appears when all is done."""
-    predictor = Predictor(prepared, trained.image_size, device, trained.facts["recipe"]["precision"], workers)
-    rows = np.arange(len(prepared.cases))
-    classifiers = trained.networks(CLASSIFICATION, device)
-    by_fold = predictor.probabilities(classifiers, rows, f"{trained.system} stage 1")
-    del classifiers
-    probability = by_fold.mean(axis=1)
-    stage_1 = np.array([point.stage_1(p) for p in probability])
-    folder = result_folder(trained.system)
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    for name in ("maps", "truth", "films"):
-        (partial / name).mkdir(parents=True)
-    # Stage 2 is needed where stage 1 says positive; films with a mask are segmented all the same, for the
-    # Dice of the segmentation model by itself, which the decision never sees.
-    area, overlap_dice = {}, {}
-    segmenters = trained.networks(SEGMENTATION, device)
-    for row, found, truth in predictor.maps(
-        segmenters, rows[stage_1 | prepared.has_mask], f"{trained.system} stage 2"
-    ):
-        predicted = found > MAP_THRESHOLD
-        area[row] = int(predicted.sum())
-        if prepared.has_mask[row]:
-            overlap_dice[row] = dice(predicted, truth)
-        _write_pictures(partial, prepared, row, found, truth)
-    cases = [
-        _case(prepared, row, by_fold[row], probability[row], point, area.get(row), overlap_dice.get(row))
-        for row in rows.tolist()
-    ]
-    artefacts.write_csv(partial / "cases.csv", CASE_COLUMNS, cases)
-    shutil.copyfile(prepared.folder / "flow.json", partial / "flow.json")
-    artefacts.write_json(
-        partial / "meta.json",
-        {
-            "system": trained.system,
-            "cls_threshold": point.cls_threshold,
-            "seg_threshold": point.seg_threshold,
-            "image_size": point.image_size,
-            "n_cases": len(cases),
-            "cases_sha256": digest((partial / "cases.csv").read_bytes()),
-            "films": prepared.content,
-            "preset": trained.facts["preset"],
-            "weights": trained.made_from,
-            "dice_convention": "films with a mask only; both masks empty: 1, one empty: 0",
-        },
-    )
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
-    called = sum(case["two_stage"] for case in cases)
-    print(
-        f"{trained.system}: {len(cases)} films, {int(prepared.has_mask.sum())} with a mask; "
-        f"{int(stage_1.sum())} reach the probability, {called} also the area -> {shown(folder)}"
-    )
+def _refuse_shared_patients(prepared: PreparedSet, training: PreparedSet) -> None:
+    shared = prepared.cases["case"][prepared.cases["patient"].isin(training.cases["patient"])]
+    if len(shared):
+        raise Refusal(
+            f"{len(shared)} test films are of patients who are in the training films",
+            found=", ".join(shared[:10]),
+            do="take these patients out of the test set",
+        )
 
 
-def _case(
-    prepared: PreparedSet,
-    row: int,
-    by_fold: np.ndarray,
-    probability: float,
-    point: OperatingPoint,
-    area: int | None,
-    overlap_dice: float | None,
-) -> dict[str, Any]:
-    """One row of the result: the raw probability and the decision are kept apart."""
-    facts = prepared.cases.iloc[row]
-    rule = point.rule(probability, area)
-    return {
-        "case": facts["case"],
-        "patient": facts["patient"],
-        "has_mask": int(facts["has_mask"]),
-        "report": int(facts["report"]),
-        "mask_area_fraction": float(facts["mask_area_fraction"]) if facts["has_mask"] else None,
-        "probability": float(probability),
-        **{f"fold_{fold}": float(value) for fold, value in enumerate(by_fold)},
-        "area_pixels": area,
-        "stage_1": int(point.stage_1(probability)),
-        "two_stage": int(rule == POSITIVE),
-        "rule": rule,
-        "dice_segmentation": overlap_dice,
-        "dice_positives": None if overlap_dice is None else overlap_dice * (rule == POSITIVE),
-        **{key: None if facts[key] != facts[key] else facts[key] for key in ("age", "sex", "view")},
-    }
+@dataclass(frozen=True)
+class _Inference:
+    """One system on the test films.
+
+    Films are computed in the same batches whatever was done before and however many processes share them,
+    so that an interrupted run ends with the same bytes as an uninterrupted one.
+    """
+
+    trained: TrainedSystem
+    point: OperatingPoint
+    predictor: Predictor
+    processes: Processes
+
+    @property
+    def prepared(self) -> PreparedSet:
+        return self.predictor.prepared
+
+    def run(self) -> None:
+        """Score, segment and decide every test film; the result folder appears when all is done."""
+        target = result_folder(self.trained.system)
+        unfinished = Unfinished(target, self._belongs_to(), self.processes)
+        for name in ("maps", "truth", "films"):
+            (unfinished.folder / name).mkdir(exist_ok=True)
+        rows = np.arange(len(self.prepared.cases))
+        self._classify(rows, unfinished)
+        scores = unfinished.found(1)
+        by_fold = np.array([scores[row]["folds"] for row in rows.tolist()])
+        probability = by_fold.mean(axis=1)
+        stage_1 = np.array([self.point.stage_1(each) for each in probability])
+        # Stage 2 is needed where stage 1 says positive; films with a mask are segmented all the same, for
+        # the figures of the segmentation model by itself, which the decision never sees.
+        self._segment(rows[stage_1 | self.prepared.has_mask], unfinished)
+        found = unfinished.found(2)
+        if not self.processes.first:
+            return
+        cases = [self._case(row, by_fold[row], probability[row], found.get(row)) for row in rows.tolist()]
+        self._write(unfinished.folder, cases)
+        unfinished.finish()
+        called = sum(case["two_stage"] for case in cases)
+        unlabelled = sum(case["report"] is None for case in cases)
+        print(
+            f"{self.trained.system}: {len(cases)} films, {int(self.prepared.has_mask.sum())} with a mask"
+            + (f", {unlabelled} without a label" if unlabelled else "")
+            + f"; {int(stage_1.sum())} reach the probability, {called} also the area -> {shown(target)}"
+        )
+
+    def _belongs_to(self) -> dict[str, Any]:
+        """What decides the result."""
+        return {
+            "weights": self.trained.made_from,
+            "thresholds": asdict(self.point),
+            "films": self.prepared.content,
+            "cases": digest((self.prepared.folder / "cases.csv").read_bytes()),
+            "device": self.predictor.device.type,
+            "precision": self.predictor.precision,
+            "batch_size": self.predictor.batch_size,
+        }
+
+    def _own(self, rows: np.ndarray, done: dict[int, Entry]) -> np.ndarray:
+        """This process's share of the batches that are not done."""
+        waiting = [batch for batch in self.predictor.cut(rows) if not all(row in done for row in batch)]
+        return np.concatenate([rows[:0], *self.processes.share(waiting)])
+
+    def _title(self, stage: int) -> str | None:
+        return f"{self.trained.system} stage {stage}" if self.processes.first else None
+
+    def _networks(self, stage: Stage) -> list:
+        return self.trained.networks(stage, self.predictor.device)
+
+    def _classify(self, rows: np.ndarray, unfinished: Unfinished) -> None:
+        """Stage 1 of this process's films."""
+        own = self._own(rows, unfinished.found(1))
+        if not len(own):
+            return
+        with unfinished.journal(1) as add:
+            for row, folds in self.predictor.scores(self._networks(CLASSIFICATION), own, self._title(1)):
+                add(row, folds=folds.tolist())
+
+    def _segment(self, rows: np.ndarray, unfinished: Unfinished) -> None:
+        """Stage 2 of this process's films: figures and pictures."""
+        folder = unfinished.folder
+        done = {
+            row: entry
+            for row, entry in unfinished.found(2).items()
+            if entry["pictures"] == _pictures_digest(self._pictures(folder, row))
+        }
+        own = self._own(rows, done)
+        if not len(own):
+            return
+        with unfinished.journal(2) as add:
+            for row, found, truth in self.predictor.maps(self._networks(SEGMENTATION), own, self._title(2)):
+                pictures = self._pictures(folder, row)
+                _write_picture(pictures[0], np.rint(found * 255).astype(np.uint8))
+                _write_picture(pictures[1], truth.astype(np.uint8) * 255)
+                _write_picture(pictures[2], self.prepared.film(row, PICTURE_SIDE))
+                figures = self._figures(row, found > MAP_THRESHOLD, truth)
+                add(row, **figures, pictures=_pictures_digest(pictures))
+
+    def _pictures(self, folder: Path, row: int) -> list[Path]:
+        """The probability map (8 bit), the true mask and the film of a case, for the report."""
+        case = self.prepared.cases["case"].iloc[row]
+        return [
+            folder / "maps" / f"{case}.png",
+            folder / "truth" / f"{case}.png",
+            folder / "films" / f"{case}.jpg",
+        ]
+
+    def _scale(self, row: int) -> Scale:
+        facts = self.prepared.cases.iloc[row]
+        names = ("width", "height", "spacing_row", "spacing_column")
+        return Scale.of(self.predictor.size, *(facts[name] for name in names))
+
+    def _figures(self, row: int, predicted: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+        """What stage 2 found in a film, and how well where it has a mask."""
+        figures: dict[str, Any] = {"area_pixels": int(predicted.sum())}
+        if self.prepared.has_mask[row]:
+            distance, share = surface_figures(predicted, truth, self._scale(row))
+            figures |= {
+                "dice_segmentation": dice(predicted, truth),
+                "iou": iou(predicted, truth),
+                "hd95": distance,
+                "nsd": share,
+            }
+        return figures
+
+    def _case(
+        self, row: int, by_fold: np.ndarray, probability: float, segmented: Entry | None
+    ) -> dict[str, Any]:
+        """One row of the result: the raw probability and the decision are kept apart."""
+        facts = {
+            key: None if value != value else value for key, value in self.prepared.cases.iloc[row].items()
+        }
+        scale, found = self._scale(row), segmented or {}
+        area, overlap = found.get("area_pixels"), found.get("dice_segmentation")
+        rule = self.point.rule(probability, area)
+        fraction = None if area is None else area / scale.size**2
+        in_cm2 = None not in (fraction, scale.film_cm2)
+        return {
+            "case": facts["case"],
+            "patient": facts["patient"],
+            "has_mask": int(facts["has_mask"]),
+            "report": _whole(facts["report"]),
+            "mask_area_fraction": float(facts["mask_area_fraction"]) if facts["has_mask"] else None,
+            "probability": float(probability),
+            **{f"fold_{fold}": float(value) for fold, value in enumerate(by_fold)},
+            "area_pixels": area,
+            "area_fraction": fraction,
+            "area_cm2": fraction * scale.film_cm2 if in_cm2 else None,
+            "stage_1": int(self.point.stage_1(probability)),
+            "two_stage": int(rule == POSITIVE),
+            "rule": rule,
+            "dice_segmentation": overlap,
+            "dice_positives": None if overlap is None else overlap * (rule == POSITIVE),
+            **{key: found.get(key) for key in ("iou", "hd95", "nsd")},
+            "distance_unit": scale.unit,
+            "film_cm2": scale.film_cm2,
+            **{key: facts[key] for key in ("age", "sex", "view", "manufacturer")},
+            "chest_tube": _whole(facts["chest_tube"]),
+        }
+
+    def _write(self, folder: Path, cases: list[dict[str, Any]]) -> None:
+        """Everything but the pictures, which are there."""
+        artefacts.write_csv(folder / "cases.csv", CASE_COLUMNS, cases)
+        shutil.copyfile(self.prepared.folder / "flow.json", folder / "flow.json")
+        artefacts.write_json(
+            folder / "meta.json",
+            {
+                "system": self.trained.system,
+                "cls_threshold": self.point.cls_threshold,
+                "seg_threshold": self.point.seg_threshold,
+                "image_size": self.point.image_size,
+                "n_cases": len(cases),
+                "cases_sha256": digest((folder / "cases.csv").read_bytes()),
+                "films": self.prepared.content,
+                "preset": self.trained.facts["preset"],
+                "weights": self.trained.made_from,
+                "nsd_tolerance_mm": TOLERANCE_MM,
+                "nsd_tolerance_px": tolerance_px(self.point.image_size),
+                "dice_convention": "films with a mask only; both masks empty: 1, one empty: 0 (IoU likewise)",
+                "surface_convention": "films with a mask only; an empty map: HD95 is the film's diagonal, "
+                "NSD 0; in mm along both sides of the original film, or, where its spacing is unknown, in "
+                "pixels of the working size; NSD at the tolerance of that unit",
+                "surface_caution": "where lesions are annotated as rectangles the true outline is blocky: "
+                "distances to its sides and corners say as much of the annotation as of the system",
+                "columns": COLUMN_MEANINGS,
+            },
+        )
 
 
-def _write_pictures(
-    folder: Path, prepared: PreparedSet, row: int, found: np.ndarray, truth: np.ndarray
-) -> None:
-    """The probability map (8 bit), the true mask and the film of a case, for the report."""
-    case = prepared.cases["case"].iloc[row]
-    _write_picture(folder / "maps" / f"{case}.png", np.rint(found * 255).astype(np.uint8))
-    _write_picture(folder / "truth" / f"{case}.png", truth.astype(np.uint8) * 255)
-    _write_picture(folder / "films" / f"{case}.jpg", prepared.film(row, PICTURE_SIDE))
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _pictures_digest(pictures: list[Path]) -> str | None:
+    """SHA-256 of the files; None where one is missing: a power cut can lose what was written last."""
+    try:
+        return digest(*(path.read_bytes() for path in pictures))
+    except OSError:
+        return None
 
 
 def _write_picture(path: Path, pixels: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import torch
 from common.artefacts import N_FOLDS, STAGES, Stage, progress_of, shown, weights_file
 from common.config import EvaluationOptions
 from common.data.store import PreparedSet
-from common.models import weights
+from common.models import folding, weights
 from common.models.unet import PneumothoraxNet
 from common.refusal import Refusal
 
@@ -38,12 +38,13 @@ class TrainedSystem:
     _states: dict[str, list[weights.State]]
 
     def networks(self, stage: Stage, device: torch.device) -> list[PneumothoraxNet]:
-        """The five networks of a task, fold 0 first, in eval mode on the device."""
+        """The five networks of a task, fold 0 first, on the device, folded: they can only predict."""
         nets = []
         for fold, state in enumerate(self._states[stage.key]):
             net = weights.build(self.facts, stage.task)
             weights.load(net, state, weights_file(stage, self.system, fold))
-            nets.append(net.to(device).eval())
+            folding.fold(net.to(device).eval())
+            nets.append(net)
         return nets
 
 

@@ -1,19 +1,32 @@
 """Figures of both systems on the test films, with 95% confidence intervals.
 
     cd step3_testing/testing
-    python bootstrap.py                      both systems, 10,000 replicates, seed 0; seconds, no GPU
+    python bootstrap.py                      both systems, 10,000 replicates, seed 0; a minute at most, no GPU
     python bootstrap.py --system vit         one system only
+    python bootstrap.py --interval bca       bias-corrected and accelerated intervals
+    python bootstrap.py --prevalence 0.05    PPV and NPV at this prevalence, too
     python bootstrap.py --replicates 2000 --seed 7
 
 Reads what `bash inference.sh` left: result_eff/ and result_vit/, of each cases.csv and meta.json. Prints, for
-each system, AUROC, AUPRC, sensitivity, specificity, PPV, NPV, three Dice and the confusion counts, overall
-and by lesion size, against the masks (primary) and against the radiology reports, for the two-stage decision
-(primary) and for stage 1 alone. Writes the same to metrics.csv, one row a figure
-(system, reference, decision, stratum, metric, n, estimate, ci_low, ci_high; what is not estimable is empty),
-and to metrics.json with where it comes from. Each run replaces both.
+each system, against the masks (primary) and against the radiology reports, for the two-stage decision
+(primary) and for stage 1 alone: detection (AUROC, AUPRC, sensitivity, specificity, PPV, NPV, likelihood
+ratios, F1, accuracy), calibration (Brier score, slope, intercept), segmentation (three Dice, IoU, HD95, NSD),
+the area shown, and the confusion counts. common/evaluation/metrics.py defines each.
 
-AUROC, AUPRC and dice_segmentation do not depend on the decision: they are repeated, the same, under both
-decisions, so that a filter on the decision always finds them. tp, fp, fn and tn have no interval.
+Writes metrics.csv, one row a figure, and metrics.json, the same and where it comes from. Each run replaces
+both. They hold every stratum (all films, small, medium and large lesions, sex, age, view, device), of which
+the terminal shows the main ones. Columns:
+
+    system, reference, decision, stratum, metric
+    n                   films that the figure is over
+    estimate            on the full sample
+    ci_low, ci_high     95% interval; empty where there is none
+    interval            percentile, bca (bootstrap of patients), wilson (proportions, where every patient has
+                        one film), or none
+    note                such as "conditional on the case mix", "too few films for an interval"
+
+Figures of the probability and of the map do not depend on the decision: they are repeated, the same, under
+both, so that a filter on the decision always finds them.
 """
 
 if __name__ == "__main__":

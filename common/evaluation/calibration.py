@@ -1,0 +1,170 @@
+"""Whether the probabilities mean what they say: logistic recalibration, in any number of resamples at once.
+
+Cox (Biometrika 1958;45:562-565): log odds of a positive = intercept + slope * logit(probability).
+
+- The calibration slope is that slope: 1 is ideal; below 1 the probabilities are too extreme.
+- The calibration intercept is fitted with the slope fixed at 1 (the logit is an offset), the calibration in
+  the large (Van Calster et al., BMC Med 2019;17:230): 0 is ideal; below 0 the probabilities are too high.
+
+Both depend on the case mix: a classifier trained at half positives must be far off at a tenth.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+CLIP = 1e-6  # of a probability from 0 and 1, which have no logit
+_TOLERANCE = 1e-4  # largest change of a film's log odds in the last step; the error left is of its square
+_MAX_STEPS = 100
+_ROWS = 128  # resamples at once, so that what a step needs stays in the cache
+
+
+class Calibration:
+    """Slope and intercept of some films, prepared once.
+
+    Args:
+        probability: Of a positive, 0-1 (float64, length n).
+        positive, negative: The films that are; bool, length n.
+    """
+
+    def __init__(self, probability: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> None:
+        clipped = np.clip(probability, CLIP, 1 - CLIP)
+        logit = np.log(clipped) - np.log1p(-clipped)
+        # In the order of the logits, so that the estimates do not depend on the order of the films.
+        order = np.lexsort((positive, logit))
+        self._order = order[(positive | negative)[order]]
+        self._x, self._positive = logit[self._order], positive[self._order]
+        both, overlap = self._estimable(np.ones((1, len(self._x))))
+        self._slope = _Fit(self._x, self._positive, True, start_is_best=bool(overlap[0]))
+        self._intercept = _Fit(self._x, self._positive, False, start_is_best=bool(both[0]))
+
+    def values(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """Calibration slope and intercept in each resample; numerical error below 1e-7.
+
+        Args:
+            counts: Resamples, float64, (r, n).
+
+        Returns:
+            `calibration_slope` and `calibration_intercept`, length r. NaN where no finite best value exists:
+            a class is absent or, for the slope, a threshold separates the classes, ties included (Albert &
+            Anderson, Biometrika 1984;71:1-10).
+        """
+        slope, intercept = np.full((2, len(counts)), np.nan)
+        for start in range(0, len(counts), _ROWS):
+            rows = slice(start, start + _ROWS)
+            ordered = np.take(counts[rows], self._order, axis=1)
+            both, overlap = self._estimable(ordered)
+            slope[rows][overlap] = self._slope(ordered[overlap])[:, 1]
+            intercept[rows][both] = self._intercept(ordered[both])[:, 0]
+        return {"calibration_slope": slope, "calibration_intercept": intercept}
+
+    def _estimable(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Resamples with films of both classes, and those of them whose classes overlap (bool, length r)."""
+        if self._positive.all() or not self._positive.any():
+            return np.zeros(len(counts), dtype=bool), np.zeros(len(counts), dtype=bool)
+        low, high, some = _span(self._x[self._positive], counts[:, self._positive] > 0)
+        low_negative, high_negative, some_negative = _span(
+            self._x[~self._positive], counts[:, ~self._positive] > 0
+        )
+        both = some & some_negative
+        return both, both & (high_negative > low) & (high > low_negative)
+
+
+class _Fit:
+    """Logistic regression on x by Newton's method, of many resamples whose best fit is finite.
+
+    With the log odds z and t = tanh(z / 2), which cannot overflow, a film's expected value is (1 + t) / 2,
+    its variance (1 - t^2) / 4, and the derivative of that by z -t (1 - t^2) / 4.
+
+    Args:
+        x: Ascending, float64, length n.
+        positive: bool, length n.
+        slope_is_free: Else the slope is 1, and only the intercept is fitted.
+        start_is_best: Resamples start from the best fit of the full sample, which exists.
+    """
+
+    def __init__(self, x: np.ndarray, positive: np.ndarray, slope_is_free: bool, start_is_best: bool) -> None:
+        self._ends = np.array([x.min(initial=0.0), x.max(initial=0.0)])
+        self._sign = np.where(positive, 1.0, -1.0)
+        self._powers = np.stack([np.ones_like(x), x, x**2, x**3], axis=1)
+        self._free = slope_is_free
+        self._set_start(np.array([0.0, 1.0]))
+        if start_is_best:
+            self._set_start(self(np.ones((1, len(x))))[0])
+
+    def _set_start(self, start: np.ndarray) -> None:
+        self._start = start
+        t = np.tanh(self._powers[:, :2] @ start / 2)[:, None]
+        residual, variance = (self._sign[:, None] - t) / 2, (1 - t**2) / 4
+        self._at_start = np.concatenate(
+            [residual * self._powers[:, :2], variance * self._powers[:, :3], -t * variance * self._powers],
+            axis=1,
+        )
+
+    def __call__(self, counts: np.ndarray) -> np.ndarray:
+        """(intercept, slope) of each resample, (r, 2); NaN if the best fit is not found in _MAX_STEPS."""
+        step = self._first_step(counts)
+        fit = self._start + step * _damping(self._reach(step))
+        signs = counts @ (self._sign[:, None] * self._powers[:, :2])
+        left = np.arange(len(counts))
+        for _ in range(_MAX_STEPS):
+            if not len(left):
+                break
+            step = self._step(counts if len(left) == len(counts) else counts[left], signs[left], fit[left])
+            reach = self._reach(step)
+            fit[left] += step * _damping(reach)
+            left = left[~(reach[:, 0] < _TOLERANCE)]
+        fit[left] = np.nan
+        return fit
+
+    def _first_step(self, counts: np.ndarray) -> np.ndarray:
+        """From the common start, where no film needs its own tanh: to second order, so that two more do."""
+        moments = (counts @ self._at_start).T
+        score, information, bend = moments[:2], moments[2:5], moments[5:]
+        a, b = self._solved(score, information).T
+        curved = bend[:2] * a**2 + 2 * bend[1:3] * a * b + bend[2:] * b**2
+        return self._solved(score - curved / 2, information)
+
+    def _step(self, counts: np.ndarray, signs: np.ndarray, fit: np.ndarray) -> np.ndarray:
+        """Newton's step, (r, 2); `signs`: sum of sign and of sign times x, (r, 2)."""
+        t = self._powers[:, 1] * (fit[:, 1:] / 2)
+        t += fit[:, :1] / 2
+        np.tanh(t, out=t)
+        weighted = counts * t
+        score = signs - weighted @ self._powers[:, :2]
+        weighted *= t
+        np.subtract(counts, weighted, out=weighted)
+        information = weighted @ self._powers[:, :3]
+        return self._solved(score.T / 2, information.T / 4)
+
+    def _solved(self, score: np.ndarray, information: np.ndarray) -> np.ndarray:
+        """The inverse of the information times the score, (r, 2); the slope's part is 0 where it is fixed."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if not self._free:
+                return np.stack([score[0] / information[0], np.zeros_like(score[0])], axis=1)
+            determinant = information[0] * information[2] - information[1] ** 2
+            intercept = information[2] * score[0] - information[1] * score[1]
+            slope = information[0] * score[1] - information[1] * score[0]
+            return np.stack([intercept, slope], axis=1) / determinant[:, None]
+
+    def _reach(self, step: np.ndarray) -> np.ndarray:
+        """The largest change of any film's log odds by a step, (r, 1)."""
+        return np.abs(step[:, :1] + step[:, 1:] * self._ends).max(axis=1, keepdims=True)
+
+
+def _damping(reach: np.ndarray) -> np.ndarray:
+    """The part of Newton's step to take, so that each step improves the fit and none is tried in vain.
+
+    log(1 + reach) / reach always does (Sun & Tran-Dinh, Math Program 2019;178:145-213); up to a reach of 1
+    the whole step does as well.
+    """
+    return np.where(reach <= 1, 1.0, np.log1p(reach) / np.maximum(reach, 1))
+
+
+def _span(ascending: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lowest and highest of the drawn values of each row, and whether any is drawn (else no meaning)."""
+    return (
+        ascending[drawn.argmax(axis=1)],
+        ascending[::-1][drawn[:, ::-1].argmax(axis=1)],
+        drawn.any(axis=1),
+    )

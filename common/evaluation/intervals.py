@@ -1,0 +1,116 @@
+"""How an interval is made from a figure's replicates, or from its counts; and when none is given."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import numpy as np
+
+CONFIDENCE = 0.95
+# Above this share of replicates that do not define the figure, the others are a selection.
+MAX_UNDEFINED = 0.05
+# Below either, no interval is given: a handful of patients, resampled, shows only itself. A figure of both
+# classes (AUROC, likelihood ratios, ...) needs as many positives, and as many negatives.
+MIN_FILMS = 10
+MIN_PATIENTS = 5
+
+_NORMAL = NormalDist()
+
+
+def percentile_interval(replicates: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """The percentile interval (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
+
+    Linear interpolation between order statistics. NaN replicates are those that do not define the figure.
+
+    Returns:
+        (low, high), or None where more than MAX_UNDEFINED of the replicates are undefined: the rest would
+        be a selection, and an interval from them too narrow.
+    """
+    defined = _defined(replicates)
+    tail = (1 - confidence) / 2
+    return None if defined is None else _quantiles(defined, tail, 1 - tail)
+
+
+def bca_interval(
+    estimate: float, replicates: np.ndarray, acceleration: float, confidence: float = CONFIDENCE
+) -> tuple[float, float] | None:
+    """The bias-corrected and accelerated interval (Efron, J Am Stat Assoc 1987;82:171-185).
+
+    The bias correction counts replicates that equal the estimate half: figures of few films are often tied.
+    Quantiles as in `percentile_interval`.
+
+    Args:
+        estimate: On the full sample, finite.
+        replicates: float64; NaN where undefined.
+        acceleration: See `acceleration`; NaN where it is not estimable.
+
+    Returns:
+        (low, high), or None where too many replicates are undefined, the acceleration is not estimable, or
+        every replicate lies on one side of the estimate.
+    """
+    defined = _defined(replicates)
+    if defined is None or np.isnan(acceleration):
+        return None
+    below = float(np.mean(defined < estimate) + np.mean(defined <= estimate)) / 2
+    if not 0 < below < 1:
+        return None
+    bias = _NORMAL.inv_cdf(below)
+
+    def level(tail: float) -> float:
+        z = bias + _NORMAL.inv_cdf(tail)
+        return _NORMAL.cdf(bias + z / (1 - acceleration * z))
+
+    tail = (1 - confidence) / 2
+    return _quantiles(defined, level(tail), level(1 - tail))
+
+
+def acceleration(jackknife: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """How fast the spread of figures changes with their value, from the jackknife over patients.
+
+    Of groups that are resampled apart: sum_g(sum U^3 / n_g^3) / (6 sum_g(sum U^2 / n_g^2)^1.5) with
+    U = (n_g - 1) (mean of the group - value) (Davison & Hinkley, Bootstrap Methods and their Application,
+    1997, section 5.3; DiCiccio & Efron, Stat Sci 1996;11:189-228).
+
+    Args:
+        jackknife: Each figure without each patient, float64, (figures, patients).
+        group: The group that each patient is resampled in (bool).
+
+    Returns:
+        Length of figures. 0 where leaving out a patient changes nothing, NaN where it leaves any undefined.
+    """
+    cubes, squares = np.zeros((2, len(jackknife)))
+    for each in (group, ~group):
+        values = jackknife[:, each]
+        n = values.shape[1]
+        if n:
+            influence = (n - 1) / n * (values.mean(axis=1, keepdims=True) - values)
+            cubes += (influence**3).sum(axis=1)
+            squares += (influence**2).sum(axis=1)
+    # The rounding of equal values is no influence.
+    rounding = (1e-12 * np.abs(jackknife).max(axis=1)) ** 2
+    found = np.divide(cubes, 6 * squares**1.5, out=np.zeros_like(cubes), where=squares > rounding)
+    return np.where(np.isnan(squares), np.nan, found)
+
+
+def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The score interval of a proportion, n >= 1 (Wilson, J Am Stat Assoc 1927;22:209-212)."""
+    z = _NORMAL.inv_cdf((1 + confidence) / 2)
+    share = successes / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return (
+        0.0 if successes == 0 else float(middle - half),
+        1.0 if successes == n else float(middle + half),
+    )  # exactly at the ends, where rounding would leave 1e-17
+
+
+def _defined(replicates: np.ndarray) -> np.ndarray | None:
+    undefined = np.isnan(replicates)
+    if undefined.mean() > MAX_UNDEFINED:
+        return None
+    return replicates[~undefined]
+
+
+def _quantiles(values: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    found = np.quantile(values, [low, high])
+    return float(found[0]), float(found[1])

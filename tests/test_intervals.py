@@ -1,0 +1,106 @@
+"""Intervals against SciPy, statistics' textbooks and hand-made numbers."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from common.evaluation.intervals import (
+    acceleration,
+    bca_interval,
+    percentile_interval,
+    wilson_interval,
+)
+
+
+def test_percentile_by_hand():
+    assert percentile_interval(np.arange(101.0)) == pytest.approx((2.5, 97.5))
+    assert percentile_interval(np.arange(101.0), confidence=0.9) == pytest.approx((5, 95))
+
+
+@pytest.mark.parametrize("interval", [percentile_interval, lambda r: bca_interval(50.0, r, 0.0)])
+def test_an_interval_needs_95_percent_of_the_replicates(interval):
+    replicates = np.arange(100.0)
+    replicates[:5] = np.nan
+    assert interval(replicates) is not None
+    replicates[5] = np.nan
+    assert interval(replicates) is None
+
+
+def test_percentile_leaves_undefined_replicates_out():
+    replicates = np.arange(100.0)
+    replicates[:5] = np.nan
+    expected = tuple(np.quantile(np.arange(5, 100), [0.025, 0.975]))
+    assert percentile_interval(replicates) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.8])
+def test_bca_equals_scipy_with_two_groups(confidence):
+    """A ratio of two groups' means: skewed and biased."""
+    rng = np.random.default_rng(0)
+    one, other = rng.exponential(2, 23), rng.exponential(1, 40)
+
+    def ratio(a, b, axis=-1):
+        return np.mean(a, axis=axis) / np.mean(b, axis=axis)
+
+    drawn = stats.bootstrap((one, other), ratio, n_resamples=1999, method="percentile", rng=rng)
+    expected = stats.bootstrap(
+        (one, other), ratio, n_resamples=0, bootstrap_result=drawn, confidence_level=confidence, method="BCa"
+    ).confidence_interval
+    jackknife = np.r_[
+        [ratio(np.delete(one, i), other) for i in range(23)],
+        [ratio(one, np.delete(other, i)) for i in range(40)],
+    ]
+    found = bca_interval(
+        float(ratio(one, other)),
+        drawn.bootstrap_distribution,
+        float(acceleration(jackknife[None], np.arange(63) < 23)[0]),
+        confidence,
+    )
+    assert found == pytest.approx(tuple(expected), abs=1e-9)
+    assert found != pytest.approx(percentile_interval(drawn.bootstrap_distribution, confidence), abs=0.01)
+
+
+def test_acceleration_of_a_mean_is_a_sixth_of_its_skewness():
+    """Efron & Tibshirani 1993, section 14.3: for a mean, a = skewness / (6 sqrt(n))."""
+    values = np.random.default_rng(1).exponential(1, 50)
+    jackknife = (values.sum() - values) / 49
+    found = acceleration(jackknife[None], np.ones(50, dtype=bool))
+    assert found[0] == pytest.approx(stats.skew(values) / (6 * np.sqrt(50)), abs=1e-9)
+
+
+def test_bca_without_bias_and_acceleration_is_the_percentile_interval():
+    replicates = np.random.default_rng(2).permutation(np.arange(1001.0))
+    assert bca_interval(500.0, replicates, 0.0) == pytest.approx(percentile_interval(replicates), abs=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_bca_of_what_does_not_vary():
+    jackknife = np.full((1, 10), 1.0)
+    none = acceleration(jackknife, np.arange(10) < 4)
+    assert none.tolist() == [0.0]
+    assert bca_interval(1.0, np.full(100, 1.0), none[0]) == (1.0, 1.0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_bca_that_is_not_estimable():
+    replicates = np.arange(100.0)
+    assert bca_interval(-1.0, replicates, 0.0) is None  # every replicate is above
+    jackknife = np.array([[1.0, 2.0, np.nan]])  # a patient without whom it is undefined
+    undefined = acceleration(jackknife, np.zeros(3, dtype=bool))
+    assert np.isnan(undefined[0])
+    assert bca_interval(50.0, replicates, undefined[0]) is None
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (1, 10), (81, 263), (15, 148), (10, 10), (963, 1000)])
+def test_wilson_equals_scipy(successes, n):
+    expected = stats.binomtest(successes, n).proportion_ci(method="wilson")
+    assert wilson_interval(successes, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_wilson_as_printed():
+    """Newcombe, Stat Med 1998;17:857-872, table I, method 3."""
+    assert np.round(wilson_interval(81, 263), 4).tolist() == [0.2553, 0.3662]
+    assert np.round(wilson_interval(15, 148), 4).tolist() == [0.0624, 0.1605]
+    assert np.round(wilson_interval(0, 20), 4).tolist() == [0.0, 0.1611]
+    assert np.round(wilson_interval(1, 29), 4).tolist() == [0.0061, 0.1718]
+    assert wilson_interval(20, 20)[1] == 1.0
