@@ -160,7 +160,11 @@ def test_both_systems(workspace):
     rows = metrics(workspace)
     assert tuple(rows[0]) == METRIC_COLUMNS
     without_prevalence = len(METRICS) - 2
-    assert len(rows) == 2 * 2 * 2 * 4 * without_prevalence
+    of_systems = [row for row in rows if row["system"] in ("eff", "vit")]
+    assert len(of_systems) == 2 * 2 * 2 * 4 * without_prevalence
+    assert {row["system"] for row in rows} == {"eff", "vit", "eff-vit"}
+    page = (workspace / "step3_testing/testing/report.html").read_text()
+    assert "12 films of 10 patients" in page
     found = {tuple(row[c] for c in METRIC_COLUMNS[:5]): row for row in rows}
     assert len(found) == len(rows)
     one = found["eff", "mask", "two_stage", "all", "sensitivity"]
@@ -229,8 +233,12 @@ def test_row_order_changes_no_estimate(workspace):
 def test_systems_may_list_their_films_in_another_order(workspace):
     write_result(workspace, "vit", case_rows(FILMS[::-1]))
     assert run(workspace, "--replicates", "100").returncode == 0
-    rows = [[row[c] for c in METRIC_COLUMNS[1:]] for row in metrics(workspace)]
-    assert rows[: len(rows) // 2] == rows[len(rows) // 2 :]  # the same results, on the same draws
+    eff, vit = (
+        [[row[c] for c in METRIC_COLUMNS[1:]] for row in metrics(workspace) if row["system"] == system]
+        for system in ("eff", "vit")
+    )
+    assert eff == vit  # the same results, on the same draws
+    assert {row["estimate"] for row in metrics(workspace) if row["system"] == "eff-vit"} <= {"0.0", ""}
 
 
 def test_one_system_gives_the_figures_it_has_beside_the_other(workspace):
@@ -249,6 +257,35 @@ def test_imports_neither_torch_nor_a_foreign_common(workspace, tmp_path_factory)
     (foreign / "torch.py").write_text("raise ImportError('torch was imported')")
     done = run(workspace, "--replicates", "40", PYTHONPATH=str(foreign))
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_pair_and_readers_are_printed_and_written(workspace):
+    """Enough films for intervals; vit misses every third positive, and the reader calls all of them."""
+    films = [
+        (f"c{i}", f"p{i}", int(i < 20), int(i < 20), 0.05 if i < 20 else "", 0.9 if i < 25 else 0.1,
+         99 if i < 25 else "", 0.5 if i < 20 else "")
+        for i in range(60)
+    ]  # fmt: skip
+    worse = [(*film[:5], 0.2, *film[6:]) if i < 20 and i % 3 == 0 else film for i, film in enumerate(films)]
+    write_result(workspace, "eff", case_rows(films))
+    write_result(workspace, "vit", case_rows(worse))
+    calls = workspace / "calls.csv"
+    calls.write_text("case,reader,call\n" + "".join(f"c{i},R1,{int(i < 22)}\n" for i in range(40)))
+    done = run(workspace, "--replicates", "200", "--readers", str(calls))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    found = {tuple(row[c] for c in METRIC_COLUMNS[:5]): row for row in metrics(workspace)}
+    pair = found["eff-vit", "mask", "two_stage", "all", "sensitivity"]
+    assert float(pair["estimate"]) == pytest.approx(7 / 20)
+    assert pair["test"] == "McNemar, exact"
+    assert float(pair["p_value"]) == pytest.approx(2 / 2**7)
+    assert pair["p_holm"] != ""
+    assert "Sensitivity       0.350" in done.stdout.split("eff minus vit")[1]
+    reader = found["reader R1", "mask", "call", "all", "specificity"]
+    assert (reader["n"], float(reader["estimate"])) == ("20", 18 / 20)
+    assert "reader R1   1.000" in done.stdout
+    assert ("vit-reader R1", "mask", "two_stage", "all", "sensitivity") in found
+    assert "reader R1" in (workspace / "step3_testing/testing/report.html").read_text()
 
 
 # --- what it refuses -------------------------------------------------------------------------------

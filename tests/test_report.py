@@ -78,7 +78,7 @@ def reported(result: Result, **options) -> tuple[str, list[dict]]:
     """What is printed, and the rows behind it."""
     console = Console(file=io.StringIO(), width=100, highlight=False, markup=False)
     chosen = Options(**{"replicates": 50, **options})
-    rows = figure_rows({"eff": result.cases}, chosen)
+    rows = figure_rows({"eff": result.cases}, {}, chosen)
     print_report(console, {"eff": result}, rows, chosen)
     return console.file.getvalue(), rows
 
