@@ -6,11 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pydicom
 import pytest
+from filelock import FileLock
 
 from common import artefacts
 
@@ -96,12 +98,27 @@ SECRETS = {
 }
 
 
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first process of the tests makes and the others wait for."""
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if parallel else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            make(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small SIIM-style download and NTUH-style export, in `siim/` and `ntuh/`."""
+    return made_once(tmp_path_factory, "sources", _write_sources) / SECRET_FOLDER
+
+
+def _write_sources(folder: Path) -> None:
     from common.data.phantom_sets import write_ntuh, write_siim
 
-    root = tmp_path_factory.mktemp("sources") / SECRET_FOLDER
+    root = folder / SECRET_FOLDER
     write_siim(root / "siim", positives=12, negatives=12, seed=1, workers=2)
     write_ntuh(root / "ntuh", 12, 14, 6, 8, seed=1, workers=2)
     for path in root.rglob("*.dcm"):
@@ -109,14 +126,18 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, value in SECRETS.items():
             setattr(film, name, value)
         film.save_as(path)
-    return root
 
 
 @pytest.fixture(scope="session")
 def chain(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Scripts:
     """A finished chain of both systems on tiny networks. Do not change it: copy it."""
-    scripts = Scripts(tmp_path_factory.mktemp("chain") / "workspace")
-    scripts.workspace.mkdir()
+    made = made_once(tmp_path_factory, "chain", lambda folder: _run_chain(folder / "workspace", sources))
+    return Scripts(made / "workspace")
+
+
+def _run_chain(workspace: Path, sources: Path) -> None:
+    scripts = Scripts(workspace)
+    workspace.mkdir(parents=True)
     siim, ntuh = ["--siim", str(sources / "siim")], ["--ntuh", str(sources / "ntuh")]
     drawn = ["--films-per-epoch", "8"]
     output = []
@@ -134,5 +155,4 @@ def chain(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Scripts:
     run(THRESHOLDS, "bash", "get_thresholds.sh", "cpu")
     run(TESTING, "bash", "inference.sh", "cpu")
     run(TESTING, sys.executable, "bootstrap.py", "--replicates", "200")
-    (scripts.workspace / "printed.txt").write_text("\n".join(output))
-    return scripts
+    (workspace / "printed.txt").write_text("\n".join(output))

@@ -38,12 +38,12 @@ class Judge(Predictor):
 
     def __init__(self, prepared: PreparedSet, scores: list[float]) -> None:
         super().__init__(prepared, RECIPE.image_size, torch.device("cpu"))
-        object.__setattr__(self, "scores", iter(scores))
+        object.__setattr__(self, "verdicts", iter(scores))
         object.__setattr__(self, "seen", [])
 
     def validation(self, net, rows, processes=None) -> Validation:
         self.seen.append(weights.tensors_digest(net.state_dict()))
-        return Validation(0.1, next(self.scores))
+        return Validation(0.1, next(self.verdicts))
 
 
 def _fit(sources: Path, folder: Path, scores: list[float], recipe=RECIPE, **options):
