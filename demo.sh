@@ -40,6 +40,7 @@ cat <<END
 
 The films are synthetic: these figures show that the pipeline works, nothing about patients.
 Results lie in demo_workspace/:
+  step3_testing/testing/report.html                  all figures and pictures on one page
   step3_testing/testing/metrics.csv, metrics.json    the figures above, one row each
   step3_testing/testing/result_eff, result_vit       every test film: probability, decision, map
   step2_ntuh_training/get_thres/cls_*_5fold_result   thresholds, out-of-fold predictions, ROC
