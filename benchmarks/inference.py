@@ -8,7 +8,7 @@ The published way takes one film at a time, runs every fold's whole U-Net in bot
 classifier is thrown away), and runs stage 2 a second time on true positives; here in plain PyTorch, run
 eagerly, with contiguous tensors. Ours goes through the project's own `Predictor` with the networks as
 `inference.py` has them. Both get the same networks (random weights, BatchNorm statistics from films and then
-disturbed) and the same films, of which stage 1 calls a tenth that have a mask and 6% that have none: these are
+disturbed) and the same films, of which stage 1 calls a tenth with a mask and 6% without: these are
 of another kind, each fold's head tells the kinds apart, and the threshold lies in the widest gap between the
 probabilities, so that no decision hangs on rounding. The two sides take turns, a batch at a time.
 """
@@ -36,6 +36,7 @@ GOAL = 1.6
 FOLDS = 5
 TRUE, FALSE = 0.10, 0.06  # of the films: called by stage 1, with and without a mask
 CALIBRATION_SIDE = 128
+CALIBRATION_FILMS = {"eff": 16, "vit": 2}  # in each of two batches; vit is slow to train at any size
 SAME = 1e-4  # largest difference of two probabilities that are the same
 
 
@@ -98,23 +99,25 @@ def network_of(preset: str, system: str, task: str, seed: int, device: torch.dev
     net = weights.build({"network": weights.network_facts(network), "task": task}).to(device)
     norms = [each for each in net.modules() if isinstance(each, torch.nn.BatchNorm2d)]
     rng = np.random.default_rng(seed)
-    films = torch.cat([_tensor(_any_film(rng), device) for _ in range(16)])
+    count = CALIBRATION_FILMS[system]
+    batches = [torch.cat([_tensor(_any_film(rng), device) for _ in range(count)]) for _ in range(2)]
     with torch.no_grad():
         for norm in norms:
             norm.momentum = None  # statistics of all batches
             norm.weight.uniform_(0.8, 1.2)
             norm.bias.normal_(0, 0.2)
         net.train()
-        net(films)
-        net(films.flip(-1))
+        for films in batches:
+            net(films)
         for norm in norms:
             norm.running_mean += 0.1 * norm.running_var.sqrt() * torch.randn_like(norm.running_mean)
             norm.running_var *= torch.empty_like(norm.running_var).uniform_(0.8, 1.25)
+            norm.running_var.clamp_(min=0.5)  # smaller ones, of untrained channels, would blow up rounding
     return net.eval()
 
 
 def tell_apart(net: Any, films: Films, side: int, device: torch.device) -> None:
-    """Set the head so that the two kinds of films get logits of about 2 and -2."""
+    """Set the head so that the two kinds of films get logits of about 1 and -1."""
     rows = [np.flatnonzero(kind)[:2] for kind in (films.called, ~films.called)]
     with torch.no_grad():
         high, low = (
@@ -127,7 +130,7 @@ def tell_apart(net: Any, films: Films, side: int, device: torch.device) -> None:
             for own in rows
         )
         linear = next(each for each in net.unet.classification_head if isinstance(each, torch.nn.Linear))
-        linear.weight[0] = 4 * (high - low) / (high - low).square().sum()
+        linear.weight[0] = 2 * (high - low) / (high - low).square().sum()
         linear.bias[0] = -linear.weight[0] @ (high + low) / 2
 
 

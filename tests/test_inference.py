@@ -471,6 +471,22 @@ def test_second_run_in_the_same_folder_is_refused(tested: Path) -> None:
             _infer()
 
 
+def test_processes_share_whole_batches() -> None:
+    """Of those that are not done to the last film: each batch is one process's, and stays as it was cut."""
+    rows = np.arange(100, 123)  # in batches of 4, the last of 3
+    done = {row: {} for row in (*range(104, 108), 112, 113)}
+    waiting = [list(range(start, min(start + 4, 123))) for start in (100, 108, 112, 116, 120)]
+    for count in (1, 2, 3, 7):
+        predictor = Predictor(None, 256, CPU)
+        own = [
+            testing._Inference(None, None, predictor, Processes(CPU, rank, count))._own(rows, done)
+            for rank in range(count)
+        ]
+        parts = [[batch.tolist() for batch in predictor.cut(part)] for part in own]
+        assert sorted(batch for part in parts for batch in part) == waiting
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
 # --- the journal by itself -------------------------------------------------------------------------
 
 
