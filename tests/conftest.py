@@ -6,12 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pydicom
 import pytest
+import torch
 from filelock import FileLock
 
 from common import artefacts
@@ -41,6 +42,15 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty workspace for tests that call the modules in this process."""
     monkeypatch.setenv("PTX_WORKSPACE", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As each of two processes has: another number of threads adds in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @dataclass

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pickle
+import pickletools
 import random
 import subprocess
 import sys
@@ -375,13 +376,13 @@ def test_any_flipped_byte_of_a_small_file_is_refused_or_means_nothing(tmp_path: 
 
 
 class Attack:
-    """Unpickled by Python itself, it makes a file."""
+    """Unpickled by Python itself, it makes a folder."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
 
     def __reduce__(self) -> tuple:
-        return (Path.touch, (self.target,))
+        return (os.mkdir, (str(self.target),))
 
 
 def test_malicious_pickle_is_not_run(tmp_path: Path, good: bytes, reader: Trained) -> None:
@@ -400,8 +401,11 @@ def test_malicious_pickle_is_not_run(tmp_path: Path, good: bytes, reader: Traine
     path.write_bytes((tmp_path / "good.pt").read_bytes())
     _refused(path, reader)
     assert not target.exists()
-    pickle.loads(attack)  # the attack is a real one
-    assert target.exists()
+    # The attack is a real one, which its opcodes tell without loading it: `mkdir` is called on the folder
+    opcodes = [(opcode.name, argument) for opcode, argument, _ in pickletools.genops(attack)]
+    named = opcodes.index(("GLOBAL", f"{os.mkdir.__module__} mkdir"))
+    told = opcodes.index(("BINUNICODE", str(target)))
+    assert named < told < opcodes.index(("REDUCE", None))
 
 
 # --- a write that fails ----------------------------------------------------------------------------

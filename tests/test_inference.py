@@ -39,6 +39,8 @@ from common.models import folding, weights
 from common.processes import Processes
 from common.refusal import Refusal
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 Files = dict[str, bytes]  # of a folder, by relative path
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs fork, and ends as Linux does")
@@ -128,15 +130,6 @@ def test_films_at_once() -> None:
 
 
 # --- a whole inference -----------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As each of two processes has: another number of threads adds in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

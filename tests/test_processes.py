@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ from common.data.dataset import EpochSampler
 from common.models.weights import read_metadata
 from common.processes import Processes
 from common.training.learner import Learner
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="as Linux ends processes")
 ONE = Processes(CPU)
@@ -69,15 +71,6 @@ def test_every_draw_is_in_one_share(films: int, count: int) -> None:
 
 
 # --- the same result as one process ----------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As each of the two processes has: another number of threads adds in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -81,6 +81,17 @@ class Cases:
         """Films positive by `two_stage` or `stage_1` (bool)."""
         return {"two_stage": self.two_stage, "stage_1": self.stage_1}[decision]
 
+    def cohort(self) -> dict[str, int]:
+        """How many films, patients and positives there are."""
+        return {
+            "films": len(self),
+            "patients": len(set(self.patient.tolist())),
+            "positive_by_mask": int(self.has_mask.sum()),
+            "positive_by_report": int(self.report.sum()),
+            "positive_by_report_without_mask": int((self.report & ~self.has_mask).sum()),
+            "mask_but_negative_by_report": int((self.has_mask & ~self.report).sum()),
+        }
+
     def taken(self, rows: np.ndarray) -> Cases:
         """The films of these rows, in this order."""
         return Cases(**{each.name: getattr(self, each.name)[rows] for each in fields(self)})

@@ -133,7 +133,7 @@ def _page(
     return environment.get_template("report.html.j2").render(
         systems=list(results),
         demo=any(result.meta["preset"] == "demo" for result in results.values()),
-        cohort=_cohort(first),
+        cohort=first.cohort(),
         flow=flow,
         outcomes={system: _outcomes(c) for system, c in cases.items()},
         characteristics=_characteristics(first),
@@ -166,17 +166,6 @@ def _flow(system: str) -> dict[str, Any]:
     """flow.json of the test films; empty where inference left none."""
     path = result_folder(system) / "flow.json"
     return read_json(path, INFERENCE_COMMAND) if path.is_file() else {}
-
-
-def _cohort(cases: Cases) -> dict[str, int]:
-    return {
-        "films": len(cases),
-        "patients": len(set(cases.patient.tolist())),
-        "mask": int(cases.has_mask.sum()),
-        "report": int(cases.report.sum()),
-        "report_without_mask": int((cases.report & ~cases.has_mask).sum()),
-        "mask_without_report": int((cases.has_mask & ~cases.report).sum()),
-    }
 
 
 def _outcomes(cases: Cases) -> dict[str, int]:

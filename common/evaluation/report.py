@@ -99,17 +99,8 @@ _OF_GROUPS = {
 
 
 def cohort(result: Result) -> dict[str, int]:
-    """How many films, patients and positives there are."""
-    cases = result.cases
-    return {
-        "films": len(cases),
-        "patients": len(set(cases.patient.tolist())),
-        "positive_by_mask": int(cases.has_mask.sum()),
-        "positive_by_report": int(cases.report.sum()),
-        "positive_by_report_without_mask": int((cases.report & ~cases.has_mask).sum()),
-        "mask_but_negative_by_report": int((cases.has_mask & ~cases.report).sum()),
-        "without_a_label": result.unlabelled,
-    }
+    """How many films, patients and positives there are, and films without a label beside them."""
+    return {**result.cases.cohort(), "without_a_label": result.unlabelled}
 
 
 def write_metrics(
