@@ -13,7 +13,7 @@ if not (3, 10) <= sys.version_info[:2] <= (3, 13):
 # A script started with the wrong interpreter deserves one sentence instead of an import traceback.
 _missing = [
     name
-    for name in ("numpy", "pandas", "sklearn", "cv2", "pydicom", "torch", "timm", "monai", "tyro")
+    for name in ("numpy", "pandas", "sklearn", "cv2", "pydicom", "torch", "timm", "monai", "tyro", "xxhash", "highdicom")
     if importlib.util.find_spec(name) is None
 ]
 if _missing:

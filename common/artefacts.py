@@ -7,6 +7,7 @@ Everything lies under one workspace: the repository itself, or the folder named 
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import hmac
 import json
@@ -17,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from common.refusal import Refusal
 
@@ -199,6 +200,22 @@ def sweep(path: Path) -> None:
     """Delete what killed processes left of a file that they were writing, where nobody writes it now."""
     for left in path.parent.glob(f".{path.name}.*{_TEMPORARY}"):
         left.unlink(missing_ok=True)
+
+
+def alone(lock: Path, busy: str) -> IO[str]:
+    """Hold a lock file, until the file that is returned is closed or this process ends.
+
+    Raises:
+        Refusal: Another process holds it; `busy` says what that process does.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    file = open(lock, "w")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise Refusal(busy, do="wait for it, or end it first") from None
+    return file
 
 
 def canonical_json(content: Any) -> str:

@@ -421,3 +421,36 @@ def parse_thresholds(description: str, arguments: Sequence[str] | None = None) -
     if ratio is not None and not 0 < ratio < math.inf:
         raise Refusal(f"--cost-ratio {ratio} must be positive")
     return options
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Which films, and by what."""
+
+    input: Annotated[str, tyro.conf.Positional]
+    """A film (DICOM, PNG, JPEG or TIFF), or a folder of them; hidden files and DICOMDIR are passed over."""
+    output: Annotated[str, tyro.conf.Positional]
+    """Folder of the results; what an earlier run of the same command left there is kept."""
+    gpu: Gpu = "0"
+    system: flag(System, "system to use", "eff, or the bundle's") = None
+    bundle: flag(
+        str, "file made by export.sh; without it the system trained in this workspace", "none", "FILE"
+    ) = None
+    backend: Literal["torch", "openvino"] = "torch"
+    """What computes; openvino is faster on a CPU (pip install openvino)."""
+    keep_identifiers: bool = False
+    """Write each film's path in findings.csv; it may hold a name."""
+    fresh: bool = False
+    """Delete the findings in the output folder first."""
+
+
+def parse_prediction(description: str, arguments: Sequence[str] | None = None) -> PredictOptions:
+    """Read the command line of predict.
+
+    Raises:
+        Refusal: A backend that does not fit the device.
+    """
+    options = tyro.cli(PredictOptions, args=arguments, description=description)
+    if options.backend == "openvino" and options.gpu != "cpu":
+        raise Refusal("--backend openvino computes on the CPU", do="name cpu as the device")
+    return options

@@ -19,7 +19,7 @@ from common.evaluation import out_of_fold, testing
 from common.evaluation.decision import OperatingPoint
 from common.evaluation.overlap import dice, overlap
 from common.evaluation.predict import Predictor
-from common.evaluation.trained import read_trained
+from common.evaluation.trained import operating_point, read_trained
 from common.models import weights
 from common.refusal import Refusal
 from common.runtime import seed_torch
@@ -98,7 +98,7 @@ def _eff() -> EvaluationOptions:
 def test_a_finished_chain_belongs_together(copy: Path) -> None:
     trained = read_trained(_eff(), "test")[0]
     assert trained.image_size == 64
-    assert testing._operating_point(trained).image_size == 64
+    assert operating_point(trained)[0].image_size == 64
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_thresholds_of_other_weights_are_refused(copy: Path) -> None:
     path = copy / STEP_2_1 / "model_weights" / "fold_2_eff_seg_ntuh.safetensors"
     _retouch(path, lambda metadata: None, noise=1e-3)
     with pytest.raises(Refusal, match="computed from other networks"):
-        testing._operating_point(read_trained(_eff(), "test")[0])
+        operating_point(read_trained(_eff(), "test")[0])
 
 
 def test_thresholds_of_another_working_size_are_refused(copy: Path) -> None:
@@ -149,7 +149,7 @@ def test_thresholds_of_another_working_size_are_refused(copy: Path) -> None:
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"image_size": 128}))
     with pytest.raises(Refusal, match="another working size"):
-        testing._operating_point(read_trained(_eff(), "test")[0])
+        operating_point(read_trained(_eff(), "test")[0])
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_thresholds_of_another_working_size_are_refused(copy: Path) -> None:
 def test_malformed_thresholds_are_refused(copy: Path, text: str) -> None:
     artefacts.thresholds_file("eff").write_text(text)
     with pytest.raises(Refusal):
-        testing._operating_point(read_trained(_eff(), "test")[0])
+        operating_point(read_trained(_eff(), "test")[0])
 
 
 def test_films_prepared_anew_are_refused(copy: Path) -> None:

@@ -8,6 +8,7 @@ on the number of workers or on what was drawn before.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -53,10 +54,22 @@ class TrainingFilms(Dataset):
         return self.prepared.cases["case"].iloc[list(rows)].tolist()
 
 
-class EvaluationFilms(Dataset):
-    """Films of a prepared set as they are, at the working size."""
+class Films(Protocol):
+    """What evaluation asks of films: of a prepared set, or of new ones without masks."""
 
-    def __init__(self, prepared: PreparedSet, rows: Sequence[int], size: int) -> None:
+    has_mask: np.ndarray
+
+    def film(self, row: int, side: int) -> np.ndarray:
+        """The working-size view of a film, (side, side) uint8."""
+
+    def mask(self, row: int, side: int) -> np.ndarray:
+        """Its mask, (side, side) bool."""
+
+
+class EvaluationFilms(Dataset):
+    """Films as they are, at the working size."""
+
+    def __init__(self, prepared: Films, rows: Sequence[int], size: int) -> None:
         self.prepared, self.rows, self.size = prepared, rows, size
 
     def __len__(self) -> int:

@@ -72,6 +72,54 @@ _POSTURES = {  # PS3.16 CID 19 and 20, in SNOMED CT and in the SNOMED RT codes o
     "1240000": "PRONE",
     "F-10310": "PRONE",
 }
+_VIEWS = {  # PS3.16 CID 4010, likewise, and the words of technicians
+    "399348003": "AP",
+    "R-10206": "AP",
+    "272479007": "PA",
+    "R-10214": "PA",
+    "R-40888": "PA",
+    "399173006": "LL",
+    "R-10236": "LL",
+    "399198007": "RL",
+    "R-10232": "RL",
+    "399067008": "LAT",
+    "R-102CD": "LAT",
+    "399182000": "OBL",
+    "R-102C1": "OBL",
+    "399356000": "RAO",
+    "R-10218": "RAO",
+    "R-40985": "RAO",
+    "399135007": "LAO",
+    "R-10220": "LAO",
+    "399038007": "RPO",
+    "R-10210": "RPO",
+    "399006002": "LPO",
+    "R-10212": "LPO",
+    **{word: word for word in ("AP", "PA", "LAT", "OBL")},
+    "LATERAL": "LAT",
+    "OBLIQUE": "OBL",
+}
+_MODALITIES = (  # PS3.3 C.7.3.1.1.1, those of pictures
+    "BI BMD CFM CR CT DG DX DMS ES FA FS GM HC IO IVOCT IVUS KER LEN LS MG MR NM OAM OCT OP OPM OPT OPTBSV "
+    "OPTENF OPV OT PT PX RF RG RTIMAGE SM STAIN TG US VA XA XC"
+).split()
+CHEST = "CHEST"
+_CHEST_CODES = ("816094009", "51185008", "T-D3000", "39607008", "T-28000")  # SNOMED CT and RT: chest, lung
+_SNOMED = ("SCT", "SRT", "SNM3", "99SDM")
+_BODY_PARTS = {  # words of BodyPartExamined (PS3.16 Annex L) and of descriptions
+    **dict.fromkeys(("CHEST", "CXR", "LUNG", "LUNGS", "THORAX"), CHEST),
+    **dict.fromkeys(("RIB", "RIBS"), "RIB"),
+    **{
+        part: part
+        for part in (
+            "ABDOMEN ABDOMENPELVIS ANKLE ARM BREAST CALCANEUS CHESTABDOMEN CHESTABDPELVIS CLAVICLE COCCYX "
+            "CSPINE ELBOW EXTREMITY FEMUR FINGER FOOT FOREARM HAND HEAD HEADNECK HIP HUMERUS JAW KNEE LEG "
+            "LOWERLEG LOWERLIMB LSPINE MANDIBLE NECK NECKCHEST PATELLA PELVIS PHANTOM SACRUM SCAPULA SHOULDER "
+            "SKULL SPINE SSPINE STERNUM THIGH THUMB TIBIA TOE TSPINE UPPERARM UPPERLIMB WHOLEBODY WRIST"
+        ).split()
+    },
+}
+OTHER = "OTHER"
 
 
 @dataclass(frozen=True)
@@ -83,7 +131,8 @@ class Film:
         patient_id: DICOM PatientID, `""` where unknown. Never written anywhere but as a pseudonym.
         age: Years; None where unknown.
         sex: `M`, `F` or None.
-        view: ViewPosition such as `AP`, or None.
+        view: Such as `AP` or `LL`: ViewPosition, else coded (ViewCodeSequence), else the only view that
+            protocol and series name (`AP`, `PA`, `LAT` or `OBL`); None where unknown.
         spacing: (row, column) spacing in mm, or None. PixelSpacing; without it ImagerPixelSpacing, which
             is at the detector, divided by EstimatedRadiographicMagnificationFactor where that is given.
         study: StudyInstanceUID, `""` where unknown. Never written anywhere but as a pseudonym.
@@ -92,6 +141,14 @@ class Film:
         manufacturer: Of the device: at most 32 letters, digits and ` .,&()-`; else None.
         date: Of the study, else of the acquisition or content, `YYYY-MM-DD`; None where unknown.
         burned_in: The header says that text, perhaps a name, is part of the picture.
+        modality: A defined term (PS3.3 C.7.3.1.1.1) such as `DX`; None where there is none.
+        body_part: `CHEST`, another name of PS3.16 Annex L such as `HAND`, or `OTHER`, where
+            BodyPartExamined or else the coded AnatomicRegionSequence says so, or else protocol, series and
+            study name it; None where unknown.
+        orientation: Of the patient along the rows (to the right of the picture) and along the columns (down),
+            each of the letters `L R A P H F` (PatientOrientation, PS3.3 C.7.6.1.1.1); a frontal film upright
+            as it is read is (`L`, `F`). None where unknown.
+        for_processing: PresentationIntentType says that its grey levels are the detector's, not for reading.
     """
 
     pixels: np.ndarray
@@ -105,6 +162,10 @@ class Film:
     manufacturer: str | None = None
     date: str | None = None
     burned_in: bool = False
+    modality: str | None = None
+    body_part: str | None = None
+    orientation: tuple[str, str] | None = None
+    for_processing: bool = False
 
 
 def read_film(path: Path, replace_saturated: bool = False) -> Film:
@@ -167,13 +228,17 @@ def _decode_dicom(content: bytes, has_preamble: bool, replace_saturated: bool) -
         patient_id=_text(dataset, "PatientID"),
         age=_age(dataset),
         sex=_text(dataset, "PatientSex") if _text(dataset, "PatientSex") in ("M", "F") else None,
-        view=_code(_text(dataset, "ViewPosition")),
+        view=_view(dataset),
         spacing=_spacing(dataset),
         study=_text(dataset, "StudyInstanceUID"),
         position=_position(dataset),
         manufacturer=_manufacturer(dataset),
         date=_date(dataset),
         burned_in=_text(dataset, "BurnedInAnnotation").upper() == "YES",
+        modality=_text(dataset, "Modality") if _text(dataset, "Modality") in _MODALITIES else None,
+        body_part=_body_part(dataset),
+        orientation=_orientation(dataset),
+        for_processing=_text(dataset, "PresentationIntentType").upper() == "FOR PROCESSING",
     )
 
 
@@ -568,6 +633,43 @@ def _position(dataset: Dataset) -> str | None:
             return word
     code = _text(dataset, "PatientPosition")
     return code if re.fullmatch(r"(HF|FF|LF|RF|AF|PF)(S|P|DR|DL|I|)", code) else None
+
+
+def _words(dataset: Dataset, *keywords: str) -> list[str]:
+    """The words of descriptions, which may hold names: only what a table knows of them may leave this file."""
+    return re.findall(r"[A-Z]+", " ".join(_text(dataset, keyword) for keyword in keywords).upper())
+
+
+def _view(dataset: Dataset) -> str | None:
+    position = _text(dataset, "ViewPosition")
+    if view := _VIEWS.get(position.upper()) or _code(position):
+        return view
+    for item in _items(dataset, "ViewCodeSequence")[:1]:
+        if view := _VIEWS.get(_text(item, "CodeValue")):
+            return view
+    named = {_VIEWS[word] for word in _words(dataset, "ProtocolName", "SeriesDescription") if word in _VIEWS}
+    return named.pop() if len(named) == 1 else None
+
+
+def _body_part(dataset: Dataset) -> str | None:
+    """Of several names another than the chest goes first; only in free text, which may tell of more, last."""
+    named = [_BODY_PARTS[word] for word in _words(dataset, "BodyPartExamined") if word in _BODY_PARTS]
+    if named:
+        return min(named, key=CHEST.__eq__)
+    for item in _items(dataset, "AnatomicRegionSequence")[:1]:
+        if _text(item, "CodingSchemeDesignator") in _SNOMED and _text(item, "CodeValue"):
+            return CHEST if _text(item, "CodeValue") in _CHEST_CODES else OTHER
+    words = _words(dataset, "ProtocolName", "SeriesDescription", "StudyDescription")
+    named = [_BODY_PARTS[word] for word in words if word in _BODY_PARTS]
+    return max(named, key=CHEST.__eq__, default=None)
+
+
+def _orientation(dataset: Dataset) -> tuple[str, str] | None:
+    value = _get(dataset, "PatientOrientation")
+    directions = [str(each).strip().upper() for each in value] if isinstance(value, MultiValue) else []
+    if len(directions) == 2 and all(re.fullmatch(r"[LRAPHF]{1,3}", each) for each in directions):
+        return directions[0], directions[1]
+    return None
 
 
 def _manufacturer(dataset: Dataset) -> str | None:

@@ -65,7 +65,7 @@ def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
     cv2.setNumThreads(1)
     file = ""
     try:
-        content = _read(task.film.path, alive)
+        content = read_content(task.film.path, alive)
         file = file_digest(content)
         image = decode_film(content, task.rules.replace_saturated)
         del content
@@ -136,7 +136,7 @@ def _mask(film: SourceFilm, height: int, width: int) -> np.ndarray | None:
     return np.packbits(mask, axis=1)
 
 
-def _read(path: Path, alive: Callable[[], None]) -> bytes:
+def read_content(path: Path, alive: Callable[[], None]) -> bytes:
     """The content of a file, in pieces: a slow disk is no hanging decoder."""
     pieces = []
     with open(path, "rb") as file:

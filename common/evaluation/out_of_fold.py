@@ -12,6 +12,7 @@ from common.artefacts import N_FOLDS, shown, thresholds_file, write_csv, write_j
 from common.config import ThresholdOptions, parse_thresholds
 from common.data.preparation import open_prepared
 from common.data.store import PreparedSet
+from common.evaluation.novelty import Novelty
 from common.evaluation.overlap import MAP_THRESHOLD, overlap
 from common.evaluation.predict import Predictor
 from common.evaluation.threshold_figures import dice_picture, roc_picture
@@ -82,10 +83,11 @@ def main(description: str) -> None:
         workers = options.workers
         if workers is None:
             workers = 0 if processes.device.type == "cpu" else 4
+        novelty = Novelty.of_films(prepared, show=True) if processes.first else None
         for trained in systems:
             found = predict_out_of_fold(trained, prepared, processes, workers)
             if processes.first:
-                write_thresholds(trained, prepared, found, options.rule, costs)
+                write_thresholds(trained, prepared, found, novelty, options.rule, costs)
 
 
 def _films(options: ThresholdOptions, processes: Processes) -> PreparedSet:
@@ -132,6 +134,7 @@ def write_thresholds(
     trained: TrainedSystem,
     prepared: PreparedSet,
     found: OutOfFold,
+    novelty: Novelty,
     rule: str = YOUDEN,
     costs: Costs | None = None,
 ) -> None:
@@ -141,6 +144,7 @@ def write_thresholds(
         trained: The system.
         prepared: The films it was trained on.
         found: Its predictions for them.
+        novelty: What they look like.
         rule: Of the probability threshold, a key of RULES.
         costs: For `lowest-cost`, which is among the alternatives only with them.
     """
@@ -167,6 +171,7 @@ def write_thresholds(
         "stability": _stability(prepared, found, rule, costs),
         "preset": trained.facts["preset"],
         "made_from": trained.made_from,
+        "novelty": novelty.to_json(),
     }
     path = thresholds_file(trained.system)
     title = f"{trained.system}: out-of-fold ROC, five folds pooled"

@@ -10,8 +10,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from common.data.dataset import EvaluationFilms, evaluation_loader
-from common.data.store import PreparedSet
+from common.data.dataset import EvaluationFilms, Films, evaluation_loader
 from common.evaluation.overlap import MAP_THRESHOLD, dice
 from common.models.ensemble import fold_probabilities, mean_map
 from common.models.unet import PneumothoraxNet
@@ -50,7 +49,7 @@ class Predictor:
     """How films are run through networks.
 
     Attributes:
-        prepared: Set that the films are from.
+        prepared: Where the films are from.
         size: Working size in pixels.
         device: Where to compute.
         precision: As in the recipe.
@@ -58,7 +57,7 @@ class Predictor:
         batch_size: Films at a time; changes speed, not results (beyond rounding). None: what is fastest.
     """
 
-    prepared: PreparedSet
+    prepared: Films
     size: int
     device: torch.device
     precision: str = "auto"

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 
 from common import artefacts
-from common.artefacts import INFERENCE_COMMAND, THRESHOLDS_COMMAND, Stage, digest, result_folder, shown
+from common.artefacts import INFERENCE_COMMAND, Stage, digest, result_folder, shown
 from common.config import parse_evaluation
 from common.data.preparation import open_prepared
 from common.data.store import PreparedSet
-from common.evaluation.decision import POSITIVE, OperatingPoint, read_thresholds
+from common.evaluation.decision import POSITIVE, OperatingPoint
 from common.evaluation.overlap import MAP_THRESHOLD, dice, iou
 from common.evaluation.predict import Predictor
 from common.evaluation.results import CASE_COLUMNS, COLUMN_MEANINGS
@@ -24,6 +24,7 @@ from common.evaluation.trained import (
     CLASSIFICATION,
     SEGMENTATION,
     TrainedSystem,
+    operating_point,
     read_trained,
     refuse_other_films,
 )
@@ -47,7 +48,7 @@ def main(description: str) -> None:
         device = processes.device
         set_up(device)
         systems = read_trained(options, "inference")
-        points = {trained.system: _operating_point(trained) for trained in systems}
+        points = {trained.system: operating_point(trained)[0] for trained in systems}
         prepared, training = (
             _open_prepared(name, options.ntuh, processes) for name in ("ntuh_test", "ntuh_train")
         )
@@ -70,18 +71,6 @@ def _open_prepared(name: str, source: str | None, processes: Processes) -> Prepa
     if processes.first:
         processes.wait()
     return prepared
-
-
-def _operating_point(trained: TrainedSystem) -> OperatingPoint:
-    """The thresholds that were computed from these very networks."""
-    point, content = read_thresholds(trained.system)
-    if content["made_from"] != trained.made_from or point.image_size != trained.image_size:
-        raise Refusal(
-            f"the thresholds of {trained.system} were computed from other networks or another working size",
-            found=shown(artefacts.thresholds_file(trained.system)),
-            do=f"make it again: {THRESHOLDS_COMMAND}",
-        )
-    return point
 
 
 def _refuse_shared_patients(prepared: PreparedSet, training: PreparedSet) -> None:

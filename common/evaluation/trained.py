@@ -7,9 +7,19 @@ from typing import Any
 
 import torch
 
-from common.artefacts import N_FOLDS, STAGES, Stage, progress_of, shown, weights_file
+from common.artefacts import (
+    N_FOLDS,
+    STAGES,
+    THRESHOLDS_COMMAND,
+    Stage,
+    progress_of,
+    shown,
+    thresholds_file,
+    weights_file,
+)
 from common.config import EvaluationOptions
 from common.data.store import PreparedSet
+from common.evaluation.decision import OperatingPoint, read_thresholds
 from common.models import folding, weights
 from common.models.unet import PneumothoraxNet
 from common.refusal import Refusal
@@ -37,6 +47,29 @@ class TrainedSystem:
     facts: dict[str, Any]
     _states: dict[str, list[weights.State]]
 
+    @classmethod
+    def of(cls, system: str, read: dict[str, list[tuple[weights.State, dict[str, Any]]]]) -> TrainedSystem:
+        """A system from its networks, wherever they were read.
+
+        Args:
+            system: `eff` or `vit`.
+            read: Key of each task's stage -> state and metadata (with `sha256`) of each fold, fold 0 first.
+
+        Raises:
+            Refusal: They do not belong together.
+        """
+        facts = {key: [metadata for _, metadata in folds] for key, folds in read.items()}
+        _refuse_strangers(system, facts)
+        first = facts[CLASSIFICATION.key][0]
+        hashes = {key: [metadata["sha256"] for metadata in folds] for key, folds in facts.items()}
+        return cls(
+            system=system,
+            image_size=first["recipe"]["image_size"],
+            made_from={"weights": hashes, "content": first["content"], "split": first["split"]},
+            facts=first,
+            _states={key: [state for state, _ in folds] for key, folds in read.items()},
+        )
+
     def networks(self, stage: Stage, device: torch.device) -> list[PneumothoraxNet]:
         """The five networks of a task, fold 0 first, on the device, folded: they can only predict."""
         nets = []
@@ -57,6 +90,22 @@ def read_trained(options: EvaluationOptions, needed_by: str) -> list[TrainedSyst
     for system in options.system:
         _refuse_missing(system, needed_by)
     return [_read_system(system, options.preset, needed_by) for system in options.system]
+
+
+def operating_point(trained: TrainedSystem) -> tuple[OperatingPoint, dict[str, Any]]:
+    """The thresholds that were computed from these very networks, and the whole file they stand in.
+
+    Raises:
+        Refusal: They are missing, malformed, or of other networks.
+    """
+    point, content = read_thresholds(trained.system)
+    if content["made_from"] != trained.made_from or point.image_size != trained.image_size:
+        raise Refusal(
+            f"the thresholds of {trained.system} were computed from other networks or another working size",
+            found=shown(thresholds_file(trained.system)),
+            do=f"make it again: {THRESHOLDS_COMMAND}",
+        )
+    return point, content
 
 
 def refuse_other_films(trained: TrainedSystem, prepared: PreparedSet) -> None:
@@ -88,11 +137,22 @@ def _refuse_missing(system: str, needed_by: str) -> None:
 
 
 def _read_system(system: str, preset: str | None, needed_by: str) -> TrainedSystem:
-    read = {
-        stage.key: [weights.read_stage_weights(stage, system, fold, needed_by) for fold in range(N_FOLDS)]
-        for stage in (SEGMENTATION, CLASSIFICATION)
-    }
-    facts = {key: [metadata for _, metadata in folds] for key, folds in read.items()}
+    trained = TrainedSystem.of(
+        system,
+        {
+            stage.key: [weights.read_stage_weights(stage, system, fold, needed_by) for fold in range(N_FOLDS)]
+            for stage in (SEGMENTATION, CLASSIFICATION)
+        },
+    )
+    if preset not in (None, trained.facts["preset"]):
+        raise Refusal(
+            f"the {system} networks were trained with the preset {trained.facts['preset']}, not {preset}"
+        )
+    return trained
+
+
+def _refuse_strangers(system: str, facts: dict[str, list[dict[str, Any]]]) -> None:
+    """Refuse networks that do not belong together, by the metadata of the folds of each task."""
     for stage in (SEGMENTATION, CLASSIFICATION):
         first = facts[stage.key][0]
         for fold, other in enumerate(facts[stage.key]):
@@ -109,16 +169,6 @@ def _read_system(system: str, preset: str | None, needed_by: str) -> TrainedSyst
         )
     if _ancestor(seg) != _ancestor(cls):
         _refuse_mixture(f"the segmentation and classification models of {system}", "lineage", CLASSIFICATION)
-    if preset not in (None, cls["preset"]):
-        raise Refusal(f"the {system} networks were trained with the preset {cls['preset']}, not {preset}")
-    hashes = {key: [metadata["sha256"] for metadata in folds] for key, folds in facts.items()}
-    return TrainedSystem(
-        system=system,
-        image_size=cls["recipe"]["image_size"],
-        made_from={"weights": hashes, "content": cls["content"], "split": cls["split"]},
-        facts=cls,
-        _states={key: [state for state, _ in folds] for key, folds in read.items()},
-    )
 
 
 def _ancestor(metadata: dict[str, Any]) -> str | None:

@@ -7,7 +7,6 @@ done. A half-written last line counts for nothing.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,7 +17,6 @@ from typing import Any
 from common import artefacts
 from common.artefacts import canonical_json, shown
 from common.processes import Processes
-from common.refusal import Refusal
 
 _HEADING, _LOCK, _JOURNALS = "belongs_to.json", ".lock", "journal_*.jsonl"
 
@@ -43,22 +41,13 @@ class Unfinished:
         self._target, self._processes = target, processes
         self.folder = target.with_name(f"{target.name}.partial")
         if processes.first:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.folder / _LOCK, "w")  # noqa: SIM115
-            self._be_alone()
+            busy = f"another process is at work in {shown(self.folder)}"
+            self._lock = artefacts.alone(self.folder / _LOCK, busy)
             if self._heading() != belongs_to:
                 self._clear()
                 artefacts.write_json(self.folder / _HEADING, belongs_to)
             self._gather()
         processes.wait()
-
-    def _be_alone(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refusal(
-                f"another process is at work in {shown(self.folder)}", do="wait for it, or end it first"
-            ) from None
 
     def _heading(self) -> Any:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
 from collections.abc import Iterator
@@ -151,14 +150,7 @@ def _alone(run: Run, processes: Processes) -> Iterator[None]:
         yield
         return
     lock = run.folder.with_name(f".{run.name}.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refusal(
-                f"{run.name} is being trained by another process", do="wait for it, or end it first"
-            ) from None
+    with artefacts.alone(lock, f"{run.name} is being trained by another process"):
         yield
 
 

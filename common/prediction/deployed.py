@@ -1,0 +1,78 @@
+"""Everything that decides what a trained system says of a film, checked to belong together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from common.artefacts import canonical_json, digest
+from common.config import EvaluationOptions
+from common.evaluation.decision import OperatingPoint
+from common.evaluation.novelty import Novelty
+from common.evaluation.trained import TrainedSystem, operating_point, read_trained
+
+# How a film is brought to the networks (`store.resample`, `PneumothoraxNet`): part of what a system is
+PREPROCESSING = {
+    "grey_scale": "DICOM PS3.3 C.11 to 8 bits, air dark",
+    "geometry": "stretched by area to 1024 x 1024, then to the working size",
+    "values": "0 to 1, then ImageNet mean and standard deviation, three equal channels",
+}
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A system ready to predict.
+
+    Attributes:
+        trained: Its ten networks.
+        point: Where it decides.
+        novelty: What the training films look like.
+        thresholds: Content of the thresholds file that `point` and `novelty` stand in.
+    """
+
+    trained: TrainedSystem
+    point: OperatingPoint
+    novelty: Novelty
+    thresholds: dict[str, Any]
+
+    @classmethod
+    def of_workspace(cls, system: str, needed_by: str) -> Deployed:
+        """The system that was trained in this workspace.
+
+        Raises:
+            Refusal: Networks or thresholds are missing, or do not belong together.
+        """
+        trained = read_trained(EvaluationOptions(system=(system,)), needed_by)[0]
+        return cls.of(trained, *operating_point(trained))
+
+    @classmethod
+    def of(cls, trained: TrainedSystem, point: OperatingPoint, thresholds: dict[str, Any]) -> Deployed:
+        """A system from its networks and its thresholds file."""
+        return cls(trained, point, Novelty.of_json(thresholds["novelty"]), thresholds)
+
+    @property
+    def system(self) -> str:
+        """`eff` or `vit`."""
+        return self.trained.system
+
+    @property
+    def image_size(self) -> int:
+        """Working size in pixels."""
+        return self.trained.image_size
+
+    @property
+    def precision(self) -> str:
+        """In which it computes, as `runtime.autocast` has it: as in training and testing."""
+        return self.trained.facts["recipe"]["precision"]
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 (hex) of all that decides a result; the same wherever the system lies."""
+        return digest(
+            self.system,
+            canonical_json(self.trained.made_from["weights"]),
+            canonical_json([self.point.cls_threshold, self.point.seg_threshold, self.point.image_size]),
+            canonical_json(self.thresholds["novelty"]),
+            canonical_json(PREPROCESSING),
+        )

@@ -1,0 +1,513 @@
+"""What goes back to the archive of a film: a Segmentation of its pneumothorax and a Secondary Capture.
+
+Both belong to the patient and the study of the film, so they carry its identity; nothing else that the
+project writes does. The same film and the same system give the same UIDs and the same bytes, so an object
+that is sent again is the same object to the archive. So nothing in them tells when they were made: date and
+time of their content are the film's own.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from highdicom import AlgorithmIdentificationSequence, SOPClass
+from highdicom.seg import Segmentation, SegmentDescription
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.multival import MultiValue
+from pydicom.sr.codedict import codes
+from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.valuerep import VR
+
+from common.artefacts import digest, whole_file
+from common.prediction import RESEARCH_ONLY
+
+_MANUFACTURER = "Pneumothorax research software"
+_NAMESPACE = uuid.UUID("5b0f6f0e-4c1c-5d0a-8a55-2d6a3c1f9e77")  # any will do, but always this one
+_SERIES_NUMBERS = {"segmentation": 9101, "capture": 9102}  # beyond those of a device
+_NO_DATE = "19000101"
+_TIME = re.compile(r"([01][0-9]|2[0-3])([0-5][0-9]([0-5][0-9](\.[0-9]{1,6})?)?)?")
+_REFERRED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+_UNWANTED = (  # of what highdicom writes: the time of day, its own version, a position in space
+    "InstanceCreationDate",
+    "InstanceCreationTime",
+    "ContributingEquipmentSequence",
+    "FrameOfReferenceUID",
+    "PositionReferenceIndicator",
+)
+_LONGEST = 10240  # characters; no text of these modules may be longer (PS3.5 6.2: LT)
+
+# PS3.3 C.7.1.1 Patient, C.7.1.3 and C.7.2.3 Clinical Trial, C.7.2.1 General Study and C.7.2.2 Patient Study;
+# of C.12.1 SOP Common what says how to read them
+_REQUIRED = (  # type 2: highdicom writes them in any case, if need be without a value
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+_OPTIONAL = (
+    "SpecificCharacterSet",
+    "TimezoneOffsetFromUTC",
+    "ReferencedPatientSequence",
+    "IssuerOfPatientID",
+    "TypeOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "SourcePatientGroupIdentificationSequence",
+    "GroupOfPatientsIdentificationSequence",
+    "PatientBirthTime",
+    "PatientBirthDateInAlternativeCalendar",
+    "PatientDeathDateInAlternativeCalendar",
+    "PatientAlternativeCalendar",
+    "QualityControlSubject",
+    "StrainDescription",
+    "StrainNomenclature",
+    "StrainStockSequence",
+    "StrainAdditionalInformation",
+    "StrainCodeSequence",
+    "GeneticModificationsSequence",
+    "OtherPatientIDs",
+    "OtherPatientNames",
+    "OtherPatientIDsSequence",
+    "ReferencedPatientPhotoSequence",
+    "EthnicGroup",
+    "EthnicGroupCodeSequence",
+    "PatientSpeciesDescription",
+    "PatientSpeciesCodeSequence",
+    "PatientBreedDescription",
+    "PatientBreedCodeSequence",
+    "BreedRegistrationSequence",
+    "ResponsiblePerson",
+    "ResponsiblePersonRole",
+    "ResponsibleOrganization",
+    "PatientComments",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+    "ClinicalTrialProtocolName",
+    "IssuerOfClinicalTrialProtocolID",
+    "OtherClinicalTrialProtocolIDsSequence",
+    "ClinicalTrialSiteID",
+    "ClinicalTrialSiteName",
+    "IssuerOfClinicalTrialSiteID",
+    "ClinicalTrialSubjectID",
+    "IssuerOfClinicalTrialSubjectID",
+    "ClinicalTrialSubjectReadingID",
+    "IssuerOfClinicalTrialSubjectReadingID",
+    "ClinicalTrialProtocolEthicsCommitteeName",
+    "ClinicalTrialProtocolEthicsCommitteeApprovalNumber",
+    "ClinicalTrialTimePointID",
+    "ClinicalTrialTimePointDescription",
+    "LongitudinalTemporalOffsetFromEvent",
+    "LongitudinalTemporalEventType",
+    "ClinicalTrialTimePointTypeCodeSequence",
+    "IssuerOfClinicalTrialTimePointID",
+    "ConsentForClinicalTrialUseSequence",
+    "IssuerOfAccessionNumberSequence",
+    "ReferringPhysicianIdentificationSequence",
+    "ConsultingPhysicianName",
+    "ConsultingPhysicianIdentificationSequence",
+    "StudyDescription",
+    "ProcedureCodeSequence",
+    "PhysiciansOfRecord",
+    "PhysiciansOfRecordIdentificationSequence",
+    "NameOfPhysiciansReadingStudy",
+    "PhysiciansReadingStudyIdentificationSequence",
+    "ReferencedStudySequence",
+    "RequestingService",
+    "RequestingServiceCodeSequence",
+    "ReasonForPerformedProcedureCodeSequence",
+    "AdmittingDiagnosesDescription",
+    "AdmittingDiagnosesCodeSequence",
+    "PatientAge",
+    "PatientSize",
+    "PatientSizeCodeSequence",
+    "PatientBodyMassIndex",
+    "MeasuredAPDimension",
+    "MeasuredLateralDimension",
+    "PatientWeight",
+    "MedicalAlerts",
+    "Allergies",
+    "Occupation",
+    "SmokingStatus",
+    "AdditionalPatientHistory",
+    "PregnancyStatus",
+    "LastMenstrualDate",
+    "PatientSexNeutered",
+    "ReasonForVisit",
+    "ReasonForVisitCodeSequence",
+    "AdmissionID",
+    "IssuerOfAdmissionIDSequence",
+    "ServiceEpisodeID",
+    "ServiceEpisodeDescription",
+    "IssuerOfServiceEpisodeIDSequence",
+    "PatientState",
+)
+
+
+class ObjectFault(Exception):
+    """No DICOM object can be made of a film. The message holds no text of its header."""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What found the pneumothorax.
+
+    Attributes:
+        system: `eff` or `vit`.
+        identity: SHA-256 (hex) of its weights and thresholds. Another identity gives other objects.
+    """
+
+    system: str
+    identity: str
+
+    @property
+    def name(self) -> str:
+        """As people tell it from others."""
+        return f"{self.system} {self.identity[:12]}"
+
+
+def derived_uid(*parts: str) -> str:
+    """The UID that follows from the parts: a UUID (RFC 9562, version 5) under `2.25.` (PS3.5 B.2)."""
+    return f"2.25.{uuid.uuid5(_NAMESPACE, digest(*parts)).int}"
+
+
+_IMPLEMENTATION = derived_uid("implementation class")
+
+
+def cannot_refer(source: Dataset) -> str | None:
+    """Why no object can refer to a film; None when one can. It quotes nothing of the header.
+
+    Args:
+        source: Header of the film, with or without its pixels.
+    """
+    with _hushed():
+        for keyword in _REFERRED:
+            value = _text(source, keyword)
+            if not value:
+                return f"its header has no {keyword}"
+            if not UID(value).is_valid:
+                return f"its header has an impossible {keyword}"
+        if "Image Storage" not in UID(_text(source, "SOPClassUID")).name:
+            return "its header names no SOP class of an image"
+        if _text(source, "NumberOfFrames") not in ("", "1"):
+            return "it holds several frames"
+        if not (_whole(source, "Rows") and _whole(source, "Columns")):
+            return "its header does not say how large it is"
+        return None
+
+
+def segmentation(source: Dataset, outline: np.ndarray, maker: Maker) -> Dataset:
+    """A DICOM Segmentation (PS3.3 A.51, BINARY, one segment, one frame) on the film's own pixels.
+
+    Date and time of the content are the film's own, else those of its series or study, else 1900-01-01: the
+    standard wants them. It refers to the film and says that pixel lies on pixel, so that neither position nor
+    spacing are repeated: highdicom reads no spacing without a slice's thickness, which a film has not.
+
+    Args:
+        source: Header of the film, with or without its pixels.
+        outline: (rows, columns) bool, true in the pneumothorax; all false for a film without one.
+        maker: What found it.
+
+    Returns:
+        As it would be read from its file.
+
+    Raises:
+        ObjectFault: The header is not enough for it; the message says why.
+    """
+    with _object_faults():
+        _refuse(cannot_refer(source))
+        if outline.shape != (_whole(source, "Rows"), _whole(source, "Columns")):
+            _refuse("its header gives another size than its picture has")
+        made = Segmentation(
+            source_images=[_bare(source)],
+            pixel_array=outline.astype(np.uint8)[np.newaxis],
+            segmentation_type="BINARY",
+            segment_descriptions=[_segment(source, maker)],
+            omit_empty_frames=False,
+            content_label="PNEUMOTHORAX",
+            content_description=f"Outlined by {maker.system}; {RESEARCH_ONLY}",
+            content_creator_name="",  # type 2
+            series_description=f"Pneumothorax {maker.system}, {RESEARCH_ONLY}",
+            **_identification(source, maker, "segmentation"),
+        )
+        made.SharedFunctionalGroupsSequence[0].pop("PixelMeasuresSequence", None)
+        organization = derived_uid("dimensions", made.SOPInstanceUID)  # highdicom's is random
+        for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
+            item.DimensionOrganizationUID = organization
+        return _finished(made, source)
+
+
+def capture(source: Dataset, picture: np.ndarray, maker: Maker) -> Dataset:
+    """A DICOM Secondary Capture (PS3.3 A.8.1) of the picture of a finding.
+
+    BurnedInAnnotation asks whether the picture itself names the patient. The words that the project draws
+    never do, so it is what the film's header says of the film, and absent where that says nothing. Dates as
+    in `segmentation`.
+
+    Args:
+        source: Header of the film, with or without its pixels.
+        picture: (h, w, 3) uint8 RGB, the film in its own orientation, and words.
+        maker: What found it.
+
+    Returns:
+        As it would be read from its file.
+
+    Raises:
+        ObjectFault: The header is not enough for it; the message says why.
+    """
+    with _object_faults():
+        _refuse(cannot_refer(source))
+        made = SOPClass(  # highdicom's SCImage would insist on the patient's orientation
+            sop_class_uid=SecondaryCaptureImageStorage,
+            study_instance_uid=_text(source, "StudyInstanceUID"),
+            modality="OT",
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            series_description=f"Overlay {maker.system}, {RESEARCH_ONLY}",
+            **_identification(source, maker, "capture"),
+        )
+        made.ConversionType = "WSD"
+        made.ImageType = ["DERIVED", "SECONDARY"]
+        made.Laterality = _text(source, "Laterality") if _text(source, "Laterality") in ("R", "L") else ""
+        if _text(source, "BurnedInAnnotation") in ("YES", "NO"):
+            made.BurnedInAnnotation = _text(source, "BurnedInAnnotation")
+        made.update(_compression(source))
+        made.DerivationDescription = f"Film with the outline of what was found, and words; {RESEARCH_ONLY}"
+        made.ImageComments = RESEARCH_ONLY
+        made.SourceImageSequence = [_reference(source)]
+        made.Rows, made.Columns, made.SamplesPerPixel = picture.shape
+        made.PhotometricInterpretation, made.PlanarConfiguration = "RGB", 0
+        made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 8, 8, 7, 0
+        made.PixelData = picture.tobytes()
+        return _finished(made, source)
+
+
+def save(dataset: Dataset, path: Path) -> None:
+    """Write an object as a DICOM file (PS3.10), whole or not at all.
+
+    Raises:
+        Refusal: The folder cannot be written or the disk is full.
+    """
+    with whole_file(path) as temporary, _hushed():
+        dataset.save_as(temporary, enforce_file_format=True)
+
+
+# --- parts of an object ------------------------------------------------------------------------------
+
+
+def _identification(source: Dataset, maker: Maker, kind: str) -> dict[str, Any]:
+    """Arguments of highdicom that say which object it is, and what made it."""
+    return {
+        "sop_instance_uid": derived_uid(kind, _text(source, "SOPInstanceUID"), maker.identity),
+        "instance_number": _whole(source, "InstanceNumber") or 1,
+        "series_instance_uid": derived_uid(
+            kind, "series", _text(source, "SeriesInstanceUID"), maker.identity
+        ),
+        "series_number": _SERIES_NUMBERS[kind],
+        "manufacturer": _MANUFACTURER,
+        "manufacturer_model_name": f"Pneumothorax {maker.system}",
+        "software_versions": maker.name,
+        "device_serial_number": maker.identity,
+    }
+
+
+def _bare(source: Dataset) -> Dataset:
+    """Of a film what its Segmentation refers to, so that nothing else of its header can disturb highdicom."""
+    bare = Dataset()
+    for keyword in _REFERRED:
+        setattr(bare, keyword, _text(source, keyword))
+    bare.Rows, bare.Columns, bare.NumberOfFrames = _whole(source, "Rows"), _whole(source, "Columns"), 1
+    for keyword in _REQUIRED:
+        setattr(bare, keyword, "")
+    # Taken out again, but asked for where the class is that of a CT, or may hold several frames
+    bare.FrameOfReferenceUID = derived_uid("no position")
+    groups = Dataset()
+    groups.PixelMeasuresSequence = [Dataset()]
+    bare.SharedFunctionalGroupsSequence = [groups]
+    bare.update(_compression(source))
+    return bare
+
+
+def _segment(source: Dataset, maker: Maker) -> SegmentDescription:
+    instance = _text(source, "SOPInstanceUID")
+    return SegmentDescription(
+        segment_number=1,
+        segment_label="Pneumothorax",
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=codes.SCT.Pneumothorax,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=AlgorithmIdentificationSequence(
+            name=f"Pneumothorax {maker.system}",
+            family=codes.cid7162.ArtificialIntelligence,
+            version=maker.identity,
+        ),
+        tracking_uid=derived_uid("tracking", instance, maker.identity),
+        tracking_id=f"Pneumothorax by {maker.name} on {instance}",
+    )
+
+
+def _reference(source: Dataset) -> Dataset:
+    """Item of a Source Image Sequence (PS3.3 C.7.6.1.1.4)."""
+    purpose, code = Dataset(), codes.DCM.SourceImageForImageProcessingOperation
+    purpose.CodeValue, purpose.CodingSchemeDesignator = code.value, code.scheme_designator
+    purpose.CodeMeaning = code.meaning
+    item = Dataset()
+    item.ReferencedSOPClassUID = _text(source, "SOPClassUID")
+    item.ReferencedSOPInstanceUID = _text(source, "SOPInstanceUID")
+    item.PurposeOfReferenceCodeSequence = [purpose]
+    return item
+
+
+def _compression(source: Dataset) -> Dataset:
+    """That a film lost something by compression is true of what is made of it (PS3.3 C.7.6.1.1.5)."""
+    names = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+    lossy = Dataset()
+    if _text(source, names[0]) == "01":
+        lossy.update({element.tag: element for element in _copies(source, names)})
+    return lossy
+
+
+def _orientation(source: Dataset) -> list[str] | str:
+    """PatientOrientation of a film where it is one (PS3.3 C.7.6.1.1.1), else empty."""
+    value = _text(source, "PatientOrientation", between="/")
+    return value.split("/") if re.fullmatch(r"[APRLHF]{1,3}/[APRLHF]{1,3}", value) else ""
+
+
+def _finished(made: Dataset, source: Dataset) -> Dataset:
+    """An object with the patient, the study and the dates of its film, as it would be read from its file."""
+    for keyword in _UNWANTED:
+        made.pop(keyword, None)
+    for element in _copies(source, (*_REQUIRED, *_OPTIONAL)):
+        made.add(element)
+    made.ContentDate, made.ContentTime = _moment(source)
+    made.PatientOrientation = _orientation(source)
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.file_meta.ImplementationClassUID = _IMPLEMENTATION
+    made.file_meta.ImplementationVersionName = "PNEUMOTHORAX_1"
+    file = BytesIO()
+    made.save_as(file, enforce_file_format=True)
+    file.seek(0)
+    return pydicom.dcmread(file)
+
+
+def _moment(source: Dataset) -> tuple[str, str]:
+    """Date and time of what a film shows."""
+    for of in ("Content", "Acquisition", "Series", "Study"):
+        date, time = _text(source, f"{of}Date"), _text(source, f"{of}Time")
+        if _is_date(date):
+            return date, time if _TIME.fullmatch(time) else "000000"
+    return _NO_DATE, "000000"
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return bool(re.fullmatch(r"[0-9]{8}", text) and datetime.strptime(text, "%Y%m%d"))
+    except ValueError:
+        return False
+
+
+# --- values of a header, which may hold anything -----------------------------------------------------
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without the warnings of pydicom and highdicom, which quote the header."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _object_faults() -> Iterator[None]:
+    """Turn whatever a header makes pydicom or highdicom raise into an `ObjectFault`, without its words."""
+    try:
+        with _hushed():
+            yield
+    except ObjectFault:
+        raise
+    except Exception as error:
+        raise ObjectFault(f"its header cannot be taken over ({type(error).__name__})") from None
+
+
+def _refuse(reason: str | None) -> None:
+    if reason is not None:
+        raise ObjectFault(reason)
+
+
+def _text(source: Dataset, keyword: str, between: str = "\\") -> str:
+    """A value as text; empty where it is missing or not readable."""
+    try:
+        value = source.get(keyword)
+    except Exception:  # pydicom converts values when they are asked for
+        return ""
+    values = value if isinstance(value, MultiValue) else [value]
+    return between.join("" if each is None else str(each).strip() for each in values)
+
+
+def _whole(source: Dataset, keyword: str) -> int | None:
+    """A whole number above 0, else None."""
+    text = _text(source, keyword)
+    return int(text) or None if re.fullmatch(r"[0-9]{1,9}", text) else None
+
+
+def _copies(source: Dataset, keywords: Iterable[str]) -> Iterator[DataElement]:
+    """The elements of a header that have one of these keywords and can be taken over.
+
+    Raises:
+        ObjectFault: One that identifies the patient or the study cannot.
+    """
+    for keyword in keywords:
+        if keyword in source:
+            element = _copy(source, tag_for_keyword(keyword))
+            if element is not None:
+                yield element
+            elif keyword in _REQUIRED:
+                raise ObjectFault(f"its header has an unreadable {keyword}")
+
+
+def _copy(source: Dataset, tag: int) -> DataElement | None:
+    """An element as the standard has it; None where it is private, binary, too long or not readable.
+
+    Text that is not in the header's character set is not readable.
+    """
+    try:
+        vr, value = dictionary_VR(tag), source[tag].value
+        if vr == VR.SQ:
+            return DataElement(tag, vr, [_copy_all(item) for item in value])
+        if len(vr) > 2 or isinstance(value, bytes | pydicom.Sequence):
+            return None
+        if len(str(value)) > _LONGEST or "\ufffd" in str(value):
+            return None
+        return DataElement(tag, vr, copy.copy(value))
+    except Exception:  # pydicom converts values when they are asked for
+        return None
+
+
+def _copy_all(item: Dataset) -> Dataset:
+    """An item of a sequence, without what `_copy` leaves out."""
+    made = Dataset()
+    for tag in item.keys():  # noqa: SIM118 - iterating over the item itself gives elements
+        element = _copy(item, tag)
+        if element is not None:
+            made.add(element)
+    return made

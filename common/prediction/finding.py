@@ -1,0 +1,159 @@
+"""What a system says of one film."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from common.artefacts import N_FOLDS
+from common.data.dicom import Film
+from common.evaluation.decision import POSITIVE, OperatingPoint
+from common.evaluation.overlap import MAP_THRESHOLD
+from common.evaluation.surface import Scale
+from common.prediction import RESEARCH_ONLY
+from common.prediction.suitability import Concern, patient_side
+
+NEGATIVE = "negative"
+NO_ANSWER = "no answer"
+ROUNDING = 1e-4  # by which two machines may differ in a probability or a map
+
+# The columns of findings.csv, and what they mean
+COLUMN_MEANINGS = {
+    "number": "place of the file among those of the input, sorted by path, from 1",
+    "case": "pseudonym of the film",
+    "file": "path of the file in the input, with --keep-identifiers; else empty",
+    "decision": "positive, negative, or no answer: the film is not of the kind the system was made for",
+    "probability": "of pneumothorax, mean over the folds; never altered by a decision",
+    "spread": "largest less smallest probability of the folds",
+    "area_percent": "outlined area, per cent of the film; only where the decision is positive",
+    "area_cm2": "the same in cm2; empty where the film's spacing is unknown",
+    "side": "left, right or both, of the patient; only where the decision is positive",
+    "borderline": "1: a difference of 1e-4, as between two machines, could change the decision",
+    "warnings": "why there is no answer, and what else to know, separated by semicolons",
+    "rule": "what the two-stage rule says whatever the warnings: positive, or what makes it negative",
+    "segmented_pixels": "map > 0.5 at the working size; empty where stage 2 did not run (stage 1 negative)",
+    **{f"fold_{fold}": f"probability by fold {fold}" for fold in range(N_FOLDS)},
+    "system": "eff or vit, and the first 12 digits of the hash of its networks and thresholds",
+    "note": RESEARCH_ONLY,
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a system says of one film.
+
+    Attributes:
+        decision: `positive`, `negative` or `no answer`.
+        rule: Of `OperatingPoint.rule`, whatever the concerns.
+        folds: Probability of pneumothorax by each fold, 0-1.
+        segmented_pixels: At the working size; None where stage 2 did not run.
+        area_fraction: Outlined area over film area, 0-1; None unless positive.
+        area_cm2: Likewise; None also where the spacing is unknown.
+        side: `left`, `right` or `both`, of the patient; empty unless positive.
+        borderline: A difference of `ROUNDING` could change the decision.
+        concerns: Why there is no answer, and what else to know.
+        outline: (height, width) bool, on the film's own pixels; empty unless positive.
+    """
+
+    decision: str
+    rule: str
+    folds: tuple[float, ...]
+    segmented_pixels: int | None
+    area_fraction: float | None
+    area_cm2: float | None
+    side: str
+    borderline: bool
+    concerns: tuple[Concern, ...]
+    outline: np.ndarray
+
+    @property
+    def probability(self) -> float:
+        """Mean over the folds, 0-1."""
+        return float(np.mean(self.folds))
+
+    @property
+    def spread(self) -> float:
+        """Largest less smallest probability of the folds."""
+        return max(self.folds) - min(self.folds)
+
+    def columns(self) -> dict[str, Any]:
+        """Its part of the columns of findings.csv."""
+        return {
+            "decision": self.decision,
+            "probability": self.probability,
+            "spread": self.spread,
+            "area_percent": None if self.area_fraction is None else 100 * self.area_fraction,
+            "area_cm2": self.area_cm2,
+            "side": self.side,
+            "borderline": int(self.borderline),
+            "warnings": "; ".join(concern.text for concern in self.concerns),
+            "rule": self.rule,
+            "segmented_pixels": self.segmented_pixels,
+            **{f"fold_{fold}": value for fold, value in enumerate(self.folds)},
+            "note": RESEARCH_ONLY,
+        }
+
+
+def find(
+    film: Film,
+    folds: Sequence[float],
+    mean_map: np.ndarray | None,
+    point: OperatingPoint,
+    concerns: Sequence[Concern],
+) -> Finding:
+    """Decide one film.
+
+    Args:
+        film: As it was read.
+        folds: Probability by each fold, 0-1.
+        mean_map: (size, size) float32, 0-1, mean over the folds; None where stage 1 says negative.
+        point: Where the system decides.
+        concerns: About the film; a serious one takes the answer away.
+    """
+    probability = float(np.mean(folds))
+    pixels = None if mean_map is None else int(np.count_nonzero(mean_map > MAP_THRESHOLD))
+    rule = point.rule(probability, pixels)
+    decision = POSITIVE if rule == POSITIVE else NEGATIVE
+    if any(concern.serious for concern in concerns):
+        decision = NO_ANSWER
+    height, width = film.pixels.shape
+    outline = np.zeros((height, width), dtype=bool)
+    fraction = area_cm2 = None
+    if decision == POSITIVE:
+        outline = on_film(mean_map, height, width)
+        scale = Scale.of(point.image_size, width, height, *(film.spacing or (None, None)))
+        fraction = pixels / point.image_size**2
+        area_cm2 = None if scale.film_cm2 is None else fraction * scale.film_cm2
+    return Finding(
+        decision=decision,
+        rule=rule,
+        folds=tuple(float(each) for each in folds),
+        segmented_pixels=pixels,
+        area_fraction=fraction,
+        area_cm2=area_cm2,
+        side=patient_side(outline, film),
+        borderline=_is_borderline(probability, mean_map, point),
+        concerns=tuple(concerns),
+        outline=outline,
+    )
+
+
+def on_film(mean_map: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The outline of a map on the pixels of the original film, (height, width) bool.
+
+    The way back of `store.resample`: the film was stretched to a square, so the map is stretched to the film.
+    """
+    return cv2.resize(mean_map, (width, height), interpolation=cv2.INTER_LINEAR) > MAP_THRESHOLD
+
+
+def _is_borderline(probability: float, mean_map: np.ndarray | None, point: OperatingPoint) -> bool:
+    if abs(probability - point.cls_threshold) <= ROUNDING:
+        return True
+    if mean_map is None:
+        return False
+    least, most = (np.count_nonzero(mean_map > MAP_THRESHOLD + sign * ROUNDING) for sign in (1, -1))
+    return bool(least < point.seg_threshold <= most)

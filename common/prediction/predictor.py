@@ -1,0 +1,182 @@
+"""A trained system on new films, one or many: the same loop, rule and geometry as in testing.
+
+    from common.prediction.predictor import FilmPredictor
+
+    predictor = FilmPredictor.open("eff", gpu="cpu")             # trained in this workspace, or
+    predictor = FilmPredictor.open(bundle="eff.bundle")          # packed by export.sh
+    finding = predictor.predict("film.dcm")                      # or a (height, width) uint8 array, air dark
+    finding.decision, finding.probability, finding.outline
+
+Research use only, not a medical device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from common.artefacts import SYSTEMS, Stage, shown
+from common.data.dicom import Film
+from common.evaluation.predict import Predictor
+from common.evaluation.trained import CLASSIFICATION, SEGMENTATION
+from common.prediction.bundle import Bundle, check_here, read_bundle
+from common.prediction.deployed import PREPROCESSING, Deployed
+from common.prediction.films import FilmReader, NewFilm, NewFilms, read_new_film
+from common.prediction.finding import ROUNDING, Finding, find
+from common.prediction.outputs import FindingFiles, write_finding
+from common.prediction.suitability import Concern, concerns_of
+from common.processes import one_device
+from common.refusal import Refusal
+from common.runtime import set_up
+
+ACCELERATED_ROUNDING = 1e-3  # by which another backend may differ in a probability
+
+
+class FilmPredictor:
+    """A system ready to say what it finds in films.
+
+    Args:
+        deployed: The system.
+        device: Where to compute.
+        backend: `torch`, or `openvino` for the same networks, compiled for a CPU.
+
+    Raises:
+        Refusal: The backend is not installed; or the system is a bundle's, and this machine computes
+            something else than the one where it was packed.
+    """
+
+    def __init__(self, deployed: Deployed, device: torch.device, backend: str = "torch") -> None:
+        set_up(device)
+        self.deployed, self.device, self.backend = deployed, device, backend
+        if isinstance(deployed, Bundle):
+            allowed = ROUNDING if backend == "torch" else ACCELERATED_ROUNDING
+            check_here(deployed, deployed.check, device, (self._classifiers, self._segmenters), allowed)
+
+    @classmethod
+    def open(
+        cls,
+        system: str | None = None,
+        bundle: str | Path | None = None,
+        gpu: str = "cpu",
+        backend: str = "torch",
+    ) -> FilmPredictor:
+        """The system trained in this workspace, or that of a bundle.
+
+        Args:
+            system: `eff` or `vit`; with a bundle not needed.
+            bundle: File that export.sh made.
+            gpu: A number, or `cpu`.
+            backend: `torch`, or `openvino` on a CPU.
+
+        Raises:
+            Refusal: It is missing, incomplete or damaged, or there is no such GPU or backend.
+        """
+        device = one_device(gpu)
+        if bundle is None:
+            return cls(Deployed.of_workspace(system or SYSTEMS[0], "prediction"), device, backend)
+        deployed = read_bundle(bundle)
+        if system not in (None, deployed.system):
+            raise Refusal(f"the bundle {shown(bundle)} holds the system {deployed.system}, not {system}")
+        return cls(deployed, device, backend)
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What its findings are made by: plain JSON without clock, host or path."""
+        facts, point = self.deployed.trained.facts, self.deployed.point
+        return {
+            "system": self.deployed.system,
+            "identity": self.deployed.identity,
+            "cls_threshold": point.cls_threshold,
+            "seg_threshold": point.seg_threshold,
+            "image_size": point.image_size,
+            "preset": facts["preset"],
+            **self.deployed.trained.made_from,
+            "lineage": facts["lineage"],
+            "preprocessing": PREPROCESSING,
+            "device": self.device.type,
+            "precision": self.deployed.precision,
+            "backend": self.backend,
+            "torch": torch.__version__,
+        }
+
+    def predict(self, film: str | Path | np.ndarray) -> Finding:
+        """What the system says of one film.
+
+        Args:
+            film: A DICOM, PNG, JPEG or TIFF file, read in this process; or (height, width) uint8, air dark.
+
+        Raises:
+            FilmFault: The file cannot be read; the message says why.
+            ValueError: The array is no film.
+        """
+        if not isinstance(film, np.ndarray):
+            return self.findings([read_new_film(Path(film))])[0]
+        if film.ndim != 2 or film.dtype != np.uint8 or 0 in film.shape:
+            raise ValueError(f"a film is (height, width) uint8, not {film.shape} {film.dtype}")
+        return self.findings([NewFilm.of(Film(np.ascontiguousarray(film)))])[0]
+
+    def process(self, path: Path, folder: Path) -> list[Path]:
+        """Predict a film that came to the listener, reading it in a process that may be lost.
+
+        Args:
+            path: DICOM file, `<number>_<case>.dcm`.
+            folder: Where the finding is written, as predict.sh does.
+
+        Returns:
+            The DICOM objects that go back to the archive.
+
+        Raises:
+            FilmFault: It cannot be read; the message says why.
+            Refusal: The disk is full.
+        """
+        film = self._reader.read(path)
+        files = FindingFiles(folder, path.stem.split("_")[-1])
+        _, objects = write_finding(files, path, film, self.findings([film])[0], self.provenance)
+        return objects
+
+    def findings(self, films: Sequence[NewFilm]) -> list[Finding]:
+        """What the system says of films; stage 2 runs only where stage 1 says positive."""
+        squares = NewFilms([each.square for each in films])
+        predictor = Predictor(squares, self.deployed.image_size, self.device, self.deployed.precision)
+        rows = np.arange(len(films))
+        point = self.deployed.point
+        folds = dict(predictor.scores(self._classifiers, rows))
+        called = np.array(
+            [row for row in rows.tolist() if point.stage_1(float(np.mean(folds[row])))], dtype=int
+        )
+        maps = {}
+        if len(called):
+            maps = {row: found for row, found, _ in predictor.maps(self._segmenters, called)}
+        return [
+            find(each.film, folds[row].tolist(), maps.get(row), point, self._concerns(each))
+            for row, each in enumerate(films)
+        ]
+
+    def _concerns(self, film: NewFilm) -> list[Concern]:
+        return concerns_of(film.film, film.square, self.deployed.novelty)
+
+    @cached_property
+    def _reader(self) -> FilmReader:
+        return FilmReader()
+
+    @cached_property
+    def _classifiers(self) -> list[torch.nn.Module]:
+        return self._networks(CLASSIFICATION)
+
+    @cached_property
+    def _segmenters(self) -> list[torch.nn.Module]:
+        """Loaded when the first film needs them."""
+        return self._networks(SEGMENTATION)
+
+    def _networks(self, stage: Stage) -> list[torch.nn.Module]:
+        nets = self.deployed.trained.networks(stage, self.device)
+        if self.backend == "torch":
+            return nets
+        from common.models.accelerated import accelerate
+
+        return [accelerate(net, self.deployed.image_size) for net in nets]

@@ -1,0 +1,385 @@
+"""New films, as predict.sh takes them: the same answers as in testing, and nothing lost."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+
+from common.artefacts import pseudonym, result_folder
+from common.data.dicom import Film, read_film
+from common.data.faults import FilmFault
+from common.data.store import SIDE
+from common.evaluation.decision import NEGATIVE_AREA, NEGATIVE_PROBABILITY, POSITIVE, OperatingPoint
+from common.prediction import RESEARCH_ONLY
+from common.prediction.films import FilmReader, NewFilm, find_files
+from common.prediction.finding import NO_ANSWER, find, on_film
+from common.prediction.folder import main
+from common.prediction.overlay import overlay
+from common.prediction.predictor import FilmPredictor
+from common.prediction.suitability import Concern
+from common.refusal import Refusal
+from tests.conftest import SECRET_FOLDER, SECRETS, Scripts
+
+PREDICTION = "step3_testing/prediction"
+POINT = OperatingPoint(cls_threshold=0.5, seg_threshold=20, image_size=64)
+SERIOUS = Concern("far from the training films", serious=True)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+# --- one finding -----------------------------------------------------------------------------------
+
+
+def _map(pixels: int) -> np.ndarray:
+    """A map of 64 x 64 with so many pixels over one half, in the left upper part."""
+    found = np.full(64 * 64, 0.2, dtype=np.float32)
+    found[[64 * (i // 8) + i % 8 for i in range(pixels)]] = 0.9
+    return found.reshape(64, 64)
+
+
+def _film(height: int = 96, width: int = 64, **facts: object) -> Film:
+    return Film(np.zeros((height, width), dtype=np.uint8), **facts)
+
+
+def test_positive_film_has_area_side_and_outline() -> None:
+    finding = find(_film(spacing=(2.0, 1.0)), [0.6, 0.7, 0.8, 0.9, 1.0], _map(32), POINT, [])
+    assert (finding.decision, finding.rule, finding.segmented_pixels) == ("positive", POSITIVE, 32)
+    assert finding.probability == pytest.approx(0.8)
+    assert finding.spread == pytest.approx(0.4)
+    assert finding.area_fraction == 32 / 4096
+    # a film of 192 x 64 mm
+    assert finding.area_cm2 == pytest.approx(32 / 4096 * 19.2 * 6.4)
+    assert finding.side == "right"  # the image's left is the patient's right
+    assert not finding.borderline
+    assert finding.outline.shape == (96, 64)
+    assert finding.outline[:6, :8].mean() > 0.8
+    assert not finding.outline[12:, :].any()
+    assert not finding.outline[:, 12:].any()
+
+
+@pytest.mark.parametrize(
+    ("probability", "found", "rule"),
+    [(0.4, None, NEGATIVE_PROBABILITY), (0.6, _map(19), NEGATIVE_AREA)],
+)
+def test_negative_film_shows_nothing(probability: float, found: np.ndarray | None, rule: str) -> None:
+    finding = find(_film(), [probability] * 5, found, POINT, [])
+    assert (finding.decision, finding.rule) == ("negative", rule)
+    assert not finding.outline.any()
+    assert (finding.area_fraction, finding.area_cm2, finding.side) == (None, None, "")
+
+
+def test_serious_concern_takes_the_answer_away_but_not_the_numbers() -> None:
+    finding = find(_film(), [0.9] * 5, _map(32), POINT, [SERIOUS])
+    assert (finding.decision, finding.rule, finding.segmented_pixels) == (NO_ANSWER, POSITIVE, 32)
+    assert not finding.outline.any()
+    assert finding.columns()["warnings"] == SERIOUS.text
+    noted = find(_film(), [0.9] * 5, _map(32), POINT, [replace(SERIOUS, serious=False)])
+    assert noted.decision == "positive"
+
+
+@pytest.mark.parametrize(
+    ("folds", "found", "borderline"),
+    [
+        ([0.50009] * 5, _map(64), True),
+        ([0.49991] * 5, None, True),
+        ([0.5002] * 5, _map(64), False),
+        ([0.4998] * 5, None, False),
+        ([0.9] * 5, np.where(_map(20) > 0.5, 0.50005, 0.2), True),  # 20 pixels, a hair over one half
+        ([0.9] * 5, np.where(_map(20) > 0.5, 0.49995, 0.2), True),
+        ([0.9] * 5, np.where(_map(20) > 0.5, 0.5002, 0.2), False),
+        ([0.9] * 5, np.where(_map(19) > 0.5, 0.50005, 0.2), False),
+    ],
+)
+def test_film_that_rounding_could_turn_is_borderline(
+    folds: list[float], found: np.ndarray | None, borderline: bool
+) -> None:
+    assert find(_film(), folds, found, POINT, []).borderline is borderline
+
+
+def test_outline_comes_back_onto_the_film_it_was_stretched_from() -> None:
+    truth = np.zeros((300, 200), dtype=np.float32)
+    truth[60:150, 120:180] = 1
+    square = cv2.resize(truth, (64, 64), interpolation=cv2.INTER_AREA)
+    back = on_film(square, 300, 200)
+    assert (back & (truth > 0)).sum() * 2 / (back.sum() + truth.sum()) > 0.95
+
+
+def test_overlay_keeps_the_film_clear_of_text_and_names_what_it_is() -> None:
+    film = np.random.default_rng(0).integers(0, 100, (300, 200), dtype=np.uint8)
+    positive = find(Film(film), [0.9] * 5, _map(400), POINT, [])
+    picture = overlay(film, positive, "eff 0123456789ab")
+    assert picture.shape[1] == round(200 * SIDE / 300)
+    shown = picture[:SIDE]
+    coloured = np.ptp(shown.astype(int), axis=2) > 60
+    assert coloured.any()
+    rows, columns = np.nonzero(coloured)  # of the outline only: it lies where the map is
+    assert rows.max() < SIDE * 0.9
+    assert columns.max() < shown.shape[1] * 0.3
+    negative = overlay(film, find(Film(film), [0.1] * 5, None, POINT, []), "eff 0123456789ab")
+    assert not (np.ptp(negative[:SIDE].astype(int), axis=2) > 0).any()
+    refused = overlay(film, find(Film(film), [0.9] * 5, _map(400), POINT, [SERIOUS]), "eff 0123456789ab")
+    assert not (np.ptp(refused[:SIDE].astype(int), axis=2) > 0).any()
+    assert len(refused) > len(negative)  # the warning has a line of its own
+
+
+# --- which files -----------------------------------------------------------------------------------
+
+
+def test_files_are_found_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    for name in ("b/2.dcm", "b/10.dcm", "a.png", "DICOMDIR", ".hidden/x.dcm", "b/.DS_Store"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found = [path.relative_to(tmp_path).as_posix() for path in find_files(tmp_path)]
+    assert found == ["a.png", "b/10.dcm", "b/2.dcm"]
+    assert find_files(tmp_path / "a.png") == [tmp_path / "a.png"]
+    with pytest.raises(Refusal, match="neither a file nor a folder"):
+        find_files(tmp_path / "c")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Refusal, match="no file in"):
+        find_files(tmp_path / "empty")
+
+
+def test_reader_survives_films_that_cannot_be_read(tmp_path: Path, sources: Path) -> None:
+    good = next((sources / "ntuh" / "images").glob("*.dcm"))
+    bad = tmp_path / "bad.dcm"
+    bad.write_bytes(b"\0" * 128 + b"DICM" + b"\1" * 50)
+    reader = FilmReader()
+    try:
+        assert reader.read(good).square.shape == (SIDE, SIDE)
+        with pytest.raises(FilmFault, match=r"damaged|cut short|no picture"):
+            reader.read(bad)
+        assert (reader.read(good).film.pixels == read_film(good).pixels).all()
+    finally:
+        reader.close()
+
+
+# --- as a user runs it -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def films(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test films of the chain, a copy of one as PNG, and two files that are no films."""
+    folder = tmp_path_factory.mktemp("new") / SECRET_FOLDER
+    folder.mkdir()
+    tested = pd.read_csv(sources / "ntuh" / "NTUH_20.csv", dtype=str)["PERSONID2"]
+    for exam in tested:
+        shutil.copyfile(sources / "ntuh" / "images" / f"{exam}.dcm", folder / f"{exam}.dcm")
+    cv2.imwrite(str(folder / "as_picture.png"), read_film(folder / f"{tested[0]}.dcm").pixels)
+    whole = (folder / f"{tested[0]}.dcm").read_bytes()
+    (folder / "cut.dcm").write_bytes(whole[: len(whole) // 2])
+    (folder / "notes.txt").write_text("not a film")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predicted(chain: Scripts, films: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    output = tmp_path_factory.mktemp("predicted") / "out"
+    done = chain.run(
+        PREDICTION, "bash", "predict.sh", str(films), str(output), "cpu", "--keep-identifiers", expect=3
+    )
+    return output, done.stdout + done.stderr
+
+
+def test_prediction_equals_inference_on_the_same_films(
+    chain: Scripts, predicted: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PTX_WORKSPACE", str(chain.workspace))
+    tested = {row["case"]: row for row in _rows(result_folder("eff") / "cases.csv")}
+    found = {Path(row["file"]).stem: row for row in _rows(predicted[0] / "findings.csv")}
+    compared = 0
+    for exam, row in found.items():
+        same = tested.get(pseudonym("case", exam))
+        if same is None:
+            continue
+        compared += 1
+        for fold in range(5):
+            assert float(row[f"fold_{fold}"]) == pytest.approx(float(same[f"fold_{fold}"]), abs=1e-6)
+        assert row["rule"] == same["rule"]
+        if same["stage_1"] == "1":
+            assert abs(int(row["segmented_pixels"]) - int(same["area_pixels"])) <= 1
+        if row["area_cm2"]:
+            assert float(row["area_cm2"]) == pytest.approx(float(same["area_cm2"]), rel=0.01)
+    assert compared == len(tested)
+
+
+def test_what_cannot_be_read_is_listed(predicted: tuple[Path, str]) -> None:
+    output, printed = predicted
+    unread = {row["file"]: row["reason"] for row in _rows(output / "unread.csv")}
+    assert set(unread) == {"cut.dcm", "notes.txt"}
+    assert "no DICOM, PNG, JPEG or TIFF" in unread["notes.txt"]
+    assert "2 not read" in printed
+    assert all(reason in printed for reason in unread.values())
+
+
+def test_every_film_has_its_files_and_every_output_says_what_it_is_for(predicted: tuple[Path, str]) -> None:
+    output, printed = predicted
+    assert RESEARCH_ONLY in printed
+    for row in _rows(output / "findings.csv"):
+        assert row["note"] == RESEARCH_ONLY
+        content = json.loads((output / "findings" / f"{row['case']}.json").read_text())
+        assert content["note"] == RESEARCH_ONLY
+        assert content["finding"]["probability"] == float(row["probability"])
+        assert content["made_by"]["system"] == "eff"
+        assert len(content["made_by"]["weights"]["ntuh_classification"]) == 5
+        dicom = row["file"].endswith(".dcm")
+        kinds = {"overlay"} | ({"capture"} if dicom else set())
+        if dicom and row["decision"] != NO_ANSWER:
+            kinds.add("segmentation")
+        assert set(content["files"]) == kinds
+        assert all((output / name).is_file() for name in content["files"].values())
+        for kind in kinds - {"overlay"}:
+            written = pydicom.dcmread(output / content["files"][kind])
+            assert "research use only" in str(written).lower()
+    assert all(row["note"] == RESEARCH_ONLY for row in _rows(output / "unread.csv"))
+
+
+def test_picture_of_a_film_gets_the_answer_of_the_film(predicted: tuple[Path, str]) -> None:
+    rows = _rows(predicted[0] / "findings.csv")
+    picture = next(row for row in rows if row["file"] == "as_picture.png")
+    twins = [row for row in rows if abs(float(row["probability"]) - float(picture["probability"])) < 1e-6]
+    assert len(twins) == 2  # the film and its picture
+    assert twins[0]["rule"] == twins[1]["rule"]
+
+
+def test_python_call_gives_the_same(
+    chain: Scripts, predicted: tuple[Path, str], films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PTX_WORKSPACE", str(chain.workspace))
+    predictor = FilmPredictor.open("eff")
+    found = {row["file"]: row for row in _rows(predicted[0] / "findings.csv")}
+    name = next(name for name in found if name.endswith(".dcm"))
+    for film in (films / name, str(films / name), read_film(films / name).pixels):
+        finding = predictor.predict(film)
+        assert finding.probability == pytest.approx(float(found[name]["probability"]), abs=1e-6)
+        assert finding.rule == found[name]["rule"]
+    for wrong in (np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.float32), np.zeros((0, 8), np.uint8)):
+        with pytest.raises(ValueError, match="uint8"):
+            predictor.predict(wrong)
+    with pytest.raises(FilmFault):
+        predictor.predict(films / "notes.txt")
+
+
+def test_negative_films_cost_stage_1_only(
+    chain: Scripts, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PTX_WORKSPACE", str(chain.workspace))
+    predictor = FilmPredictor.open("eff")
+    never = replace(predictor.deployed.point, cls_threshold=1.0)
+    monkeypatch.setattr(predictor, "deployed", replace(predictor.deployed, point=never))
+    some = [NewFilm.of(read_film(path)) for path in sorted(films.glob("*.dcm"))[:2]]
+    assert [finding.rule for finding in predictor.findings(some)] == [NEGATIVE_PROBABILITY] * 2
+    assert "_segmenters" not in vars(predictor)
+
+
+def test_nothing_of_the_patient_is_written_outside_the_archive_objects(
+    chain: Scripts, films: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    done = chain.run(PREDICTION, "bash", "predict.sh", str(films), str(output), "cpu", expect=3)
+    written = [path for path in output.rglob("*") if path.is_file() and path.suffix != ".dcm"]
+    printed = (done.stdout + done.stderr).replace(str(films), "").encode()
+    names = [path.relative_to(output).as_posix().encode() for path in output.rglob("*")]
+    secrets = [
+        *SECRETS.values(),
+        SECRET_FOLDER,
+        *(path.stem for path in films.glob("*.dcm") if path.stem != "cut"),
+    ]
+    for content in [printed, *names, *(path.read_bytes() for path in written)]:
+        for secret in secrets:
+            assert secret.encode() not in content
+    assert all(row["file"] == "" for row in _rows(output / "findings.csv"))
+
+
+@pytest.fixture
+def call(chain: Scripts, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run predict in this process; its exit status."""
+
+    def run(*arguments: object, workspace: Path = chain.workspace) -> int:
+        monkeypatch.setenv("PTX_WORKSPACE", str(workspace))
+        monkeypatch.setattr(sys, "argv", ["predict.py", "--gpu", "cpu", *map(str, arguments)])
+        try:
+            main("")
+        except SystemExit as end:
+            return end.code
+        return 0
+
+    return run
+
+
+def test_interrupted_run_goes_on_and_other_films_or_systems_are_refused(
+    call: Callable[..., int],
+    films: Path,
+    predicted: tuple[Path, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(predicted[0], output)
+    rows = _rows(output / "findings.csv")
+    before = {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    stamps = {path: path.stat().st_mtime_ns for path in (output / "findings").iterdir()}
+    lost, damaged, changed = rows[0]["case"], rows[1]["case"], rows[2]["case"]
+    (output / "findings" / f"{lost}.json").unlink()
+    (output / "findings" / f"{damaged}.json").write_text('{"half')
+    (output / "overlays" / f"{changed}.png").unlink()
+    time.sleep(0.01)
+    assert call(films, output, "--keep-identifiers") == 3
+    assert {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+    again = {path for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
+    assert {path.stem for path in again} == {lost, damaged, changed}
+    with pytest.raises(Refusal, match="made otherwise") as other:
+        call(films, output, "--system", "vit")
+    assert "--fresh" in str(other.value)
+    one = next(iter(films.glob("*.dcm")))
+    with pytest.raises(Refusal, match="not in the input"):
+        call(one, output)
+    assert call(one, output, "--fresh") == 0
+    assert len(list((output / "findings").iterdir())) == 1
+
+
+def test_film_that_changed_is_predicted_again(call: Callable[..., int], films: Path, tmp_path: Path) -> None:
+    source, output = tmp_path / "film.dcm", tmp_path / "out"
+    first, second = sorted(films.glob("P*.dcm"))[:2]
+    found = []
+    for film in (first, second):
+        shutil.copyfile(film, source)
+        assert call(source, output) == 0
+        found.append(_rows(output / "findings.csv")[0])
+    assert found[0]["case"] == found[1]["case"]
+    assert found[0]["probability"] != found[1]["probability"]
+
+
+def test_nothing_to_do_is_refused(call: Callable[..., int], films: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with pytest.raises(Refusal, match="neither a file nor a folder"):
+        call(tmp_path / "no", output)
+    with pytest.raises(Refusal, match="none of the films can be read"):
+        call(films / "notes.txt", output)
+    with pytest.raises(Refusal, match="lies in the input"):
+        call(films, films / "out")
+    with pytest.raises(Refusal, match="needs the NTUH") as missing:
+        call(films, output, workspace=tmp_path / "empty")
+    assert "made by" in str(missing.value)
+
+
+def test_command_says_no_in_one_sentence(chain: Scripts, tmp_path: Path) -> None:
+    done = chain.run(PREDICTION, "bash", "predict.sh", str(tmp_path / "no"), "out", "cpu", expect=2)
+    assert done.stderr.startswith("error: ")
+    assert "research use only" in " ".join(
+        chain.run(PREDICTION, "bash", "predict.sh", "--help").stdout.split()
+    )
