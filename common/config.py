@@ -427,9 +427,9 @@ def parse_thresholds(description: str, arguments: Sequence[str] | None = None) -
 class PredictOptions:
     """Which films, and by what."""
 
-    input: Annotated[str, tyro.conf.Positional]
+    input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
     """A film (DICOM, PNG, JPEG or TIFF), or a folder of them; hidden files and DICOMDIR are passed over."""
-    output: Annotated[str, tyro.conf.Positional]
+    output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
     """Folder of the results; what an earlier run of the same command left there is kept."""
     gpu: Gpu = "0"
     system: flag(System, "system to use", "eff, or the bundle's") = None

@@ -431,12 +431,17 @@ def test_spacing(tmp_path: Path, header: dict[str, object], expected: tuple[floa
     assert found == (expected if expected is None else pytest.approx(expected))
 
 
-def _posture(code: str, modifier: str = "") -> Sequence:
+def _code(value: str, scheme: str = "SCT") -> Sequence:
     item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code, "SCT", "SECRET"
-    if modifier:
-        item.PatientOrientationModifierCodeSequence = _posture(modifier)
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, "SECRET"
     return Sequence([item])
+
+
+def _posture(code: str, modifier: str = "") -> Sequence:
+    posture = _code(code)
+    if modifier:
+        posture[0].PatientOrientationModifierCodeSequence = _code(modifier)
+    return posture
 
 
 @pytest.mark.parametrize(
@@ -463,6 +468,42 @@ def _posture(code: str, modifier: str = "") -> Sequence:
         ({"BurnedInAnnotation": "NO"}, {"burned_in": False}),
         ({"ViewPosition": "secret name"}, {"view": None}),
         ({"PatientSex": "O"}, {"sex": None}),
+        ({"ViewPosition": "LATERAL"}, {"view": "LAT"}),
+        ({"ViewPosition": "LL", "ViewCodeSequence": _code("399348003")}, {"view": "LL"}),
+        ({"ViewPosition": "", "ViewCodeSequence": _code("399348003")}, {"view": "AP"}),
+        ({"ViewCodeSequence": _code("R-10236")}, {"view": "LL"}),
+        ({"ViewCodeSequence": _code("SECRET"), "SeriesDescription": "view: PA"}, {"view": "PA"}),
+        ({"ProtocolName": "CHEST LATERAL", "SeriesDescription": "Quincy"}, {"view": "LAT"}),
+        ({"ProtocolName": "Chest PA/LAT"}, {"view": None}),
+        ({"ProtocolName": "APPLE PAUL"}, {"view": None}),
+        ({}, {"modality": None, "body_part": None, "orientation": None, "for_processing": False}),
+        ({"Modality": "DX"}, {"modality": "DX"}),
+        ({"Modality": "OT"}, {"modality": None}),
+        ({"Modality": "LI"}, {"modality": None}),
+        ({"BodyPartExamined": "CHEST"}, {"body_part": "CHEST"}),
+        ({"BodyPartExamined": "PORT_CHEST AP"}, {"body_part": "CHEST"}),
+        ({"BodyPartExamined": "Thorax"}, {"body_part": "CHEST"}),
+        ({"BodyPartExamined": "LEFT HAND"}, {"body_part": "HAND"}),
+        ({"BodyPartExamined": "CHEST/ABDOMEN"}, {"body_part": "ABDOMEN"}),
+        ({"BodyPartExamined": "CHESTABDOMEN"}, {"body_part": "CHESTABDOMEN"}),
+        ({"BodyPartExamined": "QUINCY"}, {"body_part": None}),
+        ({"BodyPartExamined": "HANDEL"}, {"body_part": None}),
+        ({"BodyPartExamined": "HIP", "AnatomicRegionSequence": _code("816094009")}, {"body_part": "HIP"}),
+        ({"AnatomicRegionSequence": _code("816094009"), "StudyDescription": "HAND"}, {"body_part": "CHEST"}),
+        ({"AnatomicRegionSequence": _code("T-D3000", "SRT")}, {"body_part": "CHEST"}),
+        ({"AnatomicRegionSequence": _code("85562004")}, {"body_part": "OTHER"}),
+        ({"AnatomicRegionSequence": _code("X1", "99SECRET")}, {"body_part": None}),
+        ({"StudyDescription": "HIP JOINT"}, {"body_part": "HIP"}),
+        ({"StudyDescription": "arm pain; chest x-ray"}, {"body_part": "CHEST"}),
+        ({"SeriesDescription": "ADELHEID QUINCY"}, {"body_part": None}),
+        ({"PatientOrientation": ["L", "F"]}, {"orientation": ("L", "F")}),
+        ({"PatientOrientation": ["r", "FA"]}, {"orientation": ("R", "FA")}),
+        ({"PatientOrientation": ["L", "R"]}, {"orientation": None}),
+        ({"PatientOrientation": ["L"]}, {"orientation": None}),
+        ({"PatientOrientation": ["QUINCY", "F"]}, {"orientation": None}),
+        ({"PatientOrientation": "SUPINE"}, {"orientation": None, "position": "SUPINE"}),
+        ({"PresentationIntentType": "FOR PROCESSING"}, {"for_processing": True}),
+        ({"PresentationIntentType": "FOR PRESENTATION"}, {"for_processing": False}),
     ],
 )
 def test_further_facts(tmp_path: Path, header: dict[str, object], expected: dict[str, object]) -> None:

@@ -364,6 +364,20 @@ def test_film_that_changed_is_predicted_again(call: Callable[..., int], films: P
     assert found[0]["probability"] != found[1]["probability"]
 
 
+def test_film_with_text_burned_in_has_its_picture_in_the_archive_only(
+    call: Callable[..., int], films: Path, tmp_path: Path
+) -> None:
+    source, output = tmp_path / "film.dcm", tmp_path / "out"
+    film = pydicom.dcmread(sorted(films.glob("*.dcm"))[0])
+    for burned_in, pictures in (("NO", 1), ("YES", 0)):
+        film.BurnedInAnnotation = burned_in
+        film.save_as(source)
+        assert call(source, output) == 0
+        assert len(list((output / "overlays").iterdir())) == pictures
+        assert len(list((output / "dicom").glob("*_overlay.dcm"))) == 1
+    assert "burned" in _rows(output / "findings.csv")[0]["warnings"]
+
+
 def test_nothing_to_do_is_refused(call: Callable[..., int], films: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     with pytest.raises(Refusal, match="neither a file nor a folder"):
@@ -380,6 +394,6 @@ def test_nothing_to_do_is_refused(call: Callable[..., int], films: Path, tmp_pat
 def test_command_says_no_in_one_sentence(chain: Scripts, tmp_path: Path) -> None:
     done = chain.run(PREDICTION, "bash", "predict.sh", str(tmp_path / "no"), "out", "cpu", expect=2)
     assert done.stderr.startswith("error: ")
-    assert "research use only" in " ".join(
-        chain.run(PREDICTION, "bash", "predict.sh", "--help").stdout.split()
-    )
+    taught = chain.run(PREDICTION, "bash", "predict.sh", "--help").stdout
+    assert "Research use only" in taught
+    assert "INPUT OUTPUT" in taught

@@ -31,6 +31,7 @@ from common.data.preparation import open_prepared
 from common.evaluation import out_of_fold, threshold_figures
 from common.evaluation.bootstrap import resample_counts
 from common.evaluation.decision import OperatingPoint, read_thresholds
+from common.evaluation.novelty import Novelty
 from common.evaluation.out_of_fold import STABILITY, OutOfFold, write_thresholds
 from common.evaluation.overlap import dice
 from common.evaluation.predict import Predictor
@@ -262,6 +263,7 @@ def _found(prepared: SimpleNamespace, overlapping: bool = True) -> OutOfFold:
     return OutOfFold(probability, np.where(prepared.has_mask, overlaps, -1), dices)
 
 
+NOVELTY = Novelty(np.zeros(43), np.eye(43), threshold=9.5, n_films=1571, false_warning_rate=0.0051)
 TRAINED = SimpleNamespace(system="eff", image_size=64, facts={"preset": "demo"}, made_from={"weights": {}})
 
 
@@ -272,7 +274,7 @@ def _written(
     prepared = _prepared()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
         patch.setenv("PTX_WORKSPACE", str(folder))
-        write_thresholds(TRAINED, prepared, _found(prepared, overlapping), rule, costs)
+        write_thresholds(TRAINED, prepared, _found(prepared, overlapping), NOVELTY, rule, costs)
         content = json.loads(artefacts.thresholds_file("eff").read_text())
         point, _ = read_thresholds("eff")
     assert point == OperatingPoint(content["cls_threshold"], content["seg_threshold"], 64)
@@ -322,6 +324,12 @@ def test_stability_is_written_and_printed_as_such(written: tuple[dict, str]) -> 
     for name, values in zip(("cls_threshold", "seg_threshold"), both, strict=True):
         assert stability["resamples"][name] == out_of_fold._range(values)
     assert (stability["resamples"]["number"], stability["resamples"]["seed"]) == (2000, 0)
+
+
+def test_what_the_films_look_like_is_written_and_told(written: tuple[dict, str]) -> None:
+    content, said = written
+    assert content["novelty"] == NOVELTY.to_json()
+    assert "will get no answer: 0.5% of these themselves, out-of-fold (n = 1,571)" in said
 
 
 def test_range_of_resamples() -> None:
@@ -426,6 +434,13 @@ def test_out_of_fold_films_were_not_trained_on(copy: Path) -> None:
     segmenter = trained.networks(STAGES["ntuh_segmentation"], CPU)[prepared.part[row]]
     ((_, predicted, truth),) = predictor.maps([segmenter], [row])
     assert found.dice[row] == pytest.approx(dice(predicted > 0.5, truth), abs=1e-6)
+
+
+def test_what_the_films_look_like_is_that_of_the_training_films(copy: Path) -> None:
+    """All of them, whatever the system; and nothing but `of_films` of them."""
+    expected = Novelty.of_films(open_prepared("ntuh_train", None, "test")).to_json()
+    for system in ("eff", "vit"):
+        assert json.loads(artefacts.thresholds_file(system).read_text())["novelty"] == expected
 
 
 @dataclass(frozen=True)

@@ -99,27 +99,20 @@ _VIEWS = {  # PS3.16 CID 4010, likewise, and the words of technicians
     "LATERAL": "LAT",
     "OBLIQUE": "OBL",
 }
-_MODALITIES = (  # PS3.3 C.7.3.1.1.1, those of pictures
-    "BI BMD CFM CR CT DG DX DMS ES FA FS GM HC IO IVOCT IVUS KER LEN LS MG MR NM OAM OCT OP OPM OPT OPTBSV "
-    "OPTENF OPV OT PT PX RF RG RTIMAGE SM STAIN TG US VA XA XC"
-).split()
-CHEST = "CHEST"
-_CHEST_CODES = ("816094009", "51185008", "T-D3000", "39607008", "T-28000")  # SNOMED CT and RT: chest, lung
-_SNOMED = ("SCT", "SRT", "SNM3", "99SDM")
-_BODY_PARTS = {  # words of BodyPartExamined (PS3.16 Annex L) and of descriptions
-    **dict.fromkeys(("CHEST", "CXR", "LUNG", "LUNGS", "THORAX"), CHEST),
-    **dict.fromkeys(("RIB", "RIBS"), "RIB"),
-    **{
-        part: part
-        for part in (
-            "ABDOMEN ABDOMENPELVIS ANKLE ARM BREAST CALCANEUS CHESTABDOMEN CHESTABDPELVIS CLAVICLE COCCYX "
-            "CSPINE ELBOW EXTREMITY FEMUR FINGER FOOT FOREARM HAND HEAD HEADNECK HIP HUMERUS JAW KNEE LEG "
-            "LOWERLEG LOWERLIMB LSPINE MANDIBLE NECK NECKCHEST PATELLA PELVIS PHANTOM SACRUM SCAPULA SHOULDER "
-            "SKULL SPINE SSPINE STERNUM THIGH THUMB TIBIA TOE TSPINE UPPERARM UPPERLIMB WHOLEBODY WRIST"
-        ).split()
-    },
-}
-OTHER = "OTHER"
+_MODALITIES = (  # PS3.3 C.7.3.1.1.1, those of pictures; OT (other) says nothing
+    "BI|BMD|CFM|CR|CT|DG|DX|ES|GM|HC|IO|IVOCT|IVUS|KER|LEN|LS|MG|MR|NM|OAM|OCT|OP|OPM|OPT|OPV|PT|PX|RF|RG|"
+    "RTIMAGE|SM|TG|US|XA|XC"
+)
+CHEST, OTHER = "CHEST", "OTHER"
+_SNOMED = ("SCT", "SRT", "SNM3", "99SDM")  # coding schemes
+_CHEST_CODES = ("816094009", "51185008", "T-D3000", "39607008", "T-28000")  # chest, thorax, lung
+_CHEST_WORDS = ("CHEST", "CXR", "LUNG", "LUNGS", "THORAX")
+_OTHER_WORDS = (  # of BodyPartExamined (PS3.16 Annex L) and of descriptions
+    "ABDOMEN|ABDOMENPELVIS|ANKLE|ARM|BREAST|CALCANEUS|CHESTABDOMEN|CHESTABDPELVIS|CLAVICLE|COCCYX|CSPINE|"
+    "ELBOW|EXTREMITY|FEMUR|FINGER|FOOT|FOREARM|HAND|HEAD|HEADNECK|HIP|HUMERUS|JAW|KNEE|LEG|LOWERLEG|LOWERLIMB|"
+    "LSPINE|MANDIBLE|NECK|NECKCHEST|PATELLA|PELVIS|PHANTOM|RIB|RIBS|SACRUM|SCAPULA|SHOULDER|SKULL|SPINE|SSPINE|"
+    "STERNUM|THIGH|THUMB|TIBIA|TOE|TSPINE|UPPERARM|UPPERLIMB|WHOLEBODY|WRIST"
+)
 
 
 @dataclass(frozen=True)
@@ -141,14 +134,13 @@ class Film:
         manufacturer: Of the device: at most 32 letters, digits and ` .,&()-`; else None.
         date: Of the study, else of the acquisition or content, `YYYY-MM-DD`; None where unknown.
         burned_in: The header says that text, perhaps a name, is part of the picture.
-        modality: A defined term (PS3.3 C.7.3.1.1.1) such as `DX`; None where there is none.
-        body_part: `CHEST`, another name of PS3.16 Annex L such as `HAND`, or `OTHER`, where
-            BodyPartExamined or else the coded AnatomicRegionSequence says so, or else protocol, series and
-            study name it; None where unknown.
-        orientation: Of the patient along the rows (to the right of the picture) and along the columns (down),
-            each of the letters `L R A P H F` (PatientOrientation, PS3.3 C.7.6.1.1.1); a frontal film upright
-            as it is read is (`L`, `F`). None where unknown.
-        for_processing: PresentationIntentType says that its grey levels are the detector's, not for reading.
+        modality: A defined term (PS3.3 C.7.3.1.1.1) such as `DX`; None where unknown or `OT`.
+        body_part: `CHEST`, another such as `HAND`, or `OTHER`: BodyPartExamined (PS3.16 Annex L), else coded
+            (AnatomicRegionSequence), else as protocol, series or study name it; None where unknown.
+        orientation: Where a row and a column lead in the patient (PatientOrientation, PS3.3 C.7.6.1.1.1),
+            each of the letters `LRAPHF`: (`L`, `F`) of a frontal film as it is hung, with the patient's left
+            on the picture's right. None where unknown.
+        for_processing: PresentationIntentType says that the grey levels are not for reading.
     """
 
     pixels: np.ndarray
@@ -235,7 +227,7 @@ def _decode_dicom(content: bytes, has_preamble: bool, replace_saturated: bool) -
         manufacturer=_manufacturer(dataset),
         date=_date(dataset),
         burned_in=_text(dataset, "BurnedInAnnotation").upper() == "YES",
-        modality=_text(dataset, "Modality") if _text(dataset, "Modality") in _MODALITIES else None,
+        modality=_modality_of(dataset),
         body_part=_body_part(dataset),
         orientation=_orientation(dataset),
         for_processing=_text(dataset, "PresentationIntentType").upper() == "FOR PROCESSING",
@@ -635,12 +627,8 @@ def _position(dataset: Dataset) -> str | None:
     return code if re.fullmatch(r"(HF|FF|LF|RF|AF|PF)(S|P|DR|DL|I|)", code) else None
 
 
-def _words(dataset: Dataset, *keywords: str) -> list[str]:
-    """The words of descriptions, which may hold names: only what a table knows of them may leave this file."""
-    return re.findall(r"[A-Z]+", " ".join(_text(dataset, keyword) for keyword in keywords).upper())
-
-
 def _view(dataset: Dataset) -> str | None:
+    """ViewPosition, else coded (PS3.3 C.8.11.5), else the only one that descriptions name."""
     position = _text(dataset, "ViewPosition")
     if view := _VIEWS.get(position.upper()) or _code(position):
         return view
@@ -651,25 +639,42 @@ def _view(dataset: Dataset) -> str | None:
     return named.pop() if len(named) == 1 else None
 
 
+def _modality_of(dataset: Dataset) -> str | None:
+    code = _text(dataset, "Modality").upper()
+    return code if re.fullmatch(_MODALITIES, code) else None
+
+
 def _body_part(dataset: Dataset) -> str | None:
-    """Of several names another than the chest goes first; only in free text, which may tell of more, last."""
-    named = [_BODY_PARTS[word] for word in _words(dataset, "BodyPartExamined") if word in _BODY_PARTS]
-    if named:
-        return min(named, key=CHEST.__eq__)
+    """Of several that BodyPartExamined names, the chest comes last; of those of free text, it comes first."""
+    parts = _parts(dataset, "BodyPartExamined")
+    if parts:
+        return min(parts, key=CHEST.__eq__)
     for item in _items(dataset, "AnatomicRegionSequence")[:1]:
-        if _text(item, "CodingSchemeDesignator") in _SNOMED and _text(item, "CodeValue"):
+        if _text(item, "CodeValue") and _text(item, "CodingSchemeDesignator") in _SNOMED:
             return CHEST if _text(item, "CodeValue") in _CHEST_CODES else OTHER
-    words = _words(dataset, "ProtocolName", "SeriesDescription", "StudyDescription")
-    named = [_BODY_PARTS[word] for word in words if word in _BODY_PARTS]
-    return max(named, key=CHEST.__eq__, default=None)
+    parts = _parts(dataset, "ProtocolName", "SeriesDescription", "StudyDescription")
+    return max(parts, key=CHEST.__eq__, default=None)
+
+
+def _parts(dataset: Dataset, *keywords: str) -> list[str]:
+    """The body parts that descriptions name."""
+    words = [CHEST if word in _CHEST_WORDS else word for word in _words(dataset, *keywords)]
+    return [word for word in words if word == CHEST or re.fullmatch(_OTHER_WORDS, word)]
+
+
+def _words(dataset: Dataset, *keywords: str) -> list[str]:
+    """The words of descriptions, in capitals. They may be names: only what a table makes of them is kept."""
+    return re.findall(r"[A-Z]+", " ".join(_text(dataset, keyword) for keyword in keywords).upper())
 
 
 def _orientation(dataset: Dataset) -> tuple[str, str] | None:
     value = _get(dataset, "PatientOrientation")
     directions = [str(each).strip().upper() for each in value] if isinstance(value, MultiValue) else []
-    if len(directions) == 2 and all(re.fullmatch(r"[LRAPHF]{1,3}", each) for each in directions):
-        return directions[0], directions[1]
-    return None
+    if len(directions) != 2 or not all(re.fullmatch(r"[LRAPHF]{1,3}", each) for each in directions):
+        return None
+    across, down = directions
+    one_axis = any(across[0] in axis and down[0] in axis for axis in ("LR", "AP", "HF"))
+    return None if one_axis else (across, down)
 
 
 def _manufacturer(dataset: Dataset) -> str | None:

@@ -1,14 +1,13 @@
 """What the training films look like, in numbers, so that a film unlike them, or turned, is noticed.
 
 A film is described by a thumbnail of 6 x 6 pixels and seven grey-level statistics, and compared with the mean
-and the covariance of the training films. All of it is symmetric in at least ten patients' films, and any
-orthogonal mixture of the films (less their mean) has the same mean and covariance: no film, not even its
-thumbnail, can be recovered. The thresholds are distances, one number each.
+and covariance of all training films. From these no film can be recovered, not even its thumbnail: the films'
+differences from the mean, mixed by any rotation, would give the same. The limit is the distance of one film,
+a single number.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,20 +24,16 @@ from common.refusal import Refusal
 FALSE_WARNINGS = 0.005  # share of out-of-fold films that may be called far
 NEARER = 1.1  # times as near must a changed copy be
 TURNED, UPSIDE_DOWN, INVERTED = "turned by 90 degrees", "upside down", "inverted (air bright)"
-# What may have been done to a film, with and without mirroring it: that alone cannot be told from the picture
+# What may have been done to a film. A mirrored copy is as near as the film, so none of these needs one.
 _CHANGES: tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...] = (
     (TURNED, np.rot90),
     (TURNED, lambda film: np.rot90(film, 3)),
-    (TURNED, np.transpose),
-    (TURNED, lambda film: np.rot90(film, 2).T),
     (UPSIDE_DOWN, lambda film: np.rot90(film, 2)),
-    (UPSIDE_DOWN, np.flipud),
     (INVERTED, np.invert),
 )
 _GRID, _DETAIL = 6, 128  # pixels of the side: of the thumbnail, and where grey levels are measured
 _N_FEATURES = _GRID**2 + 7
 _FEATURES = "thumbnail of 6 x 6 ranks; mean, spread, black, white, symmetry, edges, texture"
-_DIGITS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +41,10 @@ class Novelty:
     """The training films as a normal distribution of their features.
 
     A film is far when its distance (Mahalanobis, Proc Natl Inst Sci India 1936;2:49) exceeds that of all but
-    0.5% of the training films, each measured by the folds that it is not in. The covariance is shrunk (Ledoit &
-    Wolf, J Multivar Anal 2004;88:365), so that a few films suffice. As a changed copy of a film has as many
-    pixels of the same kinds, the nearer of the two is the likelier: a film seems turned when a turned copy is
-    (compare Golan & El-Yaniv, NeurIPS 2018, who tell outliers by whether their turn is recognised).
+    0.5% of the training films, each measured by the folds that it is not in. The covariance is shrunk (Ledoit
+    & Wolf, J Multivar Anal 2004;88:365), so that a few films suffice. Of a film and its turned copy the one
+    that is nearer is likelier: the film seems turned when that is the copy (compare Golan & El-Yaniv, NeurIPS
+    2018, who tell an outlier by whether its turn is recognised).
 
     Attributes:
         mean: (43,) float64, of the features (`features`).
@@ -80,10 +75,10 @@ class Novelty:
         for fold in range(N_FOLDS):
             held = prepared.part == fold
             outside[held] = _distances(*_fit(found[~held, 0]), found[held])
-        threshold = _rounded(np.quantile(outside[:, 0], 1 - FALSE_WARNINGS, method="higher"))
+        threshold = float(np.quantile(outside[:, 0], 1 - FALSE_WARNINGS, method="higher"))
         warned = (outside[:, 0] > threshold) | (_nearest_change(outside) >= 0)
         mean, covariance = _fit(found[:, 0])
-        return cls(_rounded(mean), _rounded(covariance), float(threshold), n, float(warned.mean()))
+        return cls(_rounded(mean), _rounded(covariance), threshold, n, float(warned.mean()))
 
     def distance(self, film: np.ndarray) -> float:
         """How far a film is from the training films, 0 at their mean.
@@ -133,12 +128,12 @@ class Novelty:
             mean = np.array(content["mean"], dtype=np.float64)
             covariance = lower + np.tril(lower, -1).T
             numbers = [float(content[key]) for key in ("threshold", "false_warning_rate")]
-            finite = np.isfinite(covariance).all() and np.isfinite(mean).all() and all(map(math.isfinite, numbers))
+            finite = np.isfinite([*numbers, *mean.ravel(), *covariance.ravel()]).all()
             if content["features"] != _FEATURES or mean.shape != (_N_FEATURES,) or not finite:
-                raise ValueError("other features, or no numbers")
+                raise ValueError("other features, or numbers that are not finite")
             np.linalg.cholesky(covariance)
             return cls(mean, covariance, numbers[0], int(content["n_films"]), numbers[1])
-        except (KeyError, TypeError, ValueError, np.linalg.LinAlgError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, np.linalg.LinAlgError) as error:
             raise Refusal(
                 "the thresholds file does not say what the training films look like",
                 found=f"{type(error).__name__}: {error}",
@@ -150,14 +145,14 @@ def features(film: np.ndarray) -> np.ndarray:
     """The numbers that describe a film, (43,) float64.
 
     A thumbnail of the pixels' ranks (so that no window or gamma changes it), less its mean and over its
-    standard deviation; then of the grey levels, 0-1, at 128 x 128: mean, standard deviation, square roots of the
-    shares of black and of white, correlation with the mirrored film, and the logarithms of mean gradient and
-    mean fine texture over the standard deviation.
+    standard deviation; then of the grey levels, 0-1, at 128 x 128: mean, standard deviation, square roots of
+    the shares of black and of white, correlation with the mirrored film, and the logarithms of mean gradient
+    and mean fine texture over the standard deviation.
 
     Args:
         film: (side, side) uint8, air dark.
     """
-    grey = resample(np.ascontiguousarray(film), _DETAIL)
+    grey = resample(film, _DETAIL)
     counts = np.bincount(grey.ravel(), minlength=256)
     ranks = ((counts.cumsum() - counts / 2) / grey.size).astype(np.float32)[grey]
     thumbnail = resample(ranks, _GRID)
@@ -212,4 +207,4 @@ def _nearest_change(distances: np.ndarray) -> np.ndarray:
 
 def _rounded(values: np.ndarray) -> np.ndarray:
     """To six significant digits, as they are stored."""
-    return np.vectorize(lambda value: float(f"{value:.{_DIGITS}g}"))(values)
+    return np.vectorize(lambda value: float(f"{value:.6g}"))(values)

@@ -281,7 +281,16 @@ def _summary(content: dict[str, Any]) -> str:
         chosen = f"{name} (chosen)" if name == content["rule"] else name
         threshold, sensitivity = f"{point['threshold']:.4f}", f"{point['sensitivity']:.3f}"
         lines.append(f"  {chosen:<25}{threshold:<16}{sensitivity:<14}{point['specificity']:.3f}")
-    return "\n".join([*lines, *_cost_lines(content), *_area_lines(content), *_stability_lines(content)])
+    lines += [*_cost_lines(content), *_area_lines(content), *_stability_lines(content)]
+    return "\n".join([*lines, _novelty_line(content["novelty"])])
+
+
+def _novelty_line(novelty: dict[str, Any]) -> str:
+    warned = f"{100 * novelty['false_warning_rate']:.1f}%"
+    return (
+        "  new films unlike these, turned or inverted will get no answer: "
+        f"{warned} of these themselves, out-of-fold (n = {novelty['n_films']:,})"
+    )
 
 
 def _cost_lines(content: dict[str, Any]) -> list[str]:

@@ -8,8 +8,8 @@ A bundle is a plain zip file whose members are stored, not compressed:
     *.safetensors      the ten networks, as training wrote them; each says what it was made from
 
 It holds no film of a patient and no pseudonym, and its bytes depend on no clock, host or path. The hashes
-find every accident. They cannot find a forgery, whose author would have hashed it too: compare the identity in
-the findings with the one that exporting printed.
+find every accident. They cannot find a forgery, whose author would have hashed it too: compare the identity
+in the findings with the one that exporting printed.
 """
 
 from __future__ import annotations

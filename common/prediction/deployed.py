@@ -49,7 +49,7 @@ class Deployed:
     @classmethod
     def of(cls, trained: TrainedSystem, point: OperatingPoint, thresholds: dict[str, Any]) -> Deployed:
         """A system from its networks and its thresholds file."""
-        return cls(trained, point, Novelty.of_json(thresholds["novelty"]), thresholds)
+        return cls(trained, point, Novelty.of_json(thresholds.get("novelty")), thresholds)
 
     @property
     def system(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,11 @@ class FindingFiles:
         """DICOM Secondary Capture of the picture."""
         return self.folder / "dicom" / f"{self.case}_overlay.dcm"
 
+    def clear(self) -> None:
+        """Delete what an earlier run left of the film, the JSON first."""
+        for path in (self.json, self.overlay, self.segmentation, self.capture):
+            path.unlink(missing_ok=True)
+
     def read(self) -> dict[str, Any] | None:
         """Content of the JSON file of an earlier run; None where it, or a file that it names, is missing."""
         try:
@@ -77,10 +83,13 @@ def write_finding(
     Raises:
         Refusal: The disk is full, or the folder cannot be written.
     """
+    files.clear()
     name = f"{made_by['system']} {made_by['identity'][:12]}"
     picture = overlay(film.film.pixels, finding, name)
-    _write_png(files.overlay, picture)
-    written = {"overlay": files.overlay}
+    written = {}
+    if not film.film.burned_in:  # the text may be a name, which belongs in the archive only
+        _write_png(files.overlay, picture)
+        written["overlay"] = files.overlay
     if is_dicom(source):
         try:
             written |= _write_objects(files, source, picture, finding, made_by)
@@ -104,7 +113,9 @@ def _write_objects(
 ) -> dict[str, Path]:
     """The DICOM objects; no Segmentation where there is no answer: an empty one would say negative."""
     try:
-        header = pydicom.dcmread(source, stop_before_pixels=True, force=True)
+        with warnings.catch_warnings():  # they may quote the header
+            warnings.simplefilter("ignore")
+            header = pydicom.dcmread(source, stop_before_pixels=True, force=True)
     except Exception as error:  # of a header that only just could be read
         raise ObjectFault(f"the header cannot be read again ({type(error).__name__})") from error
     maker = Maker(made_by["system"], made_by["identity"])

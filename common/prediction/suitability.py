@@ -1,4 +1,7 @@
-"""Whether a film is of the kind that a system was made for: a frontal radiograph of the chest, upright."""
+"""Whether a film is of the kind that the system was made for, and which side of the patient is which.
+
+Nothing here changes a film: one that is turned, mirrored or inverted stays so, and the finding says it.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +11,28 @@ import numpy as np
 
 from common.config import Rules
 from common.data.dicom import CHEST, Film
-from common.evaluation.novelty import Novelty
+from common.evaluation.novelty import TURNED, UPSIDE_DOWN, Novelty
 
-RADIOGRAPHS = ("CR", "DX", "RG", "RF")
+RADIOGRAPHS = ("CR", "DX", "RG", "RF")  # modalities
 SHORTEST_SIDE = 512  # pixels
-WIDEST = 2.0  # longer over shorter side
-BOTH = 0.1  # share of the outline's area from which on its smaller half counts as a side
-_NOT_FRONTAL = {
-    **dict.fromkeys(("LL", "RL", "LAT"), "lateral"),
-    **dict.fromkeys(("OBL", "LAO", "RAO", "LPO", "RPO", "LLO", "RLO"), "oblique"),
+LONGEST_SHAPE = 2  # longer over shorter side
+ONE_IN = 10  # of the area: the least share of a side that counts
+_NOT_FRONTAL = {  # views
+    **dict.fromkeys(("LAT", "LL", "RL"), "lateral"),
+    **dict.fromkeys(("OBL", "LAO", "LLO", "LPO", "RAO", "RLO", "RPO"), "oblique"),
     **dict.fromkeys(("LLD", "RLD"), "decubitus"),
 }
-_UPRIGHT = ("ERECT", "SEMIERECT")
+_NOT_SUPINE = ("ERECT", "SEMIERECT", "PRONE")
+_MIRRORED, _OTHER_PLANE = "mirrored", "not frontal"
 
 
 @dataclass(frozen=True)
 class Concern:
-    """Something about a film that its reader must know.
+    """Something about a film that whoever reads the finding must know.
 
     Attributes:
-        text: A short clause without free text of the header.
-        serious: The film is not of the kind that the system was made for: there is no answer.
+        text: A short clause. It repeats nothing of the header but codes.
+        serious: The system was not made for such a film: there is no answer.
     """
 
     text: str
@@ -36,84 +40,98 @@ class Concern:
 
 
 def concerns_of(film: Film, square: np.ndarray, novelty: Novelty) -> list[Concern]:
-    """What the header and the picture say against an answer, the serious ones first.
+    """What is to be known about a film, the serious first.
+
+    Serious are: another modality than CR, DX, RG and RF; a body part other than the chest; a lateral, oblique
+    or decubitus view; a PatientOrientation that is not upright and frontal; a picture that is unlike the
+    training films, or seems turned or inverted. What a header does not say is never serious.
 
     Args:
-        film: As it was read.
-        square: (1024, 1024) uint8: the film as a prepared set would hold it.
+        film: Its pixels as they were read and the facts of its header.
+        square: (1024, 1024) uint8, air dark: the film as a prepared set would hold it.
         novelty: What the training films look like.
     """
-    serious = [*_by_header(film), *_by_picture(square, novelty)]
-    return [Concern(text, True) for text in serious] + [Concern(text, False) for text in _notes(film)]
+    serious = [*_against_by_header(film), *_against_by_picture(square, novelty)]
+    return [Concern(text, True) for text in serious] + [Concern(text, False) for text in _remarks(film)]
 
 
 def patient_side(outline: np.ndarray, film: Film) -> str:
-    """The side of the patient that an outline lies on: `left`, `right`, `both`, or `""` where that is unknown.
+    """The side of the patient that an outline lies on: `left`, `right`, `both`, or `""`: unknown.
 
-    The middle of the picture parts the sides; a middle column belongs to neither. It is `both` when the
-    smaller half holds at least a tenth of the area of the two. The patient's left is on the picture's right,
-    as radiographs are shown, also where the header says nothing; PatientOrientation may say the reverse. Of a
-    film that is empty, turned or not frontal by PatientOrientation the side is unknown.
+    The patient's left is on the right of the picture, as radiographs are hung, unless PatientOrientation says
+    that the film is mirrored. The middle of the picture parts the sides; of an odd number of columns the
+    middle one belongs to neither. It is `both` when the lesser side holds at least a tenth of the area of the
+    two. It is unknown of an empty outline, and where PatientOrientation says that the film is turned or not
+    frontal.
 
     Args:
-        outline: (rows, columns) bool, in the orientation of the file.
-        film: Its header.
+        outline: (rows, columns) bool, as the film lies in its file.
+        film: The facts of its header.
     """
-    across = film.orientation[0][0] if film.orientation else "L"
-    columns = outline.shape[1]
-    halves = [outline[:, : columns // 2].sum(), outline[:, (columns + 1) // 2 :].sum()]  # as seen
-    if _turned(film) or across not in "LR" or not sum(halves):
+    pose, columns = _pose(film), outline.shape[1]
+    on_left = int(np.count_nonzero(outline[:, : columns // 2]))
+    on_right = int(np.count_nonzero(outline[:, (columns + 1) // 2 :]))
+    if pose not in ("", _MIRRORED) or not on_left + on_right:
         return ""
-    if min(halves) >= BOTH * sum(halves):
+    if ONE_IN * min(on_left, on_right) >= on_left + on_right:
         return "both"
-    return "left" if (halves[1] > halves[0]) == (across == "L") else "right"
+    return "left" if (on_right > on_left) == (pose == "") else "right"
 
 
-def _turned(film: Film) -> str:
-    """By PatientOrientation: how the film is turned, or `""`."""
+def _pose(film: Film) -> str:
+    """How a film lies by PatientOrientation; `""`: upright, not mirrored, or unknown."""
     if film.orientation is None:
         return ""
     across, down = (direction[0] for direction in film.orientation)
-    if across in "HF" or down in "LRAP":
-        return "by 90 degrees"
-    return "upside down" if down == "H" else ""
+    if across in "LR" and down in "HF":
+        return UPSIDE_DOWN if down == "H" else _MIRRORED if across == "R" else ""
+    return TURNED if across in "HF" and down in "LR" else _OTHER_PLANE
 
 
-def _by_header(film: Film) -> list[str]:
+def _against_by_header(film: Film) -> list[str]:
     found = []
-    if film.modality and film.modality not in RADIOGRAPHS:
+    if film.modality is not None and film.modality not in RADIOGRAPHS:
         found.append(f"modality {film.modality}, not a radiograph")
     if film.body_part not in (None, CHEST):
-        found.append(f"body part {film.body_part}, not the chest alone")
+        found.append(f"body part {film.body_part}, not the chest")
     if film.view in _NOT_FRONTAL:
         found.append(f"{_NOT_FRONTAL[film.view]} view ({film.view})")
-    elif film.orientation and film.orientation[0][0] in "AP":
-        found.append("lateral view (PatientOrientation)")
-    if _turned(film):
-        found.append(f"turned {_turned(film)} (PatientOrientation)")
+    if _pose(film) not in ("", _MIRRORED):
+        found.append(f"{_pose(film)} (PatientOrientation)")
     return found
 
 
+def _against_by_picture(square: np.ndarray, novelty: Novelty) -> list[str]:
     found = []
-    if not (film.modality or film.body_part or film.view):
-        found.append("the header does not say that this is a frontal chest radiograph")
+    distance = novelty.distance(square)
+    if distance > novelty.threshold:
+        found.append(f"unlike the training films (distance {distance:.1f}, limit {novelty.threshold:.1f})")
+    if seems := novelty.seems(square):
+        found.append(f"seems {seems}")
+    return found
+
+
+def _remarks(film: Film) -> list[str]:
+    height, width = film.pixels.shape
     minimum_age = Rules().minimum_age
+    found = []
+    if film.modality is None or film.body_part is None:
+        found.append("the header does not say that this is a chest radiograph")
     if film.age is not None and film.age < minimum_age:
         found.append(f"age under {minimum_age:g}")
-    if film.view == "PA" or film.position in _UPRIGHT:
-        kind = ", ".join(each for each in (film.view, film.position) if each)
-        found.append(f"{kind}: made for portable supine films (AP)")
-    if film.orientation and film.orientation[0][0] == "R":
-        found.append("mirrored (PatientOrientation): the side takes that into account")
+    if film.view == "PA" or film.position in _NOT_SUPINE:
+        this = " ".join(word for word in (film.view, film.position) if word)
+        found.append(f"made for supine AP films, this one is {this}")
+    if _pose(film) == _MIRRORED:
+        found.append("mirrored (PatientOrientation), which the side allows for")
     if film.for_processing:
         found.append("grey levels for processing, not for presentation")
     if film.burned_in:
         found.append("text burned into the picture")
-    shorter, longer = sorted(film.pixels.shape)
-    if shorter < SHORTEST_SIDE:
-        found.append(f"low resolution ({film.pixels.shape[1]} x {film.pixels.shape[0]} pixels)")
-    if longer > WIDEST * shorter:
-        found.append("unusual proportions: it is stretched to a square")
+    if min(height, width) < SHORTEST_SIDE:
+        found.append(f"low resolution ({width} x {height} pixels)")
+    if max(height, width) > LONGEST_SHAPE * min(height, width):
+        found.append(f"long and narrow ({width} x {height} pixels)")
     if film.spacing is None:
-        found.append("pixel spacing unknown: no area in cm2")
+        found.append("spacing unknown, so no area in cm2")
     return found

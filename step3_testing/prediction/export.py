@@ -7,8 +7,8 @@
 A bundle holds the ten networks, the thresholds, what the training films look like (in numbers), how films are
 prepared, and what all of it was made from; no film of a patient, and no pseudonym. Every part is hashed, and
 predict.sh checks all hashes; the identity printed here stands in every finding and tells one system from
-another. A synthetic film is in it too: a machine on which its probability differs by more than 1e-4 is refused.
-Packing computes on the CPU, for about a minute.
+another. A synthetic film is in it too: a machine on which its probability differs by more than 1e-4 is
+refused. Packing computes on the CPU, for a few minutes.
 
 Research use only, not a medical device.
 """

@@ -1,4 +1,4 @@
-"""A DICOM listener: films come by C-STORE, findings go to the archive. Research use only, not a medical device.
+"""New films by DICOM: received, predicted, findings sent on. Research use only, not a medical device.
 
     bash listen.sh --caller MODALITY1 --destination PACS@127.0.0.1:11113          on GPU 0
     bash listen.sh cpu --backend openvino --caller MODALITY1 --caller MODALITY2   without GPU and destination
@@ -9,9 +9,9 @@ Try it: `echoscu -aet MODALITY1 -aec PTX 127.0.0.1 11112`, then `storescu` with 
 writes, and the destination the DICOM Segmentation and the picture. Who is not named by --caller is refused.
 
 A film that was accepted is not lost, whatever happens: started again with the same command after a kill, the
-listener goes on. What cannot be read or sent is listed in rejected.csv and kept in rejected/; to have it tried
-again, move it back to inbox/ (.dcm) or outbox/ (.json) and start again. An accepted film is deleted when its
-results were sent. Ctrl-C or SIGTERM: the film at hand is finished, and the exit status is 0.
+listener goes on. It is deleted when its results were sent. What cannot be read or sent is listed in
+rejected.csv and kept in rejected/; to have it tried again, move it back to inbox/ (.dcm) or outbox/ (.json)
+and start again. Ctrl-C or SIGTERM: the film at hand is finished, and the exit status is 0.
 """
 
 if __name__ == "__main__":  # all imports are below: processes that read films import this file again
@@ -27,6 +27,6 @@ if __name__ == "__main__":  # all imports are below: processes that read films i
         from common.prediction.predictor import FilmPredictor
 
         predictor = FilmPredictor.open(options.system, options.bundle, options.gpu, options.backend)
-        return predictor.process  # THE CALL TO WIRE: process(film, folder) -> DICOM objects to send
+        return predictor.process
 
     run_script(lambda: main(__doc__, prepare))
