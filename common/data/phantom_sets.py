@@ -466,20 +466,49 @@ def write_ntuh(
     return pd.DataFrame(films)
 
 
+def write_new(
+    folder: str | Path, positives: int, negatives: int, seed: int, workers: int = 2
+) -> pd.DataFrame:
+    """Writes films as a hospital's archive would send them: DICOM files and nothing else.
+
+    Args:
+        folder: created when absent.
+        positives: films with a lesion.
+        negatives: films without.
+        seed: decides every byte; another than that of the training films gives other patients.
+        workers: processes; they do not change the result.
+
+    Returns:
+        As `write_ntuh`, which adds films to these counts.
+    """
+    root = Path(folder)
+    export = root / "export"
+    films = write_ntuh(export, 0, 0, positives, negatives, seed, workers)
+    for film in (export / "images").iterdir():
+        film.rename(root / film.name)
+    shutil.rmtree(export)
+    return films
+
+
 # The films of the demo: enough to learn from in minutes, and to test on with intervals worth reading.
 DEMO_SIIM = {"positives": 240, "negatives": 360}
 DEMO_NTUH = {"train_positives": 200, "train_negatives": 300, "test_positives": 110, "test_negatives": 220}
+DEMO_NEW = {"positives": 4, "negatives": 4}
 
 
 def write_demo(folder: Path, seed: int = 0) -> None:
-    """Writes the demo's films into `folder`/siim and `folder`/ntuh, unless they are there already."""
-    for name, write, counts in (("siim", write_siim, DEMO_SIIM), ("ntuh", write_ntuh, DEMO_NTUH)):
+    """Writes the demo's films into `siim`, `ntuh` and `new` of `folder`, unless they are there already."""
+    for name, write, counts, start in (
+        ("siim", write_siim, DEMO_SIIM, seed),
+        ("ntuh", write_ntuh, DEMO_NTUH, seed),
+        ("new", write_new, DEMO_NEW, seed + 1),
+    ):
         if (folder / name).exists():
             print(f"{shown(folder / name)}: written before, kept")
             continue
         partial = folder / f"{name}.partial"
         shutil.rmtree(partial, ignore_errors=True)  # what an interruption left
-        films = write(partial, **counts, seed=seed)
+        films = write(partial, **counts, seed=start)
         partial.rename(folder / name)
         print(f"{shown(folder / name)}: {len(films)} films, {int(films['positive'].sum())} with a lesion")
 
