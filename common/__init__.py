@@ -11,11 +11,8 @@ if not (3, 10) <= sys.version_info[:2] <= (3, 13):
     raise SystemExit(2)
 
 # A script started with the wrong interpreter deserves one sentence instead of an import traceback.
-_missing = [
-    name
-    for name in ("numpy", "pandas", "sklearn", "cv2", "pydicom", "torch", "timm", "monai", "tyro", "xxhash", "highdicom")
-    if importlib.util.find_spec(name) is None
-]
+_NEEDED = "numpy pandas sklearn cv2 pydicom torch timm monai tyro xxhash highdicom"
+_missing = [name for name in _NEEDED.split() if importlib.util.find_spec(name) is None]
 if _missing:
     sys.stderr.write(
         f"error: this Python ({sys.executable}) lacks the project's packages\n"

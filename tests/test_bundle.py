@@ -465,7 +465,7 @@ def _extra(name: str) -> Callable[[dict[str, bytes]], dict[str, object]]:
         (_thresholds(cls_threshold=float("nan")), "impossible thresholds"),
         (_thresholds(seg_threshold=0), "impossible thresholds"),
         (_thresholds(image_size=128), "other networks or another working size"),
-        (_thresholds(system="vit"), "other networks or another working size"),
+        (_thresholds(system="vit"), "thresholds.json is of the system vit, not eff"),
         (_thresholds(novelty={}), "does not say what the training films look like"),
         (_film(4096, 4096), "check.png is no check film"),
         (_film(1024, 1024, 3), "check.png is no check film"),

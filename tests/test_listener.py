@@ -395,20 +395,18 @@ def _cut_off(sock: socket.socket, within: float) -> bool:
 
 @networked
 def test_who_speaks_no_dicom_is_cut_off(workspace: Path, tmp_path: Path) -> None:
-    openings = (
-        b"\x01\x00\x7f\xff\xff\xff" + bytes(3000),  # claims a message of 2 GB
-        b"\x01\x00\x00\x00\x10\x00" + bytes(10),  # does not end the one it begins
-        b"\x01\x00",
+    at_once = (
+        b"\x01\x00\x7f\xff\xff\xff" + bytes(3000),
         b"GET / HTTP/1.1\r\n\r\n",
-        b"",
-    )
-    with listening(tmp_path / "listener", idle=0.5) as listener:
-        strangers = [socket.create_connection(("127.0.0.1", listener.port)) for _ in openings]
-        for stranger, opening in zip(strangers, openings, strict=True):
-            stranger.sendall(opening)
-        assert _cut_off(strangers[0], within=0.4)  # not only when it is taken to be silent
-        assert all(_cut_off(stranger, within=5) for stranger in strangers[1:])
-        assert send(listener, film(1)) == [SUCCESS]
+    )  # the first: a message of 2 GB
+    in_time = (b"\x01\x00\x00\x00\x10\x00" + bytes(10), b"\x01\x00", b"")  # none ends what it begins
+    for idle, openings in ((60, at_once), (0.5, in_time)):
+        with listening(tmp_path / "listener", idle=idle) as listener:
+            strangers = [socket.create_connection(("127.0.0.1", listener.port)) for _ in openings]
+            for stranger, opening in zip(strangers, openings, strict=True):
+                stranger.sendall(opening)
+            assert all(_cut_off(stranger, within=5) for stranger in strangers)
+            assert send(listener, film(1)) == [SUCCESS]
 
 
 @networked
@@ -697,6 +695,7 @@ def _storescu(port: int, paths: Sequence[Path], caller: str = MODALITY, called: 
 
 @networked
 @dcmtk
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 def test_two_hundred_films_survive_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """storescu sends 200 films, 20 of them broken; the listener is killed in the middle."""
     films, folder, workspace = (tmp_path / name for name in ("films", "listener", "workspace"))
@@ -707,7 +706,7 @@ def test_two_hundred_films_survive_a_kill(tmp_path: Path, monkeypatch: pytest.Mo
     paths = [save(each, films / f"{n:03d}.dcm") for n, each in enumerate(made)]
     assert len(broken) == 20
     with archive() as pacs:
-        running = Running(folder, workspace, pacs, seconds=0.02)
+        running = Running(folder, workspace, pacs, seconds=0.05)
         sending = subprocess.Popen(
             _storescu(running.port, paths), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -715,15 +714,15 @@ def test_two_hundred_films_survive_a_kill(tmp_path: Path, monkeypatch: pytest.Mo
         assert running.end(signal.SIGKILL) == -signal.SIGKILL
         said, _ = sending.communicate()
         accepted = said.count("Received Store Response (Success)")
-        assert 20 < accepted < 200
-        assert len(pacs.received) < 0.9 * accepted  # some were accepted and not finished
+        assert len(set(pacs.received)) < accepted - 5
+        assert files(folder / "inbox")
 
         first_output = running.output
         running = Running(folder, workspace, pacs, seconds=0)
         again = subprocess.run(
-            _storescu(running.port, paths[accepted:]), check=True, capture_output=True, text=True
+            _storescu(running.port, paths[accepted - 1 :]), check=True, capture_output=True, text=True
         )
-        assert (again.stdout + again.stderr).count("Received Store Response (Success)") == 200 - accepted
+        assert (again.stdout + again.stderr).count("Received Store Response (Success)") == 201 - accepted
         whole = [result_uid(f"1.2.826.0.1.{number}") for number in range(200) if number not in broken]
         wait_for(lambda: len(set(pacs.received)) == 180 and not files(folder / "inbox"), 60)
 

@@ -55,17 +55,25 @@ def read_thresholds(system: str) -> tuple[OperatingPoint, dict[str, Any]]:
             f"testing {system} needs its thresholds", missing=shown(path), made_by=THRESHOLDS_COMMAND
         )
     content = read_json(path, THRESHOLDS_COMMAND)
+    return parse_thresholds(content, system, shown(path)), content
+
+
+def parse_thresholds(content: dict[str, Any], system: str, name: str) -> OperatingPoint:
+    """The operating point in the content of a thresholds file, which messages call `name`.
+
+    Raises:
+        Refusal: It is malformed or of another system.
+    """
+    again = f"make it again: {THRESHOLDS_COMMAND}"
     try:
         if content["system"] not in SYSTEMS or content["system"] != system:
-            raise Refusal(f"{shown(path)} is of the system {content['system']}, not {system}")
+            raise Refusal(f"{name} is of the system {content['system']}, not {system}")
         point = OperatingPoint(
             float(content["cls_threshold"]), int(content["seg_threshold"]), int(content["image_size"])
         )
         known = isinstance(content["made_from"], dict)
     except (KeyError, TypeError, ValueError) as error:
-        raise Refusal(
-            f"{shown(path)} is no thresholds file", found=error, do=f"make it again: {THRESHOLDS_COMMAND}"
-        ) from None
+        raise Refusal(f"{name} is no thresholds file", found=error, do=again) from None
     if not (known and 0 <= point.cls_threshold <= 1 and point.seg_threshold >= 1):
-        raise Refusal(f"{shown(path)} holds impossible thresholds", do=f"make it again: {THRESHOLDS_COMMAND}")
-    return point, content
+        raise Refusal(f"{name} holds impossible thresholds", do=again)
+    return point

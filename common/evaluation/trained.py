@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,13 +73,15 @@ class TrainedSystem:
 
     def networks(self, stage: Stage, device: torch.device) -> list[PneumothoraxNet]:
         """The five networks of a task, fold 0 first, on the device, folded: they can only predict."""
-        nets = []
+        return list(self.each_network(stage, device))
+
+    def each_network(self, stage: Stage, device: torch.device) -> Iterator[PneumothoraxNet]:
+        """The same, one after the other."""
         for fold, state in enumerate(self._states[stage.key]):
             net = weights.build(self.facts, stage.task)
             weights.load(net, state, weights_file(stage, self.system, fold))
             folding.fold(net.to(device).eval())
-            nets.append(net)
-        return nets
+            yield net
 
 
 def read_trained(options: EvaluationOptions, needed_by: str) -> list[TrainedSystem]:

@@ -36,7 +36,7 @@ from common.artefacts import N_FOLDS, SYSTEMS, shown, thresholds_file, weights_f
 from common.config import System, flag, preset_network
 from common.data.phantom import draw_film
 from common.data.store import SIDE
-from common.evaluation.decision import OperatingPoint
+from common.evaluation.decision import OperatingPoint, parse_thresholds
 from common.evaluation.predict import Predictor
 from common.evaluation.trained import CLASSIFICATION, SEGMENTATION, TrainedSystem
 from common.models.unet import PneumothoraxNet
@@ -359,14 +359,9 @@ def _refuse_foreign_code(metadata: dict[str, Any]) -> None:
 
 
 def _operating_point(trained: TrainedSystem, thresholds: dict[str, Any]) -> OperatingPoint:
-    point = OperatingPoint(
-        float(thresholds["cls_threshold"]), int(thresholds["seg_threshold"]), int(thresholds["image_size"])
-    )
-    belongs_to = thresholds["system"], thresholds["made_from"], point.image_size
-    if belongs_to != (trained.system, trained.made_from, trained.image_size):
+    point = parse_thresholds(thresholds, trained.system, _THRESHOLDS)
+    if (thresholds["made_from"], point.image_size) != (trained.made_from, trained.image_size):
         raise Refusal("its thresholds were computed from other networks or another working size")
-    if not (0 <= point.cls_threshold <= 1 and point.seg_threshold >= 1):
-        raise Refusal("it holds impossible thresholds")
     return point
 
 

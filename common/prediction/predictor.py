@@ -54,6 +54,7 @@ class FilmPredictor:
         set_up(device)
         self.deployed, self.device, self.backend = deployed, device, backend
         if isinstance(deployed, Bundle):
+            torch.backends.cudnn.allow_tf32 = False  # a GPU's shorter float32, which another machine lacks
             allowed = ROUNDING if backend == "torch" else ACCELERATED_ROUNDING
             check_here(deployed, deployed.check, device, (self._classifiers, self._segmenters), allowed)
 
@@ -174,9 +175,9 @@ class FilmPredictor:
         return self._networks(SEGMENTATION)
 
     def _networks(self, stage: Stage) -> list[torch.nn.Module]:
-        nets = self.deployed.trained.networks(stage, self.device)
         if self.backend == "torch":
-            return nets
-        from common.models.accelerated import accelerate
+            return self.deployed.trained.networks(stage, self.device)
+        from common.models.accelerated import accelerate  # its package is optional
 
+        nets = self.deployed.trained.each_network(stage, self.device)  # one in memory at a time
         return [accelerate(net, self.deployed.image_size) for net in nets]

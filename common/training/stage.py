@@ -17,7 +17,6 @@ from common.evaluation.predict import Predictor
 from common.models import weights
 from common.models.unet import PneumothoraxNet
 from common.processes import Processes, running
-from common.refusal import Refusal
 from common.runtime import seed_torch, set_up
 from common.training import checkpoint
 from common.training.check import Cost, in_words, measure
