@@ -154,6 +154,30 @@ def test_files_are_found_in_the_order_of_their_paths(tmp_path: Path) -> None:
         find_files(tmp_path / "empty")
 
 
+def test_our_own_picture_sent_back_is_not_a_film(
+    chain: Scripts, predicted: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PTX_WORKSPACE", str(chain.workspace))
+    predictor = FilmPredictor.open("eff")
+    own = next((predicted[0] / "dicom").glob("*_overlay.dcm"))
+    with pytest.raises(FilmFault, match="this project made"):
+        predictor.process(own, tmp_path)
+
+
+def test_listener_gets_the_objects_of_a_film(
+    chain: Scripts, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PTX_WORKSPACE", str(chain.workspace))
+    predictor = FilmPredictor.open("eff")
+    arrived = tmp_path / "000000001_c0123.dcm"
+    shutil.copyfile(sorted(films.glob("P*.dcm"))[0], arrived)
+    objects = predictor.process(arrived, tmp_path)
+    assert {path.name for path in objects} == {"c0123_segmentation.dcm", "c0123_overlay.dcm"}
+    assert (tmp_path / "findings" / "c0123.json").is_file()
+    first = [path.read_bytes() for path in objects]
+    assert [path.read_bytes() for path in predictor.process(arrived, tmp_path)] == first  # the same objects
+
+
 def test_reader_survives_films_that_cannot_be_read(tmp_path: Path, sources: Path) -> None:
     good = next((sources / "ntuh" / "images").glob("*.dcm"))
     bad = tmp_path / "bad.dcm"

@@ -35,7 +35,7 @@ from pydicom.valuerep import VR
 from common.artefacts import digest, whole_file
 from common.prediction import RESEARCH_ONLY
 
-_MANUFACTURER = "Pneumothorax research software"
+MANUFACTURER = "Pneumothorax research software"
 _NAMESPACE = uuid.UUID("5b0f6f0e-4c1c-5d0a-8a55-2d6a3c1f9e77")  # any will do, but always this one
 _SERIES_NUMBERS = {"segmentation": 9101, "capture": 9102}  # beyond those of a device
 _NO_DATE = "19000101"
@@ -323,7 +323,7 @@ def _identification(source: Dataset, maker: Maker, kind: str) -> dict[str, Any]:
             kind, "series", _text(source, "SeriesInstanceUID"), maker.identity
         ),
         "series_number": _SERIES_NUMBERS[kind],
-        "manufacturer": _MANUFACTURER,
+        "manufacturer": MANUFACTURER,
         "manufacturer_model_name": f"Pneumothorax {maker.system}",
         "software_versions": maker.name,
         "device_serial_number": maker.identity,

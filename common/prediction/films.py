@@ -148,6 +148,9 @@ class FilmReader:
     """Reads one film after the other, as they come, in a process of its own."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._paths: deque[Path] = deque()
         tasks = iter(lambda: _Task(0, self._paths.popleft(), None), None)
         self._results = in_workers(_read, tasks, count=1)
@@ -157,9 +160,14 @@ class FilmReader:
 
         Raises:
             FilmFault: It cannot be read, or its decoder crashed or hung.
+            Refusal: The process cannot be started.
         """
         self._paths.append(path)
-        _, result = next(self._results)
+        try:
+            _, result = next(self._results)
+        except Refusal:
+            self._begin()  # that one is finished; the next film gets another process
+            raise
         if isinstance(result, Lost):
             raise FilmFault(result.reason)
         if isinstance(result, FilmFault):

@@ -22,10 +22,12 @@ import torch
 
 from common.artefacts import SYSTEMS, Stage, shown
 from common.data.dicom import Film
+from common.data.faults import FilmFault
 from common.evaluation.predict import Predictor
 from common.evaluation.trained import CLASSIFICATION, SEGMENTATION
 from common.prediction.bundle import Bundle, check_here, read_bundle
 from common.prediction.deployed import PREPROCESSING, Deployed
+from common.prediction.dicom_objects import MANUFACTURER
 from common.prediction.films import FilmReader, NewFilm, NewFilms, read_new_film
 from common.prediction.finding import ROUNDING, Finding, find
 from common.prediction.outputs import FindingFiles, write_finding
@@ -136,6 +138,8 @@ class FilmPredictor:
             Refusal: The disk is full.
         """
         film = self._reader.read(path)
+        if film.film.manufacturer == MANUFACTURER:  # an archive may send our own back, without end
+            raise FilmFault("is a picture that this project made")
         files = FindingFiles(folder, path.stem.split("_")[-1])
         _, objects = write_finding(files, path, film, self.findings([film])[0], self.provenance)
         return objects
