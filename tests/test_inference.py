@@ -33,7 +33,13 @@ from common.data.store import PreparedSet
 from common.evaluation import predict, testing, unfinished
 from common.evaluation.predict import Predictor, films_at_once
 from common.evaluation.results import read_results
-from common.evaluation.trained import CLASSIFICATION, SEGMENTATION, TrainedSystem, read_trained
+from common.evaluation.trained import (
+    CLASSIFICATION,
+    SEGMENTATION,
+    TrainedSystem,
+    operating_point,
+    read_trained,
+)
 from common.evaluation.unfinished import Unfinished
 from common.models import folding, weights
 from common.processes import Processes
@@ -430,7 +436,7 @@ def test_partial_result_of_something_else_is_dropped(tested: Path, monkeypatch: 
 def test_what_a_partial_result_belongs_to(tested: Path) -> None:
     trained, prepared = _trained()
     predictor = Predictor(prepared, 64, CPU)
-    one = testing._Inference(trained, testing._operating_point(trained), predictor, Processes(CPU))
+    one = testing._Inference(trained, operating_point(trained)[0], predictor, Processes(CPU))
     belongs_to = one._belongs_to()
     assert belongs_to == json.loads(json.dumps(belongs_to))
     other_weights = trained.made_from | {"weights": {"ntuh_segmentation": ["0" * 64] * 5}}

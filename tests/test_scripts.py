@@ -275,7 +275,7 @@ def test_hub_that_never_answers_is_given_up_in_five_seconds(tmp_path: Path, sour
     done = scripts.run(STEP_1_1, "bash", "train.sh", "cpu", *options, expect=2)
     waited = time.monotonic() - begun - importing
     silent.close()
-    assert waited < 6.5, f"{waited:.1f} s"  # five, and what loading the libraries may vary
+    assert waited < 5 + max(1.5, importing / 2), f"{waited:.1f} s"  # and what loading the libraries may vary
     name = "tiny_vit_21m_512.dist_in22k_ft_in1k"
     assert f"{host}/timm/{name}/resolve/main/model.safetensors" in done.stderr
     assert f"data/imagenet/{name}.safetensors" in done.stderr

@@ -1,0 +1,238 @@
+"""Networks compiled by OpenVINO predict what they predicted in torch."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from timm.models.tiny_vit import Attention
+from torch import nn
+
+from common.config import preset_network
+from common.evaluation.predict import Predictor
+from common.models import accelerated, weights, winograd
+from common.models.accelerated import accelerate
+from common.models.folding import fold
+from common.refusal import Refusal
+from common.runtime import seed_torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SIDE = 64
+needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+
+
+class _Films:
+    """Stands for a prepared set."""
+
+    def __init__(self, count: int) -> None:
+        rng = np.random.default_rng(0)
+        self.films = np.stack(
+            [rng.integers(0, 256 // 4**i, (SIDE, SIDE), dtype=np.uint8) for i in range(count)]
+        )
+        self.has_mask = np.zeros(count, dtype=bool)
+
+    def film(self, row: int, side: int) -> np.ndarray:
+        return self.films[row]
+
+    def mask(self, row: int, side: int) -> np.ndarray:
+        return np.zeros((side, side), dtype=bool)
+
+
+def folded(system: str, task: str, seed: int = 0):
+    """A small folded network to which films differ, with no constant of 0 or 1 that would hide a fault."""
+    seed_torch(seed)
+    net = weights.build({"network": weights.network_facts(preset_network("demo", system)), "task": task})
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
+                module.weight.uniform_(0.8, 1.2)
+                module.bias.normal_(0, 0.2)
+            if isinstance(module, Attention):
+                module.attention_biases.normal_(0, 1)
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = None  # statistics of the films
+        net.train()
+        net(torch.from_numpy(_Films(4).films[:, None]).float() / 255)
+    fold(net.eval())
+    return net
+
+
+@needs_openvino
+@pytest.mark.parametrize("system", ["eff", "vit"])
+def test_the_evaluation_loop_finds_what_it_found_with_torch(system: str) -> None:
+    predictor = Predictor(_Films(3), SIDE, torch.device("cpu"), batch_size=2)
+
+    def found(classifier, segmenter):
+        maps = [each for _, each, _ in predictor.maps([segmenter], range(3))]
+        return predictor.probabilities([classifier], range(3)), maps
+
+    classifier, segmenter = folded(system, "cls"), folded(system, "seg")
+    probabilities, maps = found(classifier, segmenter)
+    assert np.ptp(probabilities) > 1e-3
+    quick = accelerate(classifier, SIDE), accelerate(segmenter, SIDE)
+    for each, own in zip(found(*quick), (probabilities, maps), strict=True):
+        assert np.allclose(each, own, atol=1e-4)
+
+    assert not [*classifier.parameters(), *segmenter.parameters()]  # their memory is given back
+    film = torch.rand(1, 1, SIDE, SIDE)
+    with pytest.raises(TypeError, match="only the half of a cls network"):
+        quick[0](film)
+    with pytest.raises(TypeError, match="only the half of a seg network"):
+        quick[1].classify(film)
+    first = quick[1](film)[0]
+    kept = first.clone()
+    quick[1](1 - film)
+    assert torch.equal(first, kept)  # it outlives the next film's
+
+
+def test_a_quarter_of_the_biases_says_as_much() -> None:
+    seed_torch(0)
+    attention = Attention(32, 8, 4, attn_ratio=1, resolution=(6, 6))
+    attention.eval()  # which returns nothing
+    nn.init.normal_(attention.attention_biases, std=2)
+    nn.init.normal_(attention.qkv.weight, std=0.3)
+    tokens = torch.randn(1, 36, 32)
+    quarter = accelerated._QuarteredAttention(attention)
+    assert quarter.biases.numel() * 4 == attention.get_attention_biases(torch.device("cpu")).numel()
+    with torch.no_grad():
+        assert torch.allclose(quarter(tokens), attention(tokens), atol=1e-5)
+
+
+@needs_openvino
+def test_large_windows_are_quartered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo's windows have 16 places, so here all count as large; only single windows can be quartered."""
+    seen = []
+    whole = accelerated._QuarteredAttention.forward
+    monkeypatch.setattr(accelerated, "_LARGE", 15)
+    monkeypatch.setattr(
+        accelerated._QuarteredAttention, "forward", lambda self, x: (seen.append(len(x)), whole(self, x))[1]
+    )
+    net, film = folded("vit", "cls"), torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        expected = net.classify(film)
+    assert torch.allclose(accelerate(net, 32).classify(film), expected, atol=1e-5)
+    assert seen
+
+
+class _Convolutions(nn.Module):
+    """What winograd meets: with and without bias and activation, and a bias that is no number a channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(24, 40, 3, padding=1)
+        self.second = nn.Conv2d(40, 24, 3, padding=1, bias=False)
+        self.third = nn.Conv2d(24, 32, 3, padding=1, bias=False)
+        self.strided = nn.Conv2d(32, 32, 3, padding=1, stride=2)
+
+    def forward(self, film: torch.Tensor) -> torch.Tensor:
+        found = self.second(nn.functional.silu(self.first(film)))
+        found = nn.functional.relu(self.third(found) + film[:, :1])
+        return self.strided(found)
+
+
+@needs_openvino
+def test_convolutions_with_fewer_products_are_the_same_convolutions() -> None:
+    openvino = accelerated._openvino()
+    seed_torch(0)
+    net, film = _Convolutions().eval(), torch.randn(1, 24, 12, 20)
+    with torch.no_grad():
+        expected = net(film)
+        traced = torch.jit.trace(net, film)
+    model = openvino.convert_model(traced, example_input=film, input=[list(film.shape)])
+    assert winograd.apply(model, openvino.opset13) == 3
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    found = openvino.Core().compile_model(model, "CPU", settings)([film.numpy()])[0]
+    assert np.allclose(found, expected, atol=1e-5)
+
+
+# --- what is kept between runs ---------------------------------------------------------------------
+
+
+@needs_openvino
+def test_a_kept_network_is_read_again_and_a_damaged_one_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino, made = accelerated._openvino(), []
+
+    def brightness(net, size: int, _) -> object:
+        """In the place of a network, whose conversion takes longer."""
+        made.append(size)
+        opset = openvino.opset13
+        film = opset.parameter([1, 1, size, size], np.float32)
+        mean = opset.reduce_mean(film, opset.constant([1, 2, 3]), False)
+        return openvino.Model([opset.unsqueeze(mean, opset.constant(1))], [film])
+
+    monkeypatch.setattr(accelerated, "_converted", brightness)
+    nets = [folded("eff", "cls", seed) for seed in range(2)]
+    film = torch.rand(1, 1, SIDE, SIDE)
+
+    def makes(net=nets[0], size: int = SIDE, cache: Path | None = tmp_path) -> int:
+        before = len(made)
+        compiled = accelerate(copy.deepcopy(net), size, cache)
+        assert compiled.classify(film[..., :size, :size]).item() == pytest.approx(
+            film[..., :size, :size].mean().item(), abs=1e-5
+        )
+        return len(made) - before
+
+    assert (makes(), makes()) == (1, 0)
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    flipped = bytes([*whole[:-9], whole[-9] ^ 1, *whole[-8:]])
+    foreign = hashlib.sha256(b"no network").digest() + b"no network"
+    for damaged in (whole[:-1], whole[:20], b"", flipped, foreign):
+        file.write_bytes(damaged)
+        assert (makes(), makes()) == (1, 0)
+    assert (makes(cache=None), makes(cache=None)) == (1, 1)
+    assert (makes(nets[1]), makes(size=32)) == (1, 1)  # other weights, another size
+    assert (makes(nets[1]), makes(size=32)) == (0, 0)
+    monkeypatch.setattr(openvino, "__version__", "another")
+    assert makes() == 1
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+# --- the package -----------------------------------------------------------------------------------
+
+
+def test_without_openvino_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(Refusal) as refused:
+        accelerate(folded("eff", "cls"), SIDE)
+    assert "pip install openvino" in str(refused.value)
+
+
+@needs_openvino
+def test_openvino_reports_nothing_to_anyone(tmp_path: Path) -> None:
+    """Its package of telemetry sends an event with each import and leaves files in the home folder."""
+    script = (
+        "import sys\n"
+        "def audit(event, arguments):\n"
+        "    if event in ('socket.connect', 'socket.getaddrinfo', 'urllib.Request'):\n"
+        "        print('connects', event, flush=True)\n"
+        "sys.addaudithook(audit)\n"
+        "import common.models.accelerated as accelerated\n"
+        "assert 'openvino' not in sys.modules\n"  # only when asked for
+        "openvino = accelerated._openvino()\n"
+        "import torch\n"
+        "film = torch.zeros(1, 1, 8, 8)\n"
+        "traced = torch.jit.trace(torch.nn.Conv2d(1, 1, 3), film)\n"
+        "openvino.convert_model(traced, example_input=film)\n"
+    )
+    own = {name: value for name, value in os.environ.items() if name not in ("CI", "HOME")}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=REPOSITORY,
+        env={**own, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "connects" not in done.stdout
+    assert not (tmp_path / "intel").exists()
