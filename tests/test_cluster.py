@@ -16,7 +16,7 @@ status=$?
 wait $! && exit $status
 """
 SCONTROL = """#!/usr/bin/env bash
-[ "$*" = "show hostnames two-machines" ] && printf '127.0.0.1\\nsecond\\n'
+[ "$*" = "show hostnames two-machines" ] && echo 127.0.0.1 && sleep 0.2 && echo second  # one after the other
 """
 
 

@@ -8,6 +8,7 @@ probabilities by more than 0.01.
 
 from __future__ import annotations
 
+import gc
 import sys
 import warnings
 from contextlib import suppress
@@ -201,6 +202,7 @@ def _empty(net: PneumothoraxNet) -> None:
     """Give the memory of a network's weights back, whoever still holds the network."""
     for name, _ in list(net.named_children()):
         delattr(net, name)
+    gc.collect()  # modules and what was traced of them refer to each other
 
 
 # --- what is kept between runs ---------------------------------------------------------------------
