@@ -20,6 +20,7 @@ import itertools
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def three(nets: list, size: int) -> list[list]:
     from common.models.accelerated import accelerate
 
     plain, folded = both(nets)
-    return [plain, folded, [accelerate(copy.deepcopy(net), size) for net in folded]]
+    return [plain, folded, [accelerate(map(copy.deepcopy, folded), size)]]
 
 
 def take_turns(sides: list, stage: str, nets: list[list], rows: np.ndarray) -> None:
@@ -183,23 +184,27 @@ def load_and_find(side: str, system: str, preset: str, size: int) -> None:
     from common.models.folding import fold
     from common.runtime import evaluating, seed_torch
 
-    def one(task: str, seed: int) -> Any:
-        seed_torch(seed)
-        facts = weights.network_facts(preset_network(preset, system))
-        net = with_biases(weights.build({"network": facts, "task": task}), seed).eval()
-        if side != "published":
-            fold(net)
-        return accelerate(net, size) if side == "accelerated" else net
+    def folds(task: str) -> Iterator[Any]:
+        for seed in range(FOLDS):
+            seed_torch(seed)
+            facts = weights.network_facts(preset_network(preset, system))
+            net = with_biases(weights.build({"network": facts, "task": task}), seed).eval()
+            if side != "published":
+                fold(net)
+            yield net
+
+    def networks(task: str) -> list[Any]:
+        return [accelerate(folds(task), size)] if side == "accelerated" else list(folds(task))
 
     film = torch.rand(1, 1, size, size)
-    classifiers = [one("cls", seed) for seed in range(FOLDS)]
+    classifiers = networks("cls")
     with evaluating(*classifiers):
         if side == "published":
             _ = [net(film) for net in classifiers]
         else:
             fold_probabilities(classifiers, film)
     print(peak_memory(), end=" ")
-    segmenters = [one("seg", seed) for seed in range(FOLDS)]
+    segmenters = networks("seg")
     with evaluating(*segmenters):
         mean_map(segmenters, film)
     print(peak_memory())

@@ -1,9 +1,9 @@
-"""A network compiled by OpenVINO: the same predictions on a processor, in less time.
+"""The folds of a stage compiled by OpenVINO: the same predictions on a processor, in less time.
 
 Optional: `pip install openvino`. It computes in float32; bfloat16 would be twice as fast again, but moves
 probabilities by more than 0.01.
 
-    nets = [accelerate(net, 512) for net in nets]  # then as before, by `Predictor`
+    nets = [accelerate(nets, 512)]  # then as before, by `Predictor`
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from __future__ import annotations
 import gc
 import sys
 import warnings
-from contextlib import suppress
-from hashlib import sha256
-from pathlib import Path
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
@@ -23,40 +21,36 @@ from timm.models.tiny_vit import Attention
 from torch import nn
 from torch.nn import functional
 
-from common.artefacts import digest, whole_file
 from common.models import winograd
 from common.models.unet import PneumothoraxNet
-from common.models.weights import tensors_digest
 from common.refusal import Refusal
 
-_FORM = "1"  # another one when this file or `winograd.py` make something else of a network
-_DIGEST = sha256().digest_size
 _LARGE = 256  # places of a window; the biases of larger ones are kept as a quarter
 
 
-class AcceleratedNet(nn.Module):
-    """One compiled half of a `PneumothoraxNet`, which takes its place where it predicts.
+class AcceleratedNets(nn.Module):
+    """The halves that predict of all folds' networks, as one: it takes the place of them all.
 
-    A classification network has only `classify`, a segmentation network only `forward`. It holds no
+    Of classification networks it has only `classify`, of segmentation networks only `forward`. It holds no
     parameters, and knows no difference between training and evaluation.
 
     Args:
-        compiled: Takes (1, 1, size, size) float32, 0-1.
+        compiled: Takes (1, 1, size, size) float32, 0-1; an output a fold.
         task: `cls` or `seg`.
     """
 
     def __init__(self, compiled: Any, task: str) -> None:
         super().__init__()
-        self.task = task
+        self.task, self._folds = task, len(compiled.outputs)
         self._request = compiled.create_infer_request()
 
     def classify(self, film: torch.Tensor) -> torch.Tensor:
-        """Films (b, 1, s, s) float32, 0-1 -> film logits (b,)."""
+        """Films (b, 1, s, s) float32, 0-1 -> film logits (b, folds)."""
         self._refuse_other("cls")
-        return self._of_each(film).squeeze(1)
+        return self._of_each(film)
 
     def forward(self, film: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """Films (b, 1, s, s) float32, 0-1 -> mask logits (b, 2, s, s); None."""
+        """Films (b, 1, s, s) float32, 0-1 -> mask logits (b, 2 folds, s, s), fold by fold; None."""
         self._refuse_other("seg")
         return self._of_each(film), None
 
@@ -64,40 +58,38 @@ class AcceleratedNet(nn.Module):
         found = []
         for film in films.split(1):
             self._request.infer([np.ascontiguousarray(film)], share_inputs=True)
-            found.append(torch.from_numpy(self._request.get_output_tensor(0).data.copy()))
+            outputs = [self._request.get_output_tensor(fold).data for fold in range(self._folds)]
+            found.append(torch.from_numpy(np.concatenate(outputs, axis=1)))
         return torch.cat(found)
 
     def _refuse_other(self, task: str) -> None:
         if self.task != task:
-            raise TypeError(f"only the half of a {self.task} network that its task needs was compiled")
+            raise TypeError(f"only the half of {self.task} networks that their task needs was compiled")
 
 
-def accelerate(net: PneumothoraxNet, size: int, cache: Path | None = None) -> AcceleratedNet:
-    """Compile a network for this processor, for films one at a time.
+def accelerate(nets: Iterable[PneumothoraxNet], size: int) -> AcceleratedNets:
+    """Compile the folds of a stage for this processor, for films one at a time.
 
-    It uses as many threads as torch does now.
+    As one model, so that they share the memory in which they compute. It uses as many threads as torch does
+    now.
 
     Args:
-        net: In eval mode, folded, on the CPU. Its weights are taken out of it: it is of no use afterwards.
+        nets: Of one task, in eval mode, folded, on the CPU. They may come one by one: their weights are taken
+            out of them, and they are of no use afterwards.
         size: Working size in pixels.
-        cache: Folder where compiled networks are kept, and found again by what they were made from; a file
-            that is damaged, or of another version, is made again. None: nothing is kept.
 
     Raises:
-        Refusal: OpenVINO is not installed; or the cache cannot be written.
+        Refusal: OpenVINO is not installed.
     """
     openvino = _openvino()
     core = openvino.Core()
     core.set_property("CPU", _settings())
-    kept = None if cache is None else Path(cache) / f"{_identity(net, size, openvino)}.openvino"
-    compiled = kept and _read(kept, core)
-    if compiled is None:
-        compiled = core.compile_model(_converted(net, size, openvino), "CPU")
-        if kept:
-            _write(kept, compiled)
-    task = net.task
-    _empty(net)
-    return AcceleratedNet(compiled, task)
+    models = []
+    for net in nets:
+        task = net.task
+        models.append(_converted(net, size, openvino))
+        _empty(net)
+    return AcceleratedNets(core.compile_model(_joined(models, openvino), "CPU"), task)
 
 
 def _openvino() -> ModuleType:
@@ -159,7 +151,8 @@ class _QuarteredAttention(nn.Module):
         mirrored = torch.stack([places, places.flip(0), places.flip(1), places.flip(0, 1)])
         quarters = mirrored[:, : side // 2, : side // 2].reshape(4, -1)
         biases = attention.get_attention_biases(torch.device("cpu")).detach()
-        self.biases = biases.view(1, *biases.shape[-3:])[:, :, quarters[0]].clone()
+        quarter = biases.view(1, *biases.shape[-3:])[:, :, quarters[0]].clone()
+        self.biases = nn.Parameter(quarter, requires_grad=False)  # OpenVINO never frees a mere tensor
         self.keys, self.queries = mirrored.flatten(), quarters.flatten()
         self.places = self.queries.argsort()
 
@@ -187,6 +180,16 @@ def _converted(net: PneumothoraxNet, size: int, openvino: ModuleType) -> Any:
     return model
 
 
+def _joined(models: list[Any], openvino: ModuleType) -> Any:
+    """One model of one film, with the output of each."""
+    film = models[0].input(0)
+    for model in models[1:]:
+        for target in model.input(0).get_target_inputs():
+            target.replace_source_output(film)
+    found = [model.get_results()[0].input_value(0) for model in models]
+    return openvino.Model([openvino.opset13.result(each) for each in found], models[0].get_parameters())
+
+
 def _quarter_biases(net: PneumothoraxNet) -> None:
     for block in list(net.modules()):
         attention = getattr(block, "attn", None)
@@ -203,30 +206,3 @@ def _empty(net: PneumothoraxNet) -> None:
     for name, _ in list(net.named_children()):
         delattr(net, name)
     gc.collect()  # modules and what was traced of them refer to each other
-
-
-# --- what is kept between runs ---------------------------------------------------------------------
-
-
-def _identity(net: PneumothoraxNet, size: int, openvino: ModuleType) -> str:
-    """What a compiled network is made from: structure, tensors, task, size, and who compiles."""
-    return digest(
-        _FORM, repr(net), tensors_digest(net.state_dict()), net.task, str(size), openvino.__version__
-    )
-
-
-def _write(path: Path, compiled: Any) -> None:
-    """Write a compiled network, preceded by its SHA-256."""
-    content = compiled.export_model().getvalue()
-    with whole_file(path) as temporary, open(temporary, "wb") as file:
-        file.write(sha256(content).digest())
-        file.write(content)
-
-
-def _read(path: Path, core: Any) -> Any | None:
-    """A compiled network; None where the file is missing or damaged, or OpenVINO will not have it."""
-    with suppress(OSError, RuntimeError):
-        content = memoryview(path.read_bytes())
-        if sha256(content[_DIGEST:]).digest() == content[:_DIGEST]:
-            return core.import_model(bytes(content[_DIGEST:]), "CPU")
-    return None

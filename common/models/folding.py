@@ -82,11 +82,16 @@ def _followers(net: PneumothoraxNet) -> dict[nn.BatchNorm2d, nn.Conv2d]:
     }
 
 
-def _fix_biases(attention: Attention) -> None:
-    """Keep the biases of all pairs of a window's places, (1, heads, places, places).
+class _FoldedAttention(Attention):
+    """Its biases are those of all pairs of a window's places, (1, heads, places, places)."""
 
-    timm gathers them in eval mode once and forgets them in train mode; these are kept for good.
-    """
+    def get_attention_biases(self, device: torch.device) -> torch.Tensor:
+        return self.attention_biases
+
+
+def _fix_biases(attention: Attention) -> None:
+    """Gather the biases for good; timm does so in eval mode once and forgets them in train mode."""
     biases = attention.attention_biases.detach()[None, :, attention.attention_bias_idxs]
-    attention.attention_bias_cache = {}
-    attention.get_attention_biases = lambda device: biases
+    attention.attention_biases = nn.Parameter(biases, requires_grad=False)
+    attention.attention_bias_idxs, attention.attention_bias_cache = None, {}
+    attention.__class__ = _FoldedAttention

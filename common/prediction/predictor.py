@@ -147,7 +147,10 @@ class FilmPredictor:
     def findings(self, films: Sequence[NewFilm]) -> list[Finding]:
         """What the system says of films; stage 2 runs only where stage 1 says positive."""
         squares = NewFilms([each.square for each in films])
-        predictor = Predictor(squares, self.deployed.image_size, self.device, self.deployed.precision)
+        alone = 1 if self.device.type == "cpu" else None  # for the same bits whatever films are beside it
+        predictor = Predictor(
+            squares, self.deployed.image_size, self.device, self.deployed.precision, batch_size=alone
+        )
         rows = np.arange(len(films))
         point = self.deployed.point
         folds = dict(predictor.scores(self._classifiers, rows))
@@ -184,4 +187,4 @@ class FilmPredictor:
         from common.models.accelerated import accelerate  # its package is optional
 
         nets = self.deployed.trained.each_network(stage, self.device)  # one in memory at a time
-        return [accelerate(net, self.deployed.image_size) for net in nets]
+        return [accelerate(nets, self.deployed.image_size)]
