@@ -100,7 +100,6 @@ def test_few_of_the_biases_say_as_much() -> None:
     nn.init.normal_(attention.qkv.weight, std=0.3)
     tokens = torch.randn(1, 36, 32)
     quarter = accelerated._QuarteredAttention(attention)
-    quarter.zero = torch.zeros(1, dtype=torch.int64)
     assert quarter.biases.numel() * 12 == attention.get_attention_biases(torch.device("cpu")).numel()
     with torch.no_grad():
         assert torch.allclose(quarter(tokens), attention(tokens), atol=1e-5)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import sys
-import warnings
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
@@ -26,7 +25,6 @@ from common.models.unet import PneumothoraxNet
 from common.refusal import Refusal
 
 _LARGE = 256  # places of a window; with more, few biases are kept
-_ZERO = np.zeros(1, dtype=np.int64)  # an input, as `_QuarteredAttention` says
 
 
 class AcceleratedNets(nn.Module):
@@ -36,7 +34,7 @@ class AcceleratedNets(nn.Module):
     parameters, and knows no difference between training and evaluation.
 
     Args:
-        compiled: Takes (1, 1, size, size) float32, 0-1, and a zero; an output a fold.
+        compiled: Takes (1, 1, size, size) float32, 0-1; an output a fold.
         task: `cls` or `seg`.
     """
 
@@ -58,7 +56,7 @@ class AcceleratedNets(nn.Module):
     def _of_each(self, films: torch.Tensor) -> torch.Tensor:
         found = []
         for film in films.split(1):
-            self._request.infer([np.ascontiguousarray(film), _ZERO], share_inputs=True)
+            self._request.infer([np.ascontiguousarray(film)], share_inputs=True)
             outputs = [self._request.get_output_tensor(fold).data for fold in range(self._folds)]
             found.append(torch.from_numpy(np.concatenate(outputs, axis=1)))
         return torch.cat(found)
@@ -120,16 +118,13 @@ def _settings() -> dict[str, Any]:
 
 
 class _Half(nn.Module):
-    """The half of a network that its task needs, as one function of the film and a zero."""
+    """The half of a network that its task needs, as one function of the film."""
 
     def __init__(self, net: PneumothoraxNet) -> None:
         super().__init__()
         self.net = net
-        self.quartered = [each for each in net.modules() if isinstance(each, _QuarteredAttention)]
 
-    def forward(self, film: torch.Tensor, zero: torch.Tensor) -> torch.Tensor:
-        for attention in self.quartered:
-            attention.zero = zero
+    def forward(self, film: torch.Tensor) -> torch.Tensor:
         if self.net.task == "cls":
             return self.net.classify(film)[:, None]
         return self.net(film)[0]
@@ -143,15 +138,9 @@ class _QuarteredAttention(nn.Module):
     mirrored in the same way; and the biases of any row of queries are those of the first row, moved. The
     output is the same. At 512 pixels the biases of a network take 5 MB instead of 300.
 
-    Attributes:
-        zero: (1,) int64, 0. To be set before each call. OpenVINO cannot know its value, so that it moves the
-            rows when it computes, and not when it compiles.
-
     Args:
         attention: A square window with an even side.
     """
-
-    zero: torch.Tensor
 
     def __init__(self, attention: Attention) -> None:
         super().__init__()
@@ -177,29 +166,27 @@ class _QuarteredAttention(nn.Module):
             part[:, chosen].view(4, -1, *part.shape[2:]).transpose(1, 2)
             for part, chosen in ((query, self.queries), (key, self.keys), (value, self.keys))
         )
-        biases = self.biases.index_select(2, self.apart + self.zero).view(1, *query.shape[1:3], key.shape[2])
+        zero = (tokens[0, 0, 0] == torch.inf).long()  # for OpenVINO to move rows as it computes, not before
+        biases = self.biases[:, :, self.apart + zero].view(1, *query.shape[1:3], key.shape[2])
         found = functional.scaled_dot_product_attention(query, key, value, attn_mask=biases)
         return own.proj(found.transpose(1, 2).reshape(1, -1, own.out_dim)[:, self.places])
 
 
 def _converted(net: PneumothoraxNet, size: int, openvino: ModuleType) -> Any:
     _quarter_biases(net)
-    inputs = torch.zeros(1, 1, size, size), torch.zeros(1, dtype=torch.int64)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing is deprecated in torch, and what OpenVINO reads fastest
-        traced = torch.jit.trace(_Half(net).eval(), inputs, check_trace=False)
-        shapes = [list(each.shape) for each in inputs]
-        model = openvino.convert_model(traced, example_input=inputs, input=shapes)
+    film = torch.zeros(1, 1, size, size)
+    with torch.no_grad():
+        exported = torch.export.export(_Half(net).eval(), (film,), strict=False)
+    model = openvino.convert_model(exported, input=[list(film.shape)])
     winograd.apply(model, openvino.opset13)
     return model
 
 
 def _joined(models: list[Any], openvino: ModuleType) -> Any:
-    """One model of the same inputs, with the output of each."""
+    """One model of one film, with the output of each."""
     for model in models[1:]:
-        for own, shared in zip(model.inputs, models[0].inputs, strict=True):
-            for target in own.get_target_inputs():
-                target.replace_source_output(shared)
+        for target in model.input(0).get_target_inputs():
+            target.replace_source_output(models[0].input(0))
     found = [model.get_results()[0].input_value(0) for model in models]
     return openvino.Model([openvino.opset13.result(each) for each in found], models[0].get_parameters())
 
