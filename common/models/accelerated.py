@@ -206,4 +206,4 @@ def _empty(net: PneumothoraxNet) -> None:
     """Give the memory of a network's weights back, whoever still holds the network."""
     for name, _ in list(net.named_children()):
         delattr(net, name)
-    gc.collect()  # modules and what was traced of them refer to each other
+    gc.collect()  # modules and what was exported of them refer to each other
