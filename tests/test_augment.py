@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from common.config import Augmentation
-from common.data.augment import Draw, affine, augment, draw, intensity_table
+from common.data.augment import Draw, _resize, _warp, affine, augment, draw, intensity_table, window
 from common.data.store import Lesion
 
 NOTHING = Draw(1.0, (0.0, 0.0, 1.0, 1.0), 0.0, False, None, 0.0, 0.0, None, None)
@@ -42,8 +42,8 @@ def test_corners_land_where_the_parameters_say() -> None:
     assert _points(NOTHING, corner, (1024, 1024)) == pytest.approx(np.array([[0, 0], [512, 512]]))
     flipped = dataclasses.replace(NOTHING, flip=True)
     assert _points(flipped, corner) == pytest.approx(np.array([[512, 0]]))
-    zoomed = dataclasses.replace(NOTHING, zoom=1.2)
-    assert _points(zoomed, centre, corner) == pytest.approx(np.array([[256, 256], [-51.2, -51.2]]))
+    zoomed = dataclasses.replace(NOTHING, zoom=1.28)  # shows 800 pixels
+    assert _points(zoomed, centre, (112, 912)) == pytest.approx(np.array([[256, 256], [0, 512]]))
     cropped = dataclasses.replace(NOTHING, crop=(0.25, 0.125, 0.625, 0.75))
     assert _points(cropped, (256, 128), (896, 896)) == pytest.approx(np.array([[0, 0], [512, 512]]))
     turned = dataclasses.replace(NOTHING, rotation=15.0)
@@ -51,6 +51,30 @@ def test_corners_land_where_the_parameters_say() -> None:
     moved = _points(turned, (1024, 512))[0] - 256
     assert np.degrees(np.arctan2(moved[1], moved[0])) == pytest.approx(15)
     assert np.hypot(*moved) == pytest.approx(256)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_film_that_is_not_turned_is_resized_as_its_map_says(flip: bool) -> None:
+    rng = np.random.default_rng(0)
+    film = cv2.GaussianBlur(rng.integers(0, 256, (256, 256), dtype=np.uint8), (0, 0), 1.5)
+    for _ in range(50):
+        drawn = dataclasses.replace(draw(rng, Augmentation(zoom=(1.0, 1.2))), rotation=0.0, flip=flip)
+        shown, size = window(drawn, len(film)), 128
+        resized = _resize(film, shown, size, flip).astype(int)
+        warped = _warp(film, (0, 0), shown, affine(drawn, len(film), size), (0, 0, size, size))
+        assert np.abs(resized - warped).max() <= 1
+
+
+def test_what_the_crop_cut_off_does_not_come_back() -> None:
+    film = np.full((128, 128), 255, np.uint8)
+    left, top, right, bottom = window(
+        cut := dataclasses.replace(NOTHING, crop=(0.25, 0.25, 0.625, 0.625)), 128
+    )
+    film[top:bottom, left:right] = 0
+    for rotation in (-15.0, -3.0, 0.0, 3.0, 15.0):
+        turned = dataclasses.replace(cut, rotation=rotation)
+        shown = window(turned, 128)
+        assert not _warp(film, (0, 0), shown, affine(turned, 128, 64), (0, 0, 64, 64)).any()
 
 
 def test_rotation_pads_with_zeros() -> None:

@@ -8,6 +8,7 @@ zero at the end, as there, and what the crop cut off does not come back in them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -16,8 +17,8 @@ import numpy as np
 from common.config import Augmentation
 from common.data.store import Lesion
 
-_TINY = 1e-6  # pixels
 _SHIFT = 4  # binary places of the coordinates of OpenCV's polygons
+_SQUARE = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])  # about the origin, of side 2
 GREYS = np.arange(256, dtype=np.float32) / 255
 
 
@@ -59,6 +60,20 @@ def draw(rng: np.random.Generator, ranges: Augmentation) -> Draw:
     )
 
 
+def window(drawn: Draw, source: int) -> tuple[int, int, int, int]:
+    """What zoom and crop show of the film: left, top, right, bottom in whole pixels.
+
+    A film that was made smaller does not fill its place: the window then reaches beyond the film.
+
+    Args:
+        drawn: The parameters.
+        source: Side of the film in pixels.
+    """
+    left, top, width, height = drawn.crop
+    ends = ((end - 0.5) / drawn.zoom + 0.5 for end in (left, top, left + width, top + height))
+    return tuple(round(end * source) for end in ends)
+
+
 def affine(drawn: Draw, source: int, target: int) -> np.ndarray:
     """The map from source to target pixels: zoom about the centre, crop, resize, rotation, flip.
 
@@ -70,59 +85,24 @@ def affine(drawn: Draw, source: int, target: int) -> np.ndarray:
     Returns:
         (2, 3) float64 for `cv2.warpAffine` (forward, pixel centres at whole numbers).
     """
-    left, top, width, height = drawn.crop
-    middle = source / 2
-    zoom = _about(middle, middle, np.diag([drawn.zoom, drawn.zoom]))
-    crop = np.array(
-        [
-            [target / (width * source), 0, -left / width * target],
-            [0, target / (height * source), -top / height * target],
-            [0, 0, 1],
-        ]
-    )
-    # all of this in edge coordinates (pixel i covers [i, i + 1)); OpenCV counts from pixel centres
-    return (_translate(-0.5) @ _turn(drawn, target) @ crop @ zoom @ _translate(0.5))[:2]
+    left, top, right, bottom = window(drawn, source)
+    linear = _turn(drawn) * (target / (right - left), target / (bottom - top))
+    # The middle of the window comes to the middle of the target; both lie between pixel centres.
+    middle = np.array([left + right - 1, top + bottom - 1]) / 2
+    return np.column_stack([linear, (target - 1) / 2 - linear @ middle])
 
 
-def _turn(drawn: Draw, target: int) -> np.ndarray:
-    """Rotation and flip about the centre of the target, (3, 3), in edge coordinates."""
-    angle = np.deg2rad(drawn.rotation)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return _about(target / 2, target / 2, np.diag([-1.0 if drawn.flip else 1.0, 1.0]) @ turn)
-
-
-def kept(drawn: Draw, source: int) -> tuple[int, int, int, int]:
-    """The part of the source that zoom and crop keep: left, top, right, bottom in whole pixels.
-
-    What lies outside must not come back when the crop is turned.
-    """
-    left, top, width, height = drawn.crop
-    ends = np.array([left, top, left + width, top + height]) * source
-    ends = source / 2 + (ends - source / 2) / drawn.zoom
-    outward = [*np.floor(ends[:2] + _TINY), *np.ceil(ends[2:] - _TINY)]
-    return tuple(int(end) for end in np.clip(outward, 0, source))
+def _turn(drawn: Draw) -> np.ndarray:
+    """Rotation, then flip: (2, 2)."""
+    angle, mirror = math.radians(drawn.rotation), -1 if drawn.flip else 1
+    cos, sin = math.cos(angle), math.sin(angle)
+    return np.array([[mirror * cos, -mirror * sin], [sin, cos]])
 
 
 def _corners(drawn: Draw, target: int, margin: float = 0.0) -> np.ndarray:
     """Corners of the turned crop in the target, less a margin in pixels: (4, 2) int32 for OpenCV."""
-    low, high = margin, target - margin
-    square = np.array([[low, high, high, low], [low, low, high, high], [1, 1, 1, 1]])
-    return np.rint(((_turn(drawn, target) @ square)[:2].T - 0.5) * 2**_SHIFT).astype(np.int32)
-
-
-def _about(x: float, y: float, linear: np.ndarray) -> np.ndarray:
-    """A linear map about the point (x, y), as a (3, 3) matrix."""
-    centre = np.array([x, y])
-    matrix = np.eye(3)
-    matrix[:2, :2] = linear
-    matrix[:2, 2] = centre - linear @ centre
-    return matrix
-
-
-def _translate(offset: float) -> np.ndarray:
-    matrix = np.eye(3)
-    matrix[:2, 2] = offset
-    return matrix
+    turned = _SQUARE * (target / 2 - margin) @ _turn(drawn).T + (target - 1) / 2
+    return np.rint(turned * 2**_SHIFT).astype(np.int32)
 
 
 def intensity_table(drawn: Draw, low: int, high: int) -> np.ndarray:
@@ -161,8 +141,11 @@ def augment(
     """
     drawn = draw(rng, ranges)
     matrix = affine(drawn, len(film), size)
-    window = kept(drawn, len(film))
-    warped = _warp(film, (0, 0), window, matrix, (0, 0, size, size))
+    shown = window(drawn, len(film))
+    if drawn.rotation or min(shown) < 0 or max(shown) > len(film):
+        warped = _warp(film, (0, 0), shown, matrix, (0, 0, size, size))
+    else:  # nothing is padded: the same map at a third of the time
+        warped = _resize(film, shown, size, drawn.flip)
     if drawn.blur_sigma is not None:
         warped = cv2.GaussianBlur(warped, (0, 0), drawn.blur_sigma)
     low, high = _extremes(warped, drawn) if drawn.gamma is not None else (0, 0)
@@ -171,12 +154,11 @@ def augment(
         cv2.setRNGSeed(int(rng.integers(2**31)))
         result += cv2.randn(np.empty_like(result), 0, drawn.noise)
     if drawn.rotation:  # the corners are padded after the intensities, so they stay zero
-        frame = np.array([[-size, -size], [2 * size, -size], [2 * size, 2 * size], [-size, 2 * size]])
-        outside = [(frame * 2**_SHIFT).astype(np.int32), _corners(drawn, size, margin=-1.0)]
-        cv2.fillPoly(result, outside, 0, shift=_SHIFT)
+        far = _corners(drawn, size, margin=-size)
+        cv2.fillPoly(result, [far, _corners(drawn, size, margin=-1.0)], 0, shift=_SHIFT)
     mask = np.zeros((size, size), dtype=np.float32)
     if lesion is not None:
-        _draw_lesion(mask, lesion, window, matrix)
+        _draw_lesion(mask, lesion, shown, matrix)
     return result, mask
 
 
@@ -188,6 +170,13 @@ def _extremes(warped: np.ndarray, drawn: Draw) -> tuple[int, int]:
         cv2.fillConvexPoly(inside, _corners(drawn, len(warped), margin=1.5), 1, shift=_SHIFT)
     low, high, _, _ = cv2.minMaxLoc(warped, inside)
     return int(low), int(high)
+
+
+def _resize(film: np.ndarray, window: tuple[int, int, int, int], size: int, flip: bool) -> np.ndarray:
+    """Map a window that lies in the film to the whole target, (size, size) uint8."""
+    left, top, right, bottom = window
+    resized = cv2.resize(film[top:bottom, left:right], (size, size), interpolation=cv2.INTER_LINEAR)
+    return cv2.flip(resized, 1) if flip else resized
 
 
 def _warp(
@@ -202,15 +191,17 @@ def _warp(
     Args:
         image: (height, width) uint8, lying in the film with its left upper corner at `place` (x, y).
         place: In pixels of the film.
-        window: The part of the film that is kept.
+        window: The part of the film that is shown. What the crop cut off must not come back when it is
+            turned.
         matrix: (2, 3), from the film to the target.
         target: Rectangle to fill: left, top, right, bottom.
     """
     left, top = (max(window[axis], place[axis]) for axis in (0, 1))
     view = image[top - place[1] : window[3] - place[1], left - place[0] : window[2] - place[0]]
-    moved = matrix @ np.array([[1, 0, left], [0, 1, top], [0, 0, 1]])
-    moved[:, 2] -= target[:2]
-    return cv2.warpAffine(view, moved, (target[2] - target[0], target[3] - target[1]), flags=cv2.INTER_LINEAR)
+    moved = matrix.copy()
+    moved[:, 2] += matrix[:, :2] @ (left, top) - target[:2]
+    near = view.copy()  # in the cache: turned, it is read in jumps
+    return cv2.warpAffine(near, moved, (target[2] - target[0], target[3] - target[1]), flags=cv2.INTER_LINEAR)
 
 
 def _draw_lesion(
