@@ -24,7 +24,9 @@ import numpy as np
 import torch
 
 GOAL = 1.05
-ROUNDS = 7  # the range of seven rounds covers their median with 98.4% confidence
+# Many short rounds, so that what else the machine does falls on both. The 8th and the 18th of 25 ratios hold
+# their median with 95.7% confidence (binomial).
+ROUNDS, LOW, HIGH = 25, 7, 17
 
 
 def prepared(folder: Path):
@@ -127,10 +129,10 @@ def main() -> None:
     parser.add_argument("--preset", choices=("demo", "published"), default="demo")
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--gpu", default="cpu")
-    parser.add_argument("--steps", type=int, default=40, help="of a round")
+    parser.add_argument("--steps", type=int, default=10, help="of a round")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.steps = 10
+        arguments.steps = 3
     ratios = {}
     with tempfile.TemporaryDirectory() as folder:
         films = prepared(Path(folder))
@@ -144,11 +146,11 @@ def main() -> None:
             plain, loop, once = np.array(rounds).T
             ratios[system] = loop / plain
             outside = np.median(loop - plain) / arguments.steps * 1000
-            low, high = ratios[system].min(), ratios[system].max()
+            low, high = np.sort(ratios[system])[[LOW, HIGH]]
             print(
                 f"{system}: {np.median(plain) / arguments.steps * 1000:.1f} ms a bare step, "
                 f"{outside:.2f} ms a step outside it; ratio {np.median(ratios[system]):.3f} "
-                f"(98.4% interval {low:.3f}-{high:.3f}, {ROUNDS} rounds of {arguments.steps} steps); "
+                f"(95.7% interval {low:.3f}-{high:.3f}, {ROUNDS} rounds of {arguments.steps} steps); "
                 f"once an epoch {np.median(once) * 1000:.0f} ms with the validation of 8 films",
                 flush=True,
             )
