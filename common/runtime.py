@@ -42,7 +42,10 @@ def seed_torch(*key: int) -> None:
 
     Randomness is keyed, not streamed: what a step draws does not depend on what was drawn before it.
     """
-    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # before, torch.manual_seed would note the stack for later: 0.3 ms a step
+        torch.cuda.manual_seed_all(seed)
 
 
 @contextlib.contextmanager
