@@ -1,6 +1,6 @@
 """How often the 95% intervals hold the truth, in simulated test sets whose truth is known.
 
-    python benchmarks/coverage.py               2,000 data sets, 1,000 replicates each
+    python benchmarks/coverage.py               2,000 data sets (--sets), 1,000 replicates each
     python benchmarks/coverage.py --quick       100 data sets
     python benchmarks/coverage.py --clustered   patients of one to three films, 1.3 on average
     python benchmarks/coverage.py --interval bca
