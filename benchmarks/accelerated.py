@@ -37,6 +37,7 @@ from benchmarks.inference import (
     both,
     network_of,
     tell_apart,
+    tensor_of,
     widest_gap,
 )
 from common.evaluation.overlap import MAP_THRESHOLD
@@ -76,6 +77,16 @@ def with_biases(net: Any, seed: int) -> Any:
     return net
 
 
+def unsaturated(net: Any, films: Films, side: int) -> None:
+    """Divide the head's logits so that no film's is beyond 3: a flat sigmoid hides differences."""
+    with torch.no_grad():
+        logits = [net.classify(tensor_of(films.film(row, side), CPU)) for row in range(len(films.called))]
+        linear = next(each for each in net.unet.classification_head if isinstance(each, torch.nn.Linear))
+        beyond = max(float(torch.stack(logits).abs().max()) / 3, 1.0)
+        linear.weight /= beyond
+        linear.bias /= beyond
+
+
 def three(nets: list, size: int) -> list[list]:
     """The networks of each side."""
     from common.models.accelerated import accelerate
@@ -108,6 +119,7 @@ def compare(system: str, films: Films, arguments: argparse.Namespace, peak: floa
     work = direct_work(nets[0], size)
     for net in nets:
         tell_apart(net, films, size, CPU)
+        unsaturated(net, films, size)
     take_turns(sides, "classify", three(nets, size), np.arange(count))
     of_stage_1 = np.median([side.found.seconds for side in sides], axis=1)
     a, b, c = (side.found for side in sides)

@@ -84,7 +84,7 @@ def _any_film(rng: np.random.Generator) -> np.ndarray:
     return (255 * cv2.resize(coarse, (CALIBRATION_SIDE, CALIBRATION_SIDE))).astype(np.uint8)
 
 
-def _tensor(film: np.ndarray, device: torch.device) -> torch.Tensor:
+def tensor_of(film: np.ndarray, device: torch.device) -> torch.Tensor:
     return (torch.from_numpy(film).float() / 255)[None, None].to(device)
 
 
@@ -100,7 +100,7 @@ def network_of(preset: str, system: str, task: str, seed: int, device: torch.dev
     norms = [each for each in net.modules() if isinstance(each, torch.nn.BatchNorm2d)]
     rng = np.random.default_rng(seed)
     count = CALIBRATION_FILMS[system]
-    batches = [torch.cat([_tensor(_any_film(rng), device) for _ in range(count)]) for _ in range(2)]
+    batches = [torch.cat([tensor_of(_any_film(rng), device) for _ in range(count)]) for _ in range(2)]
     with torch.no_grad():
         for norm in norms:
             norm.momentum = None  # statistics of all batches
@@ -123,7 +123,7 @@ def tell_apart(net: Any, films: Films, side: int, device: torch.device) -> None:
         high, low = (
             torch.stack(
                 [
-                    net.unet.encoder(net._input(_tensor(films.film(row, side), device)))[-1].mean((2, 3))[0]
+                    net.unet.encoder(net._input(tensor_of(films.film(row, side), device)))[-1].mean((2, 3))[0]
                     for row in own
                 ]
             ).mean(0)
@@ -173,11 +173,11 @@ class Published:
     def classify(self, nets: list, rows: np.ndarray) -> None:
         with torch.no_grad():
             for row in rows.tolist():
-                film = _tensor(self.films.film(row, self.side), self.device)
+                film = tensor_of(self.films.film(row, self.side), self.device)
                 self.found.probability[row] = float(np.mean([net(film)[1].sigmoid().item() for net in nets]))
 
     def _map(self, nets: list, row: int) -> np.ndarray:
-        film = _tensor(self.films.film(row, self.side), self.device)
+        film = tensor_of(self.films.film(row, self.side), self.device)
         return np.mean([net(film)[0].softmax(1)[0, 1].cpu().numpy() for net in nets], axis=0)
 
     def segment(self, nets: list, rows: np.ndarray) -> None:
