@@ -85,6 +85,7 @@ def _any_film(rng: np.random.Generator) -> np.ndarray:
 
 
 def tensor_of(film: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A film, (side, side) uint8, as a batch of one: (1, 1, side, side) float32, 0-1."""
     return (torch.from_numpy(film).float() / 255)[None, None].to(device)
 
 

@@ -39,7 +39,6 @@ class Draw:
 
 def draw(rng: np.random.Generator, ranges: Augmentation) -> Draw:
     """Draw the parameters of one film's augmentation."""
-
     shares = iter(rng.random(19).tolist())  # at once, which is faster than one by one
 
     def between(low: float, high: float) -> float:
@@ -73,6 +72,9 @@ def window(drawn: Draw, source: int) -> tuple[int, int, int, int]:
     Args:
         drawn: The parameters.
         source: Side of the film in pixels.
+
+    Returns:
+        Right and bottom are the first pixels that are not shown.
     """
     left, top, width, height = drawn.crop
     ends = ((end - 0.5) / drawn.zoom + 0.5 for end in (left, top, left + width, top + height))
