@@ -90,7 +90,7 @@ def loop(systems: dict[str, Cases], metrics: tuple[str, ...], replicates: int) -
                     rows.append(classification(*(column[drawn] for column in columns)))
             for metric, values in zip(metrics, np.array(rows).T, strict=True):
                 found[system, stratum, metric] = values
-                percentile_interval(values)
+                np.quantile(values, [0.025, 0.975])
     return found
 
 
@@ -114,7 +114,7 @@ def plain(systems: dict[str, Cases], metrics: tuple[str, ...], replicates: int) 
         for metric in metrics
     }
     for values in found.values():
-        percentile_interval(values)
+        percentile_interval(values, len(cases))
     return found
 
 
@@ -124,7 +124,7 @@ def patients(systems: dict[str, Cases], metrics: tuple[str, ...], replicates: in
     for (system, decision, *key), figure in bootstrap(
         systems, "mask", replicates, 0, metrics=metrics
     ).items():
-        percentile_interval(figure.replicates)
+        percentile_interval(figure.replicates, figure.patients)
         if decision == "two_stage":
             found[(system, *key)] = figure.replicates
     return found

@@ -14,6 +14,7 @@ from common.evaluation import compare
 from common.evaluation.bootstrap import bootstrap
 from common.evaluation.cases import Cases
 from common.evaluation.compare import bootstrap_p, comparison_rows, delong, holm, mcnemar, pair_rows
+from common.evaluation.intervals import percentile_interval, percentile_p, percentile_tail
 from common.evaluation.metrics import CASE_MIX
 
 
@@ -121,12 +122,22 @@ def test_holm_rejects_what_stepping_down_rejects() -> None:
 
 
 def test_bootstrap_p_by_hand() -> None:
-    assert bootstrap_p(np.array([1.0] * 97 + [-1, 0, 2])) == pytest.approx(2 * 3 / 101)
-    assert bootstrap_p(-np.array([1.0] * 97 + [-1, 0, 2])) == pytest.approx(2 * 3 / 101)
-    assert bootstrap_p(np.ones(999)) == pytest.approx(2 / 1000)
-    assert bootstrap_p(np.zeros(99)) == 1
-    assert bootstrap_p(np.array([1.0] * 96 + [np.nan] * 4)) == pytest.approx(2 / 97)
-    assert math.isnan(bootstrap_p(np.array([1.0] * 90 + [np.nan] * 10)))
+    """So many patients that nothing is expanded."""
+    many = 10**9
+    assert bootstrap_p(np.array([1.0] * 97 + [-1, 0, 2]), many) == pytest.approx(2 * 3 / 101)
+    assert bootstrap_p(-np.array([1.0] * 97 + [-1, 0, 2]), many) == pytest.approx(2 * 3 / 101)
+    assert bootstrap_p(np.ones(999), many) == pytest.approx(2 / 1000)
+    assert bootstrap_p(np.zeros(99), many) == 1
+    assert bootstrap_p(np.array([1.0] * 96 + [np.nan] * 4), many) == pytest.approx(2 / 97)
+    assert math.isnan(bootstrap_p(np.array([1.0] * 90 + [np.nan] * 10), many))
+
+
+@pytest.mark.parametrize("patients", [5, 20, 1000])
+def test_bootstrap_p_rejects_0_where_the_interval_does(patients: int) -> None:
+    differences = np.random.default_rng(0).normal(2, 1, 10_000)
+    p = bootstrap_p(differences, patients)
+    assert percentile_interval(differences, patients, 1 - p * 1.1)[0] > 0
+    assert percentile_interval(differences, patients, 1 - p / 1.1)[0] < 0
 
 
 # --- rows ------------------------------------------------------------------------------------------
@@ -153,7 +164,8 @@ def test_rows_of_the_pair(reference: str) -> None:
             continue
         differences = one.replicates - other.replicates
         assert np.isnan(differences).mean() < 0.05
-        low, high = np.nanpercentile(differences, [2.5, 97.5])
+        tail = percentile_tail(min(one.patients, other.patients))
+        low, high = np.nanquantile(differences, [tail, 1 - tail])
         assert (row["ci_low"], row["ci_high"]) == pytest.approx((low, high))
         assert row["interval"] == "percentile"
         assert ("case mix" in row["note"]) == (metric in CASE_MIX)
@@ -209,7 +221,9 @@ def test_several_films_of_a_patient_take_the_bootstrap() -> None:
         row = rows["two_stage", "all", metric]
         one, other = (found[system, "two_stage", "all", metric].replicates for system in systems)
         below, above = sum(one <= other), sum(one >= other)
-        assert row["p_value"] == pytest.approx(min(1, 2 * (1 + min(below, above)) / 201))
+        patients = min(found[system, "two_stage", "all", metric].patients for system in systems)
+        p = percentile_p(min(0.5, (1 + min(below, above)) / 201), patients)
+        assert row["p_value"] == pytest.approx(p)
         assert row["test"] == "bootstrap of patients"
         assert usual in row["note"]
         assert "several films of a patient" in row["note"]

@@ -8,16 +8,46 @@ from common.evaluation.intervals import (
     acceleration,
     bca_interval,
     percentile_interval,
+    percentile_p,
+    percentile_tail,
     wilson_interval,
 )
 
+MANY = 10**12  # so many patients that nothing is expanded
+
+
+def plain_percentile(replicates, confidence=0.95):
+    return percentile_interval(replicates, MANY, confidence)
+
 
 def test_percentile_by_hand():
-    assert percentile_interval(np.arange(101.0)) == pytest.approx((2.5, 97.5))
-    assert percentile_interval(np.arange(101.0), confidence=0.9) == pytest.approx((5, 95))
+    assert plain_percentile(np.arange(101.0)) == pytest.approx((2.5, 97.5))
+    assert plain_percentile(np.arange(101.0), 0.9) == pytest.approx((5, 95))
 
 
-@pytest.mark.parametrize("interval", [percentile_interval, lambda r: bca_interval(50.0, r, 0.0)])
+def test_percentile_tails_by_hand():
+    """From printed tables: t of 4 degrees of freedom is 2.7764, and Phi(-2.7764 * 1.1180) = 0.0010."""
+    found = [round(percentile_tail(n), 4) for n in (5, 10, 20, 100)]
+    assert found == [0.0010, 0.0086, 0.0159, 0.0231]
+
+
+@pytest.mark.parametrize("n", [5, 12, 108])
+def test_percentile_interval_of_a_mean_is_as_wide_as_students(n):
+    """Of normal replicates, which have the variance of n draws with replacement."""
+    values = np.random.default_rng(n).normal(size=n)
+    replicates = stats.norm.ppf(np.linspace(0, 1, 10**6 + 2)[1:-1], values.mean(), values.std() / np.sqrt(n))
+    expected = stats.t.interval(0.95, n - 1, values.mean(), stats.sem(values))
+    assert percentile_interval(replicates, n) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("patients", [2, 7, 300])
+@pytest.mark.parametrize("confidence", [0.5, 0.95])
+def test_percentile_p_is_that_of_the_interval_that_ends_there(patients, confidence):
+    assert percentile_p(percentile_tail(patients, confidence), patients) == pytest.approx(1 - confidence)
+    assert percentile_p(0.5, patients) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("interval", [plain_percentile, lambda r: bca_interval(50.0, r, 0.0)])
 def test_an_interval_needs_95_percent_of_the_replicates(interval):
     replicates = np.arange(100.0)
     replicates[:5] = np.nan
@@ -30,7 +60,7 @@ def test_percentile_leaves_undefined_replicates_out():
     replicates = np.arange(100.0)
     replicates[:5] = np.nan
     expected = tuple(np.quantile(np.arange(5, 100), [0.025, 0.975]))
-    assert percentile_interval(replicates) == pytest.approx(expected)
+    assert plain_percentile(replicates) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("confidence", [0.95, 0.8])
@@ -57,7 +87,7 @@ def test_bca_equals_scipy_with_two_groups(confidence):
         confidence,
     )
     assert found == pytest.approx(tuple(expected), abs=1e-9)
-    assert found != pytest.approx(percentile_interval(drawn.bootstrap_distribution, confidence), abs=0.01)
+    assert found != pytest.approx(plain_percentile(drawn.bootstrap_distribution, confidence), abs=0.01)
 
 
 def test_acceleration_of_a_mean_is_a_sixth_of_its_skewness():
@@ -70,7 +100,7 @@ def test_acceleration_of_a_mean_is_a_sixth_of_its_skewness():
 
 def test_bca_without_bias_and_acceleration_is_the_percentile_interval():
     replicates = np.random.default_rng(2).permutation(np.arange(1001.0))
-    assert bca_interval(500.0, replicates, 0.0) == pytest.approx(percentile_interval(replicates), abs=1e-9)
+    assert bca_interval(500.0, replicates, 0.0) == pytest.approx(plain_percentile(replicates), abs=1e-6)
 
 
 @pytest.mark.filterwarnings("error")

@@ -156,6 +156,7 @@ def test_header_says_who_was_tested():
     ) in text
     assert "50 replicates, seed 0" in text
     assert "percentile bootstrap" in text
+    assert "expanded for few patients" in text
     assert "conditional on the case mix, the prevalence of these films" in text
     assert "accuracy have Wilson's interval" in text
     assert "cls_threshold 0.5; seg_threshold 12 pixels at 512 x 512" in text

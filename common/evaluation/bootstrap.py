@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from common.evaluation.cases import Cases
 from common.evaluation.intervals import (
+    EXPANDED,
     MIN_FILMS,
     MIN_PATIENTS,
     acceleration,
@@ -39,7 +40,7 @@ Interval = Literal["percentile", "bca"]
 Key = tuple[str, str, str, str]  # system, decision, stratum, metric
 RESAMPLING = (
     "bootstrap of patients (all films of a patient together), patients with a positive film and the others "
-    "resampled separately, so at the test set's prevalence; the estimate is on the full sample"
+    f"resampled separately, so at the test set's prevalence; {EXPANDED}; the estimate is on the full sample"
 )
 NOT_ESTIMABLE = "not estimable"
 TOO_FEW = "too few films for an interval"
@@ -125,6 +126,7 @@ class Bootstrapped:
         n: Films that the figure is over.
         estimate: On the full sample; NaN where undefined.
         replicates: float64, one a resample; NaN where undefined.
+        patients: That it is over; where it needs both classes, of the rarer.
         too_few: It has fewer than MIN_FILMS films or MIN_PATIENTS patients, or, where it needs both classes,
             of one of them.
         independent: Every patient of the test set gave one film.
@@ -134,6 +136,7 @@ class Bootstrapped:
     n: int
     estimate: float
     replicates: np.ndarray
+    patients: int
     too_few: bool = False
     independent: bool = False
     acceleration: float = np.nan
@@ -189,6 +192,7 @@ def bootstrap(
             n=int(figures.films(*key).sum()),
             estimate=float(estimates[(system, *key)][0]),
             replicates=found[(system, *key)],
+            patients=min(len(np.unique(number[films])) for films in figures.needed(*key)),
             too_few=any(_too_few(number[films]) for films in figures.needed(*key)),
             independent=independent,
             acceleration=float(accelerations.get((system, *key), np.nan)),
@@ -292,4 +296,4 @@ def _interval(
         return "wilson", wilson_interval(round(figure.estimate * figure.n), figure.n)
     if interval == "bca":
         return "bca", bca_interval(figure.estimate, figure.replicates, figure.acceleration)
-    return "percentile", percentile_interval(figure.replicates)
+    return "percentile", percentile_interval(figure.replicates, figure.patients)

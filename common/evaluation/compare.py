@@ -21,7 +21,7 @@ import numpy as np
 from common.artefacts import SYSTEMS
 from common.evaluation.bootstrap import NOT_ESTIMABLE, TOO_FEW, Bootstrapped
 from common.evaluation.cases import Cases
-from common.evaluation.intervals import percentile_interval
+from common.evaluation.intervals import percentile_interval, percentile_p
 from common.evaluation.metrics import CASE_MIX, DESCRIPTIVE
 
 PAIR = "-".join(SYSTEMS)
@@ -113,23 +113,25 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * tail / 2**discordant)
 
 
-def bootstrap_p(differences: np.ndarray) -> float:
+def bootstrap_p(differences: np.ndarray, patients: int) -> float:
     """Two-sided p-value from replicates of a difference, as their percentile interval would reject 0.
 
-    Twice the smaller share on either side of 0, 0 itself on both, with the replicate that was observed added
-    (Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 4.2): never below 2 / (R + 1).
+    From the smaller share on either side of 0, 0 itself on both, with the replicate that was observed added
+    (Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 4.2), so never 0; with many
+    patients it is twice that share.
 
     Args:
         differences: R replicates; NaN where undefined.
+        patients: As in `percentile_interval`.
 
     Returns:
         NaN where too many replicates are undefined, as in `percentile_interval`.
     """
-    if percentile_interval(differences) is None:
+    if percentile_interval(differences, patients) is None:
         return math.nan
     defined = differences[~np.isnan(differences)]
     smaller = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
-    return min(1.0, 2 * (1 + smaller) / (1 + len(defined)))
+    return percentile_p(min(0.5, (1 + smaller) / (1 + len(defined))), patients)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -221,7 +223,7 @@ def _difference(
     elif figure.too_few or other.too_few:
         notes.append(TOO_FEW)
     else:
-        ends = percentile_interval(figure.replicates - other.replicates)
+        ends = percentile_interval(figure.replicates - other.replicates, min(figure.patients, other.patients))
         notes += [] if ends else ["interval not estimable"]
     low, high = ends or (None, None)
     return {
@@ -246,7 +248,7 @@ def _add_test(
     usual = {"auroc": DELONG, "dice_positives": BOOTSTRAP}.get(metric, MCNEMAR)
     test, note = usual if figure.independent else BOOTSTRAP, ""
     if test == BOOTSTRAP:
-        p = bootstrap_p(figure.replicates - other.replicates)
+        p = bootstrap_p(figure.replicates - other.replicates, min(figure.patients, other.patients))
         if usual != BOOTSTRAP:
             note = f"bootstrap of patients in place of {usual}: several films of a patient"
     elif test == DELONG:

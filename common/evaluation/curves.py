@@ -12,7 +12,7 @@ import numpy as np
 
 from common.evaluation.bootstrap import resample_counts
 from common.evaluation.cases import Cases
-from common.evaluation.intervals import CONFIDENCE, wilson_interval
+from common.evaluation.intervals import percentile_tail, wilson_interval
 
 GRID = np.linspace(0, 1, 201)  # where a band is computed
 
@@ -90,7 +90,8 @@ def _curve(
             true, false = totals(counts)
             if true[-1] and false[-1]:  # a resample without one of the classes has no curve
                 replicate_values.append(at(*points(true, false)))
-    tail = (1 - CONFIDENCE) / 2
+    fewest = min(len(np.unique(cases.patient[films])) for films in (positive, ~positive))
+    tail = percentile_tail(max(2, fewest))
     low, high = np.quantile(np.array(replicate_values), [tail, 1 - tail], axis=0)
     return Curve(*points(*totals(np.ones(len(cases)))), low, high)
 

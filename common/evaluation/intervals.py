@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import NormalDist
 
 import numpy as np
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 CONFIDENCE = 0.95
 # Above this share of replicates that do not define the figure, the others are a selection.
@@ -13,22 +14,54 @@ MAX_UNDEFINED = 0.05
 # classes (AUROC, likelihood ratios, ...) needs as many positives, and as many negatives.
 MIN_FILMS = 10
 MIN_PATIENTS = 5
+EXPANDED = "percentile intervals are expanded for few patients (Hesterberg, Am Stat 2015;69:371-386)"
 
 _NORMAL = NormalDist()
 
 
-def percentile_interval(replicates: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+def percentile_interval(
+    replicates: np.ndarray, patients: int, confidence: float = CONFIDENCE
+) -> tuple[float, float] | None:
     """The percentile interval (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
 
-    Linear interpolation between order statistics. NaN replicates are those that do not define the figure.
+    Its tails are those of `percentile_tail`. Linear interpolation between order statistics.
+
+    Args:
+        replicates: float64; NaN where a replicate does not define the figure.
+        patients: See `percentile_tail`.
+        confidence: Between 0 and 1.
 
     Returns:
         (low, high), or None where more than MAX_UNDEFINED of the replicates are undefined: the rest would
         be a selection, and an interval from them too narrow.
     """
     defined = _defined(replicates)
-    tail = (1 - confidence) / 2
+    tail = percentile_tail(patients, confidence)
     return None if defined is None else _quantiles(defined, tail, 1 - tail)
+
+
+def percentile_tail(patients: int, confidence: float = CONFIDENCE) -> float:
+    """The share of replicates beyond each end of a percentile interval, expanded for few patients.
+
+    Phi(-t sqrt(n / (n - 1))) with Student's t of n - 1 degrees of freedom: the percentile interval of a mean
+    is then as wide as Student's. With (1 - confidence) / 2 it is too narrow, since the mean of a resample has
+    (n - 1) / n of the variance and Phi no degrees of freedom (Hesterberg, Am Stat 2015;69:371-386). At 95%
+    it is 0.0231 with 100 patients, 0.0159 with 20, 0.0010 with 5.
+
+    Args:
+        patients: At least 2: how many a figure is over. Where it needs both classes, of the rarer.
+        confidence: Between 0 and 1.
+    """
+    t = stdtrit(patients - 1, (1 + confidence) / 2)
+    return float(ndtr(-t * np.sqrt(patients / (patients - 1))))
+
+
+def percentile_p(beyond: float, patients: int) -> float:
+    """Two-sided p-value of a value beyond which lies this share of the replicates, at most one half.
+
+    The `percentile_interval` of confidence 1 - p ends there: `percentile_tail`, solved for p.
+    """
+    return float(2 * stdtr(patients - 1, ndtri(beyond) * np.sqrt((patients - 1) / patients)))
 
 
 def bca_interval(
@@ -37,7 +70,7 @@ def bca_interval(
     """The bias-corrected and accelerated interval (Efron, J Am Stat Assoc 1987;82:171-185).
 
     The bias correction counts replicates that equal the estimate half: figures of few films are often tied.
-    Quantiles as in `percentile_interval`.
+    Linear interpolation between order statistics; the tails are not expanded.
 
     Args:
         estimate: On the full sample, finite.

@@ -37,6 +37,7 @@ from common.evaluation.cases import Cases
 from common.evaluation.claim import Known, checklist
 from common.evaluation.curves import calibration, precision_recall, roc
 from common.evaluation.groups import STRATA
+from common.evaluation.intervals import EXPANDED
 from common.evaluation.paper_films import films, worst
 from common.evaluation.paper_tables import Row, figure_text, metric_title, number, p_text, tables
 from common.evaluation.results import Result
@@ -112,7 +113,7 @@ def _page(
     thresholds = {system: _thresholds(system, result) for system, result in results.items()}
     statistics = (
         f"Patients, with all their films, are resampled {replicates:,} times (seed {seed}), those with a "
-        "positive film and the others apart; the interval of each figure is named in the tables."
+        f"positive film and the others apart; {EXPANDED}; the interval of each figure is named in the tables."
     )
     known = Known(
         results=results,

@@ -17,7 +17,7 @@ from common.evaluation.bootstrap import RESAMPLING, TOO_FEW, Interval, bootstrap
 from common.evaluation.cases import Cases
 from common.evaluation.compare import PAIR, comparison_rows
 from common.evaluation.groups import SIZE_EDGES, STRATA
-from common.evaluation.intervals import CONFIDENCE, MIN_FILMS, MIN_PATIENTS
+from common.evaluation.intervals import CONFIDENCE, EXPANDED, MIN_FILMS, MIN_PATIENTS
 from common.evaluation.metrics import CASE_MIX, CONFUSION, DECISIONS, DESCRIPTIVE, REFERENCES
 from common.evaluation.paper import write_report
 from common.evaluation.readers import CALL, Reading, read_readers, reader_rows
@@ -212,7 +212,7 @@ def _header(result: Result, options: Options) -> list[str]:
         f"mask but negative by report: {counts['mask_but_negative_by_report']}.",
         f"Each figure: estimate on the full sample ({CONFIDENCE:.0%} interval) n = films that it is over.",
         f"Intervals: {kind} bootstrap of patients in two strata (with a positive film, without), "
-        f"{options.replicates} replicates, seed {options.seed}.",
+        f"{options.replicates} replicates, seed {options.seed}; {EXPANDED}.",
         *(
             ["Sensitivity, specificity, PPV, NPV and accuracy have Wilson's interval."]
             if one_film_each
