@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -228,6 +229,7 @@ def test_no_argument_means_gpu_0(tmp_path: Path) -> None:
         f"{THRESHOLDS}/get_thresholds.py",
         f"{TESTING}/inference.py",
         f"{TESTING}/bootstrap.py",
+        "step3_testing/prediction/predict.py",
     ],
 )
 def test_help_teaches_and_a_foreign_common_is_not_used(tmp_path: Path, script: str) -> None:
@@ -236,9 +238,12 @@ def test_help_teaches_and_a_foreign_common_is_not_used(tmp_path: Path, script: s
     (foreign / "__init__.py").write_text("raise SystemExit('the foreign common was imported')\n")
     path = REPOSITORY / script
     scripts = Scripts(tmp_path, {"PYTHONPATH": str(tmp_path)})
-    done = scripts.python(str(path.parent.relative_to(REPOSITORY)), path.name, "--help")
+    done = scripts.python(str(path.parent.relative_to(REPOSITORY)), "-X", "importtime", path.name, "--help")
     assert "bash" in done.stdout or "python bootstrap.py" in done.stdout
     assert "--system" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "common.artefacts" in imported
+    assert not imported & {"timm", "segmentation_models_pytorch", "monai", "sklearn"}  # seconds each
 
 
 def test_python_without_the_packages_is_told_what_to_do(tmp_path: Path) -> None:
@@ -264,18 +269,20 @@ def test_launcher_without_environment_is_refused(tmp_path: Path) -> None:
 def test_hub_that_never_answers_is_given_up_in_five_seconds(tmp_path: Path, sources: Path) -> None:
     silent = socket.create_server(("127.0.0.1", 0))  # accepts connections and never says a word
     host = f"http://127.0.0.1:{silent.getsockname()[1]}"
-    begun = time.monotonic()
-    Scripts(tmp_path).run(STEP_1_1, "bash", "train.sh", "cpu", "--help")
-    importing = time.monotonic() - begun
-    scripts = Scripts(
-        tmp_path, {"HF_ENDPOINT": host, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"}
-    )
-    begun = time.monotonic()
+    environment = {"HF_ENDPOINT": host, "HF_HOME": str(tmp_path / "hub")}
     options = ["--siim", str(sources / "siim"), "--system", "vit"]
-    done = scripts.run(STEP_1_1, "bash", "train.sh", "cpu", *options, expect=2)
-    waited = time.monotonic() - begun - importing
+
+    def refused(offline: str) -> tuple[subprocess.CompletedProcess[str], float]:
+        begun = time.monotonic()
+        scripts = Scripts(tmp_path, environment | {"HF_HUB_OFFLINE": offline})
+        done = scripts.run(STEP_1_1, "bash", "train.sh", "cpu", *options, expect=2)
+        return done, time.monotonic() - begun
+
+    _, without = refused(offline="1")
+    done, waited = refused(offline="0")
     silent.close()
-    assert waited < 5 + max(1.5, importing / 2), f"{waited:.1f} s"  # and what loading the libraries may vary
+    # and what loading the libraries may vary
+    assert waited - without < 5 + max(1.5, without / 2), f"{waited:.1f} s, {without:.1f} s without the hub"
     name = "tiny_vit_21m_512.dist_in22k_ft_in1k"
     assert f"{host}/timm/{name}/resolve/main/model.safetensors" in done.stderr
     assert f"data/imagenet/{name}.safetensors" in done.stderr

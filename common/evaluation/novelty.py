@@ -14,7 +14,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from sklearn.covariance import ledoit_wolf
 from tqdm import tqdm
 
 from common.artefacts import N_FOLDS, THRESHOLDS_COMMAND
@@ -188,6 +187,8 @@ def _fit(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mirrored = found.copy()
     thumbnails = mirrored[:, : _GRID**2].reshape(-1, _GRID, _GRID)
     mirrored[:, : _GRID**2] = thumbnails[:, :, ::-1].reshape(len(found), -1)
+    from sklearn.covariance import ledoit_wolf  # takes seconds, which --help and a refusal need not wait
+
     both = np.concatenate([found, mirrored])
     scale = both.std(axis=0) + 0.001  # shrinking is towards equal variances
     return both.mean(axis=0), ledoit_wolf(both / scale)[0] * np.outer(scale, scale)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from common.artefacts import N_FOLDS, shown, thresholds_file, write_csv, write_json
 from common.config import ThresholdOptions, parse_thresholds
 from common.data.preparation import open_prepared
 from common.data.store import PreparedSet
+from common.evaluation.auroc import auroc
 from common.evaluation.novelty import Novelty
 from common.evaluation.overlap import MAP_THRESHOLD, overlap
 from common.evaluation.predict import Predictor
@@ -153,7 +153,7 @@ def write_thresholds(
         name: choose(name, positive, probability, costs) for name in RULES if name != LOWEST_COST or costs
     }
     content = {
-        "auc": float(roc_auc_score(positive, probability)),
+        "auc": auroc(positive, probability),
         "cls_threshold": points[rule].threshold,
         "fpr": points[rule].false_positive_rate,
         "tpr": points[rule].sensitivity,
@@ -212,7 +212,7 @@ def _out_of_fold(prepared: PreparedSet, found: OutOfFold) -> dict[str, Any]:
     def figures(films: np.ndarray) -> dict[str, Any]:
         masked = films & prepared.has_mask
         return {
-            "auroc": float(roc_auc_score(prepared.has_mask[films], found.probability[films])),
+            "auroc": auroc(prepared.has_mask[films], found.probability[films]),
             "n_films": int(films.sum()),
             "dice": float(found.dice[masked].mean()),
             "n_positive": int(masked.sum()),

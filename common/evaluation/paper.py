@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from sklearn.metrics import roc_auc_score
 
 from common.artefacts import (
     INFERENCE_COMMAND,
@@ -33,6 +32,7 @@ from common.artefacts import (
     workspace,
 )
 from common.evaluation import paper_figures
+from common.evaluation.auroc import auroc
 from common.evaluation.cases import Cases
 from common.evaluation.claim import Known, checklist
 from common.evaluation.curves import calibration, precision_recall, roc
@@ -310,7 +310,7 @@ def _fold_aurocs(system: str, cases: Cases) -> list[float] | None:
         row_of = {row["case"]: row for row in csv.DictReader(file)}
     in_order = [row_of[case] for case in cases.case.tolist()]
     by_fold = ([float(row[f"fold_{fold}"]) for row in in_order] for fold in range(N_FOLDS))
-    return [float(roc_auc_score(cases.has_mask, probability)) for probability in by_fold]
+    return [auroc(cases.has_mask, np.array(probability)) for probability in by_fold]
 
 
 def _fold_text(aurocs: Sequence[float] | None) -> str:

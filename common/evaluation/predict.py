@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from common.data.dataset import EvaluationFilms, Films, evaluation_loader
+from common.evaluation.auroc import auroc
 from common.evaluation.overlap import MAP_THRESHOLD, dice
 from common.models.ensemble import fold_probabilities, mean_map
 from common.models.unet import PneumothoraxNet
@@ -139,4 +139,4 @@ class Predictor:
         if net.task == "seg":
             return Validation(mean_dice, None)
         scores = processes.joined(self.probabilities([net], processes.share(rows))[:, 0])
-        return Validation(mean_dice, float(roc_auc_score(self.prepared.has_mask[rows], scores)))
+        return Validation(mean_dice, auroc(self.prepared.has_mask[rows], scores))

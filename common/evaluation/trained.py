@@ -21,7 +21,7 @@ from common.artefacts import (
 from common.config import EvaluationOptions
 from common.data.store import PreparedSet
 from common.evaluation.decision import OperatingPoint, read_thresholds
-from common.models import folding, weights
+from common.models import weights
 from common.models.unet import PneumothoraxNet
 from common.refusal import Refusal
 
@@ -77,10 +77,12 @@ class TrainedSystem:
 
     def each_network(self, stage: Stage, device: torch.device) -> Iterator[PneumothoraxNet]:
         """The same, one after the other."""
+        from common.models.folding import fold as fold_network  # imports timm, which a refusal need not wait
+
         for fold, state in enumerate(self._states[stage.key]):
             net = weights.build(self.facts, stage.task)
             weights.load(net, state, weights_file(stage, self.system, fold))
-            folding.fold(net.to(device).eval())
+            fold_network(net.to(device).eval())
             yield net
 
 

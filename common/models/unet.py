@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
@@ -26,6 +25,8 @@ class PneumothoraxNet(nn.Module):
 
     def __init__(self, network: Network, task: str) -> None:
         super().__init__()
+        import segmentation_models_pytorch as smp  # takes seconds, which --help and a refusal need not wait
+
         head = {"classes": 1, "pooling": "avg", "dropout": network.head_dropout} if task == "cls" else None
         try:
             self.unet = smp.Unet(

@@ -25,7 +25,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import timm
 import torch
 import tyro
 from PIL import Image
@@ -353,6 +352,8 @@ def _parse_weights(content: bytes) -> tuple[State, dict[str, Any]]:
 
 def _refuse_foreign_code(metadata: dict[str, Any]) -> None:
     """Refuse a network that timm would fetch from elsewhere, or make with arguments training never gives."""
+    import timm  # takes seconds, which --help and a refusal need not wait
+
     network, usual = metadata["network"], preset_network(metadata["preset"], metadata["system"])
     if not timm.is_model(network["encoder"]) or not set(network["encoder_args"]) <= set(usual.encoder_args):
         raise Refusal(f"it asks for a network that this project does not make: {network['encoder']}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 
 import torch
-from timm.layers import convert_sync_batchnorm
 from torch.nn.parallel import DistributedDataParallel
 
 from common.config import Recipe
@@ -40,6 +39,8 @@ class Learner:
         with _memory_help(recipe):
             net = net.to(self.device)
         if processes.count > 1 and self.device.type == "cuda":
+            from timm.layers import convert_sync_batchnorm  # as slow to import as the networks
+
             net = convert_sync_batchnorm(net)
         if checkpointing:
             checkpointed(net)

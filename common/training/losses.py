@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from monai.losses import DiceLoss
 from torch import nn
 
 
@@ -18,6 +17,8 @@ class TaskLoss(nn.Module):
 
     def __init__(self, dice_weight: float) -> None:
         super().__init__()
+        from monai.losses import DiceLoss  # takes seconds, which --help and a refusal need not wait
+
         self.dice_weight = dice_weight
         self.dice = DiceLoss(softmax=True, to_onehot_y=True)
 
