@@ -295,8 +295,10 @@ def varied(seed: int, n: int = 240) -> Cases:
     )
 
 
-def plainly(films: Cases, positive: np.ndarray, decision: str, prevalence: float) -> dict[str, float]:
-    """The figures of these films as anyone would write them."""
+def plainly(
+    films: Cases, positive: np.ndarray, decision: str, prevalence: float, films_a_patient: float
+) -> dict[str, float]:
+    """The figures of these films as anyone would write them; the last is of the full sample's lesions."""
     called, p = films.called(decision), films.probability
     tn, fp, fn, tp = confusion_matrix(positive, called, labels=[False, True]).ravel()
     sensitivity, specificity = quotient(tp, tp + fn), quotient(tn, tn + fp)
@@ -313,7 +315,8 @@ def plainly(films: Cases, positive: np.ndarray, decision: str, prevalence: float
             return float(shown[i] == 0)
         return dice[i] if called[i] else 0.0
 
-    deviation = np.std(excess, ddof=1) if len(excess) > 1 else NAN
+    left = len(excess) - films_a_patient  # degrees of freedom
+    deviation = np.sqrt(((excess - excess.mean()) ** 2).sum() / left) if left > 0 else NAN
     false_rate, true_rate, _ = roc_curve(positive, p, drop_intermediate=False) if both else [np.array([])] * 3
     of_both = {
         "auroc": lambda: roc_auc_score(positive, p),
@@ -375,8 +378,10 @@ def test_figures_equal_references_in_every_stratum_and_resample(reference):
             if not len(resample):  # a small group that was not drawn
                 continue
             kinds.add((positive.any(), positive.all()))
+            masked = films & cases.positive(reference) & cases.has_mask
+            a_patient = masked.sum() / len(set(cases.patient[masked])) if masked.any() else 1
             for decision in DECISIONS:
-                expected = plainly(resample, positive, decision, 0.03)
+                expected = plainly(resample, positive, decision, 0.03, a_patient)
                 for metric, value in expected.items():
                     got = found[decision, stratum, metric][i]
                     same = got == pytest.approx(value, rel=1e-9, abs=1e-9, nan_ok=True)

@@ -28,7 +28,7 @@ radiology report. A film positive by report without a mask is a negative under `
 | `dice_always_empty` | all films | the same of a system that shows nothing: the share without a mask |
 | `false_positive_area` | negatives | mean area shown, % of the film |
 | `area_bias` | positives with a mask | mean of area shown minus area of the mask, both in % of the film |
-| `area_loa_low`, `area_loa_high` | the same | bias -/+ 1.96 SD (Bland & Altman, Lancet 1986;1:307-310) |
+| `area_loa_low`, `area_loa_high` | the same | bias -/+ 1.96 SD, as `agreement` has it |
 | `tp`, `fp`, `fn`, `tn` | all films | counts |
 
 Dice: Ecology 1945;26:297-302. "Shown" is what the decision lets through: under `stage_1` the map of every
@@ -372,6 +372,7 @@ class _Stratum:
             rows[decision] = _of_decision(cases, self.positive, self.negative, called)
         table = {(d, name): row for d, each in rows.items() for name, row in each.items() if name in wanted}
         self._films = {key: films for key, (films, _) in table.items()}
+        self._films_a_patient = films_a_patient(cases.patient[self.positive & cases.has_mask])
         self._sums = Sums(table) if table else None
         classes = cases.probability, self.positive, self.negative
         self._ranks = Ranks(*classes) if wanted & set(_RANKED) else None
@@ -397,7 +398,8 @@ class _Stratum:
                 cells = totals[decision, "sensitivity"], totals[decision, "specificity"]
                 more |= _from_counts(*cells, self._prevalence)
             if (decision, "area_squares") in totals:
-                more |= _agreement(*totals[decision, "area_bias"], totals[decision, "area_squares"][0])
+                squares, _ = totals[decision, "area_squares"]
+                more |= agreement(*totals[decision, "area_bias"], squares, self._films_a_patient)
             found |= {(decision, name): value for name, value in more.items()}
         return found
 
@@ -428,9 +430,27 @@ def _from_counts(
     return found
 
 
-def _agreement(total: np.ndarray, n: np.ndarray, squares: np.ndarray) -> dict[str, np.ndarray]:
-    """Limits of agreement from sums of the differences and of their squares; NaN below two films."""
+def films_a_patient(patient: np.ndarray) -> float:
+    """Mean number of films of a patient, from the name of each film's patient; 1 without a film."""
+    return len(patient) / len(np.unique(patient)) if len(patient) else 1.0
+
+
+def agreement(
+    total: np.ndarray, n: np.ndarray, squares: np.ndarray, films_a_patient: float
+) -> dict[str, np.ndarray]:
+    """Bias and limits of agreement, each an array of the sums' shape; NaN where they are not defined.
+
+    Bias -/+ 1.96 SD (Bland & Altman, Lancet 1986;1:307-310). The variance is the sum of squares about the
+    bias over n - k with k films a patient, so n - 1 where each has one: further films of the same patients
+    bring no degree of freedom, and copies change nothing.
+
+    Args:
+        total: Sum of the differences, float64.
+        n: Films that it is over.
+        squares: Sum of the squared differences.
+        films_a_patient: Mean of the full sample, at least 1.
+    """
     bias = share(total, n)
-    variance = share(np.maximum(squares - total * bias, 0), n - 1)
+    variance = share(np.maximum(squares - total * bias, 0), n - films_a_patient)
     half = LIMITS_OF_AGREEMENT * np.sqrt(variance)
-    return {"area_loa_low": bias - half, "area_loa_high": bias + half}
+    return {"area_bias": bias, "area_loa_low": bias - half, "area_loa_high": bias + half}

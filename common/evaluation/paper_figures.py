@@ -21,6 +21,7 @@ from matplotlib.ticker import FuncFormatter
 from common.evaluation.cases import Cases
 from common.evaluation.curves import GRID, Curve, Tenth
 from common.evaluation.groups import SIZE_EDGES, STRATA
+from common.evaluation.metrics import agreement, films_a_patient
 
 # Of the first and the second system: colour, line, marker.
 _STYLES = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"))
@@ -304,7 +305,7 @@ def area_agreement_figure(systems: Mapping[str, Cases]) -> bytes:
     """Agreement of the shown with the true area over films with a mask.
 
     Bland & Altman, Lancet 1986;i:307-310. The shown area of a film that is called negative is 0. The lines
-    are the mean difference and 1.96 standard deviations about it.
+    are the mean difference and 1.96 standard deviations about it, as `metrics.agreement` has them.
     """
 
     def draw() -> Figure:
@@ -332,9 +333,10 @@ def _draw_agreement(axes: Axes, cases: Cases, colour: str) -> None:
         label="called positive",
     )  # fmt: skip
     axes.plot(middle[missed], difference[missed], "x", color="black", markersize=5, label="missed (shown: 0)")
-    bias, spread = difference.mean(), 1.96 * difference.std(ddof=1)
+    sums = map(np.array, (difference.sum(), len(difference), (difference**2).sum()))
+    lines = agreement(*sums, films_a_patient(cases.patient[films]))
     right = axes.get_yaxis_transform()
-    for value, line in ((bias, "-"), (bias - spread, "--"), (bias + spread, "--")):
+    for value, line in zip(map(float, lines.values()), ("-", "--", "--"), strict=True):
         axes.axhline(value, color="black", linewidth=0.9, linestyle=line)
         axes.text(
             1, value, f"{value:+.2f}".replace("-", "−"), ha="right", va="bottom", fontsize=8, transform=right
