@@ -15,6 +15,7 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless, generate_uid
 
+from common.data import dicom
 from common.data.dicom import read_film
 from common.data.faults import FilmFault
 
@@ -131,6 +132,51 @@ def _ramp(bits: int, signed: bool) -> tuple[np.ndarray, dict[str, object]]:
     return pixels, {**header, "PixelRepresentation": int(signed)}
 
 
+@pytest.mark.parametrize("saturated", [False, True])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_a_line_shows_what_the_table_shows(
+    monkeypatch: pytest.MonkeyPatch, bits: int, photometric: str, saturated: bool
+) -> None:
+    """The quick way through OpenCV is taken for most windows, and then to the same film."""
+    ways = []
+    by_line = dicom._by_line
+
+    def counted(*arguments: np.ndarray) -> np.ndarray | None:
+        ways.append(by_line(*arguments))
+        return ways[-1]
+
+    rng = np.random.default_rng(bits)
+    kind = np.uint8 if bits == 8 else np.uint16
+    for _ in range(40):
+        film = Dataset()
+        film.PixelRepresentation, film.BitsStored, film.BitsAllocated = 0, bits, np.dtype(kind).itemsize * 8
+        film.RescaleSlope, film.RescaleIntercept = rng.choice([-1, 1, 0.5]), int(rng.integers(-1024, 1024))
+        if rng.random() < 0.7:
+            center, width = map(int, rng.integers(2**bits, size=2))
+            film.WindowCenter, film.WindowWidth = center + film.RescaleIntercept, width + 1
+        if rng.random() < 0.2:
+            film.PixelPaddingValue = int(rng.integers(2**bits))
+        low, high = (0, 2**bits - 1) if saturated else np.sort(rng.integers(2**bits, size=2))
+        stored = rng.integers(low, high + 1, (40, 50)).astype(kind)
+        stored[0, :2] = low, high
+        monkeypatch.setattr(dicom, "_by_line", lambda *_: None)
+        expected = dicom._grey(film, stored, photometric == "MONOCHROME1", saturated)
+        monkeypatch.setattr(dicom, "_by_line", counted)
+        found = dicom._grey(film, stored, photometric == "MONOCHROME1", saturated)
+        assert found.dtype == expected.dtype == np.uint8
+        assert (found == expected).all()
+    assert saturated or sum(way is not None for way in ways) > len(ways) / 3
+
+
+def test_values_that_are_grey_levels_already(tmp_path: Path) -> None:
+    """Of 16 bits, but no more than 255."""
+    values = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    film = read_film(_write(tmp_path / "a.dcm", values)).pixels
+    assert film.dtype == np.uint8
+    assert (film == values).all()
+
+
 @pytest.mark.parametrize("inverted", [False, True])
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("bits", [8, 10, 12, 15, 16])
@@ -226,7 +272,8 @@ def test_palette(tmp_path: Path, bits: int) -> None:
 
 
 def test_unused_bits_are_dropped(tmp_path: Path) -> None:
-    assert (read_film(_write(tmp_path / "a.dcm", RAMP | 0xF000)).pixels == SHOWN).all()  # old overlays
+    overlay = np.where(np.eye(16, dtype=bool), 0xF000, 0).astype(np.uint16)
+    assert (read_film(_write(tmp_path / "a.dcm", RAMP | overlay)).pixels == SHOWN).all()
     window = {"WindowCenter": 2048, "WindowWidth": 4096}
     expected = read_film(_write(tmp_path / "b.dcm", **window)).pixels
     found = read_film(_write(tmp_path / "c.dcm", RAMP << 4 | 9, HighBit=15, **window)).pixels

@@ -403,7 +403,7 @@ def _decode(dataset: Dataset, syntax: uid.UID) -> np.ndarray:
     plugin = PLUGINS.get(syntax, "")
     try:
         with _heard() if plugin == "gdcm" else nullcontext():
-            stored = pixel_array(dataset, decoding_plugin=plugin)
+            stored = pixel_array(dataset, decoding_plugin=plugin, correct_unused_bits=False, view_only=True)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the RLE decoder, in Rust, panics with what is no Exception
@@ -417,8 +417,8 @@ def _decode(dataset: Dataset, syntax: uid.UID) -> np.ndarray:
     stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     if below:
         stored = stored >> below
-    if stored.dtype.kind == "i":  # JPEG-LS of more bits than are stored knows nothing of the sign
-        above = stored.itemsize * 8 - bits
+    above = max(stored.itemsize * 8 - bits, 0)  # bits that may hold anything, the sign's copies or not
+    if above and (stored.dtype.kind == "i" or stored.max() >> bits):
         stored = stored << above >> above
     return stored
 
@@ -449,10 +449,12 @@ def _heard() -> Iterator[None]:
 def _grey(dataset: Dataset, stored: np.ndarray, inverted: bool, replace_saturated: bool) -> np.ndarray:
     """Stored values -> 0 to 255 by a table of all values there are, in double precision."""
     pattern = stored.view(f"u{stored.itemsize}")  # the bits, whatever their sign
-    levels = np.arange(int(stored.min()), int(stored.max()) + 1)
-    places = levels % 256**stored.itemsize  # of the levels among the patterns
-    padding = _padding(levels, dataset)
-    seen = np.zeros(len(levels), dtype=bool)
+    lowest, highest, *_ = cv2.minMaxLoc(stored)
+    held = np.arange(int(lowest), int(highest) + 1)
+    levels = held.copy()  # that they stand for
+    places = held % 256**stored.itemsize  # among the patterns
+    padding = _padding(held, dataset)
+    seen = np.zeros(len(held), dtype=bool)
     if padding.any() or replace_saturated or "ModalityLUTSequence" in dataset:
         present = np.zeros(256**stored.itemsize, dtype=bool)
         present[pattern] = True
@@ -464,7 +466,7 @@ def _grey(dataset: Dataset, stored: np.ndarray, inverted: bool, replace_saturate
         raise FilmFault("holds nothing but padding")
     if replace_saturated:
         padded = _of_all_patterns(padding, places, stored.itemsize)[pattern]
-        levels[levels == _saturated(dataset, inverted)] = int(np.median(stored[~padded]))
+        levels[held == _saturated(dataset, inverted)] = int(np.median(stored[~padded]))
     values = _modality(levels.astype(np.float64), dataset)
     shown = _voi(values, dataset)
     if shown is None:
@@ -475,7 +477,35 @@ def _grey(dataset: Dataset, stored: np.ndarray, inverted: bool, replace_saturate
     table = np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
     table = 255 - table if inverted else table
     table[padding] = 0  # after inversion: background is black in both
-    return _look_up_all(_of_all_patterns(table, places, stored.itemsize), pattern)
+    if np.array_equal(table, held):
+        return pattern.astype(np.uint8, copy=False)
+    film = _by_line(stored, held, 255 * (1 - shown if inverted else shown), table)
+    return _look_up_all(_of_all_patterns(table, places, stored.itemsize), pattern) if film is None else film
+
+
+def _by_line(stored: np.ndarray, held: np.ndarray, grey: np.ndarray, table: np.ndarray) -> np.ndarray | None:
+    """What `table` makes of the stored values, by a line in half the time; None where that is not the same.
+
+    Args:
+        stored: Values from `held[0]` to `held[-1]`.
+        held: Every value there may be, one apart.
+        grey: Of each of them, before rounding and clipping.
+        table: Of each of them, after it, uint8.
+    """
+    positive = held[grey >= 0]
+    if not len(positive):
+        return None
+    first, last = int(positive[0]), int(positive[-1])
+    slope = float(grey[-1] - grey[0]) / max(len(held) - 1, 1)
+    start = float(grey[0]) - slope * int(held[0])
+
+    def line(values: np.ndarray) -> np.ndarray:
+        if len(positive) < len(held):  # OpenCV takes the absolute value: what is below 0 is clipped before
+            values = np.clip(values, first, last)
+        return cv2.convertScaleAbs(values, alpha=slope, beta=start)
+
+    same = np.array_equal(line(held.astype(stored.dtype)).ravel(), table)
+    return line(stored) if same else None
 
 
 def _of_all_patterns(values: np.ndarray, places: np.ndarray, size: int) -> np.ndarray:
@@ -487,8 +517,6 @@ def _of_all_patterns(values: np.ndarray, places: np.ndarray, size: int) -> np.nd
 
 def _look_up_all(table: np.ndarray, pattern: np.ndarray) -> np.ndarray:
     """`table[pattern]`, by OpenCV where it can: eight times faster."""
-    if len(table) == 256 and (table == np.arange(256)).all():
-        return pattern
     return cv2.LUT(pattern, table) if pattern.dtype == np.uint8 or _OPENCV >= 5 else table.take(pattern)
 
 

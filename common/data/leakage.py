@@ -169,8 +169,8 @@ def _ranks(film: np.ndarray) -> np.ndarray:
 
     Mean rank, not `cv2.equalizeHist`: pixels clipped to one value keep the middle of their ranks.
     """
-    counts = np.bincount(film.ravel(), minlength=256)
-    return ((np.cumsum(counts) - counts / 2) / film.size).astype(np.float32)[film]
+    counts = cv2.calcHist([film], [0], None, [256], [0, 256]).ravel().astype(np.float64)
+    return cv2.LUT(film, ((np.cumsum(counts) - counts / 2) / film.size).astype(np.float32))
 
 
 def perceptual_hash(film: np.ndarray) -> np.uint64:

@@ -59,7 +59,8 @@ def decode_rle(text: str, side: int = SIIM_SIDE) -> np.ndarray:
     if end > size:
         raise FilmFault(f"a run ends beyond the film of {side} x {side} pixels")
     columns = np.zeros((side, side), dtype=np.uint8)  # the runs go down the columns
-    columns.reshape(-1)[:end] = np.repeat(np.arange(len(numbers)) % 2, numbers)  # gap, run, gap, run ...
+    inside = np.arange(len(numbers)) % 2 == 1  # gap, run, gap, run ...
+    columns.reshape(-1)[:end] = np.repeat(inside, numbers)
     return cv2.transpose(columns).view(bool)  # OpenCV, because NumPy's transposed view slows all that follows
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from common.refusal import Refusal
 
 SECONDS = 10.0  # without a sign of life, after which a worker is taken to hang
+SIGN_SECONDS = 0.1  # from one sign of life to the next, at least
 START_SECONDS = 120.0  # to start a process and import the libraries, on the slowest disk
 MEMORY = 3 * 2**29  # bytes a worker may use beyond what it starts with: 2 GB in all
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -168,7 +169,20 @@ def _work(function: Function, pipe: connection.Connection, memory: int) -> None:
     with suppress(EOFError, OSError):  # the parent is gone
         while True:
             task = pipe.recv()
-            pipe.send(("done", function(task, lambda: pipe.send(("alive", None)))))
+            pipe.send(("done", function(task, _sign_of_life(pipe))))
+
+
+def _sign_of_life(pipe: connection.Connection) -> Callable[[], None]:
+    """`alive` of a task. Most tasks end sooner than one is due: each wakes the parent, which costs."""
+    last = time.monotonic()
+
+    def alive() -> None:
+        nonlocal last
+        if time.monotonic() - last > SIGN_SECONDS:
+            last = time.monotonic()
+            pipe.send(("alive", None))
+
+    return alive
 
 
 def _keep_memory() -> None:
