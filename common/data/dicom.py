@@ -493,7 +493,7 @@ def _by_line(stored: np.ndarray, held: np.ndarray, grey: np.ndarray, table: np.n
         table: Of each of them, after it, uint8.
     """
     positive = held[grey >= 0]
-    if not len(positive):
+    if not len(positive) or min(len(held), stored.size) < 64:  # of so few OpenCV might round otherwise
         return None
     first, last = int(positive[0]), int(positive[-1])
     slope = float(grey[-1] - grey[0]) / max(len(held) - 1, 1)
