@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -122,19 +123,29 @@ def test_large_windows_are_quartered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class _Convolutions(nn.Module):
-    """What winograd meets: with and without bias and activation, and a bias that is no number a channel."""
+    """What winograd meets: with and without bias and activation, and a bias that is no number a channel.
+
+    And the 1 x 1 convolutions that may follow: to fewer channels, to more, with a stride.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Conv2d(24, 40, 3, padding=1)
-        self.second = nn.Conv2d(40, 24, 3, padding=1, bias=False)
+        self.fewer = nn.Conv2d(40, 24, 1)
+        self.second = nn.Conv2d(24, 32, 3, padding=1, bias=False)
+        self.fewer_without_bias = nn.Conv2d(32, 24, 1, bias=False)
         self.third = nn.Conv2d(24, 32, 3, padding=1, bias=False)
+        self.fourth = nn.Conv2d(32, 24, 3, padding=1)
+        self.more = nn.Conv2d(24, 32, 1)
+        self.fifth = nn.Conv2d(32, 32, 3, padding=1)
+        self.strided_point = nn.Conv2d(32, 32, 1, stride=2)
         self.strided = nn.Conv2d(32, 32, 3, padding=1, stride=2)
 
     def forward(self, film: torch.Tensor) -> torch.Tensor:
-        found = self.second(nn.functional.silu(self.first(film)))
+        found = self.fewer(nn.functional.silu(self.first(film))) + film
+        found = self.fewer_without_bias(self.second(found))
         found = nn.functional.relu(self.third(found) + film[:, :1])
-        return self.strided(found)
+        return self.strided(self.strided_point(self.fifth(self.more(self.fourth(found)))))
 
 
 @needs_openvino
@@ -146,7 +157,13 @@ def test_convolutions_with_fewer_products_are_the_same_convolutions() -> None:
         expected = net(film)
         traced = torch.jit.trace(net, film)
     model = openvino.convert_model(traced, example_input=film, input=[list(film.shape)])
-    assert winograd.apply(model, openvino.opset13) == 3
+    assert winograd.apply(model, openvino.opset13) == 5
+    kernels = Counter(
+        tuple(node.get_input_shape(1)[2:])
+        for node in model.get_ops()
+        if node.get_type_name() == "Convolution"
+    )
+    assert kernels == {(1, 3): 5 * 6, (1, 1): 4 + 4 + 1 + 1, (3, 3): 1}
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     found = openvino.Core().compile_model(model, "CPU", settings)([film.numpy()])[0]
     assert np.allclose(found, expected, atol=1e-5)

@@ -67,10 +67,10 @@ def _replace(convolution: openvino.Node, opset: ModuleType) -> None:
     """Put six convolutions in the place of one, of the bias and of the activation that follow it.
 
     Bias and activation come before the rows are put together, and no product is an operand of the last sum:
-    both let OpenVINO keep channels last throughout, without a copy.
+    both let OpenVINO keep channels last throughout, without a copy. So does a 1 x 1 convolution that leaves
+    fewer channels to put together.
     """
-    add, bias = _bias(convolution)
-    activation = _follower(convolution if add is None else add, *_ACTIVATIONS)
+    last, bias = _biased(convolution)
     weight = convolution.input_value(1).get_node().data.astype(np.float64)
     filters = np.einsum("kr,oirs->kois", _FILTER, weight).astype(np.float32)[:, :, :, None]
     products = [
@@ -80,10 +80,16 @@ def _replace(convolution: openvino.Node, opset: ModuleType) -> None:
     if bias is not None:  # the second product counts once in each row of the output
         products[1] = opset.add(products[1], opset.constant(bias))
     found = _sums(products, opset)
-    if activation is not None:
+    if activation := _follower(last, *_ACTIVATIONS):
         found = [getattr(opset, _ACTIVATIONS[activation.get_type_name()])(each) for each in found]
-    whole = _interleaved(found, list(convolution.get_output_shape(0)), opset)
-    last = next(node for node in (activation, add, convolution) if node is not None)
+        last = activation
+    if pointwise := _pointwise(last):
+        weight = pointwise.input_value(1)
+        found = [opset.convolution(each, weight, [1, 1], [0, 0], [0, 0], [1, 1]) for each in found]
+        last, bias = _biased(pointwise)
+        if bias is not None:
+            found = [opset.add(each, opset.constant(bias)) for each in found]
+    whole = _interleaved(found, list(last.get_output_shape(0)), opset)
     for target in last.output(0).get_target_inputs():
         target.replace_source_output(whole.output(0))
 
@@ -95,27 +101,41 @@ def _follower(node: openvino.Node, *kinds: str) -> openvino.Node | None:
     return follower if follower is not None and follower.get_type_name() in kinds else None
 
 
-def _bias(convolution: openvino.Node) -> tuple[openvino.Node, np.ndarray] | tuple[None, None]:
-    """The Add that follows, and what it adds, (1, channels, 1, 1), where that is one number a channel."""
+def _pointwise(node: openvino.Node) -> openvino.Node | None:
+    """The 1 x 1 convolution that alone takes a node's output and makes no more channels of it."""
+    follower = _follower(node, "Convolution")
+    if follower is None:
+        return None
+    made, taken, *kernel = follower.get_input_shape(1)
+    whole = list(follower.get_output_shape(0)[2:]) == list(node.get_output_shape(0)[2:])
+    return follower if kernel == [1, 1] and whole and made <= taken else None
+
+
+def _biased(convolution: openvino.Node) -> tuple[openvino.Node, np.ndarray | None]:
+    """The Add that follows and adds one number a channel, and these, (1, channels, 1, 1); else itself."""
     add = _follower(convolution, "Add")
     for value in add.input_values() if add is not None else []:
         constant = value.get_node()
         channels = convolution.get_output_shape(0)[1]
         if constant.get_type_name() == "Constant" and constant.data.shape == (1, channels, 1, 1):
             return add, constant.data
-    return None, None
+    return convolution, None
 
 
 def _combined_rows(film: openvino.Output, opset: ModuleType) -> list[openvino.Node]:
     """B of F(4, 3): six sums of the rows 4t - 1 to 4t + 4, each (1, channels, height / 4, width)."""
     height = film.get_shape()[2]
-    padded = opset.pad(film, [0, 0, 1, 0], [0, 0, _ROWS, 0], "constant", _number(0, opset))
-    rows = [
+    quarters = [
         opset.strided_slice(
-            padded, [0, 0, i, 0], [0, 0, i + height, 0], [1, 1, _ROWS, 1], [1, 1, 0, 1], [1, 1, 0, 1]
+            film, [0, 0, i, 0], [0, 0, height, 0], [1, 1, _ROWS, 1], [1, 1, 0, 1], [1, 1, 0, 1]
         )
-        for i in range(len(_FILTER))
+        for i in range(_ROWS)
     ]
+
+    def moved(quarter: openvino.Node, down: int) -> openvino.Node:
+        return opset.pad(quarter, [0, 0, down, 0], [0, 0, -down, 0], "constant", _number(0, opset))
+
+    rows = [moved(quarters[3], 1), *quarters, moved(quarters[0], -1)]
     add, subtract = opset.add, opset.subtract
 
     def times(factor: float, node: openvino.Node) -> openvino.Node:
