@@ -120,7 +120,7 @@ class Film:
     """A radiograph.
 
     Attributes:
-        pixels: (height, width) uint8, air dark.
+        pixels: (height, width) uint8, 0 to 255, air dark; read-only where they are the file's own bytes.
         patient_id: DICOM PatientID, `""` where unknown. Never written anywhere but as a pseudonym.
         age: Years; None where unknown.
         sex: `M`, `F` or None.
@@ -487,10 +487,10 @@ def _by_line(stored: np.ndarray, held: np.ndarray, grey: np.ndarray, table: np.n
     """What `table` makes of the stored values, by a line in half the time; None where that is not the same.
 
     Args:
-        stored: Values from `held[0]` to `held[-1]`.
-        held: Every value there may be, one apart.
-        grey: Of each of them, before rounding and clipping.
-        table: Of each of them, after it, uint8.
+        stored: (rows, columns) of 8 or 16 bits, values from `held[0]` to `held[-1]`.
+        held: (n,) int64, every value there may be, one apart.
+        grey: (n,) float64, of each of them, before it is rounded and clipped to 0-255.
+        table: (n,) uint8, after that.
     """
     positive = held[grey >= 0]
     if not len(positive) or min(len(held), stored.size) < 64:  # of so few OpenCV might round otherwise

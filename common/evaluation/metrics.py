@@ -445,9 +445,9 @@ def agreement(
     bring no degree of freedom, and copies change nothing.
 
     Args:
-        total: Sum of the differences, float64.
+        total: Sum of the differences, float64, in % of the film.
         n: Films that it is over.
-        squares: Sum of the squared differences.
+        squares: Sum of the squared differences, float64.
         films_a_patient: Mean of the full sample, at least 1.
     """
     bias = share(total, n)
