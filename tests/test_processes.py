@@ -317,7 +317,7 @@ def _log(scripts: Scripts) -> list[dict[str, str]]:
 
 def _finished(process: subprocess.Popen) -> str:
     said, complained = process.communicate(timeout=120)
-    assert (process.returncode, _said(complained)) == (0, "")
+    assert (process.returncode, _said(complained)) == (0, ""), complained  # whole: pytest shortens tuples
     return said
 
 
