@@ -340,12 +340,16 @@ def test_only_named_callers_come_in(
 ) -> None:
     with listening(tmp_path / "listener", associations=1) as listener:
 
+        def nobody_left() -> bool:  # who was turned away counts until his connection is closed
+            return all(each.is_established for each in listener._server.active_associations)
+
         def reason(caller: str, called: str) -> tuple[int, int, int]:
             ae = AE(caller)
             ae.add_requested_context(uid.ComputedRadiographyImageStorage)
             association = ae.associate("127.0.0.1", listener.port, ae_title=called)
             assert association.is_rejected
             answer = association.acceptor.primitive
+            wait_for(nobody_left)
             return answer.result, answer.result_source, answer.diagnostic
 
         # PS3.8 9.3.4: permanent, by the user, calling or called AE title not recognised
