@@ -35,6 +35,7 @@ class Refusal(Exception):
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; a refusal becomes its message on stderr and exit status 2."""
     told = os.environ.get("TORCHELASTIC_ERROR_FILE")  # one of several processes: launch.py speaks for all
+    status: object = 0
     try:
         _run(main, told)
     except BaseException as error:
@@ -43,9 +44,10 @@ def run_script(main: Callable[[], None]) -> None:
         status = error.code if isinstance(error, SystemExit) else 1
         if not isinstance(error, SystemExit):
             sys.excepthook(type(error), error, error.__traceback__)
+    if told:
         sys.stdout.flush()
         sys.stderr.flush()
-        # Python's own way out would now and then be an abort: gloo's threads still wait for the others
+        # Python's own way out would now and then be an abort: threads of gloo outlive their process group
         os._exit(status if isinstance(status, int) else status is not None)
 
 

@@ -232,6 +232,13 @@ def _ended(check: str, folder: Path) -> tuple[int, str]:
 
 
 @LINUX
+def test_processes_that_finished_cannot_fail_on_their_way_out(tmp_path: Path) -> None:
+    with _launched("finish", tmp_path) as process:
+        said, complained = process.communicate(timeout=60)
+    assert (process.returncode, said, complained) == (0, "finished\n", "")
+
+
+@LINUX
 def test_refusal_of_any_process_is_said_once(tmp_path: Path) -> None:
     status, complained = _ended("refuse", tmp_path)
     assert (status, complained) == (2, "error: the second process says no\n  do:      nothing\n")
