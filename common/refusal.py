@@ -33,7 +33,10 @@ class Refusal(Exception):
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`; a refusal becomes its message on stderr and exit status 2."""
+    """Run a script's `main`; a refusal becomes its message on stderr and exit status 2.
+
+    In one of several processes it does not return: the process ends here, whatever became of `main`.
+    """
     told = os.environ.get("TORCHELASTIC_ERROR_FILE")  # one of several processes: launch.py speaks for all
     status: object = 0
     try:
