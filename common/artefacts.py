@@ -257,13 +257,13 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]
         writer.writerows({c: "" if row[c] is None else row[c] for c in columns} for row in rows)
 
 
-def digest(*parts: bytes | str) -> str:
+def digest(*parts: bytes | memoryview | str) -> str:
     """SHA-256 (hex) of the parts, each preceded by its length, so that no two lists of parts collide."""
     total = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else bytes(part)
-        total.update(len(data).to_bytes(8, "little"))
-        total.update(data)
+        data = memoryview(part.encode() if isinstance(part, str) else part)
+        total.update(data.nbytes.to_bytes(8, "little"))
+        total.update(data if data.c_contiguous else data.tobytes())
     return total.hexdigest()
 
 

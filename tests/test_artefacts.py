@@ -6,6 +6,7 @@ import json
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from common import artefacts
@@ -51,6 +52,9 @@ def test_csv_reads_back_exactly(tmp_path: Path) -> None:
 def test_digest_separates_its_parts() -> None:
     assert digest("ab", "c") != digest("a", "bc")
     assert digest("ab") == digest(b"ab")
+    pixels = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    assert digest(pixels.data) == digest(pixels.tobytes())
+    assert digest(pixels.T.data) == digest(pixels.T.tobytes()) != digest(pixels.data)
 
 
 def test_pseudonyms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -281,6 +281,21 @@ def test_unused_bits_are_dropped(tmp_path: Path) -> None:
     assert (found == expected).all()
 
 
+@pytest.mark.parametrize("above", [0, 0x5000, 0xF000])
+def test_unused_bits_of_signed_values_are_dropped(tmp_path: Path, above: int) -> None:
+    of_12_bits = (RAMP.astype(np.int16) - 2048).astype(np.uint16) & 0xFFF | above
+    film = read_film(_write(tmp_path / "a.dcm", of_12_bits, PixelRepresentation=1))
+    assert (film.pixels == SHOWN).all()
+
+
+def test_unused_bits_of_colours_are_dropped(tmp_path: Path) -> None:
+    header = {"PhotometricInterpretation": "RGB", "PlanarConfiguration": 0, "SamplesPerPixel": 3}
+    colours = np.stack([RAMP] * 3, axis=-1)
+    expected = read_film(_write(tmp_path / "a.dcm", colours, **header)).pixels
+    overlay = np.where(np.eye(16, dtype=bool), 0xF000, 0).astype(np.uint16)[..., None]
+    assert (read_film(_write(tmp_path / "b.dcm", colours | overlay, **header)).pixels == expected).all()
+
+
 def test_without_preamble_suffix_or_transfer_syntax(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.dcm")
     bare = tmp_path / "film"

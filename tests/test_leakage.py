@@ -199,6 +199,16 @@ def test_hash_has_32_bits_and_is_the_same_everywhere() -> None:
         perceptual_hash(_smooth(0).astype(np.float32))
 
 
+def test_a_film_is_quartered_as_opencv_does_it() -> None:
+    generator = np.random.default_rng(1)
+    for film in (generator.integers(0, 256, (1024, 1024), np.uint8), np.full((1024, 1024), 255, np.uint8)):
+        expected = cv2.resize(film, (256, 256), interpolation=cv2.INTER_AREA)
+        assert (leakage._quarter(film) == expected).all()
+        halves = film & 1  # sums of 16 that end on a half grey level
+        expected = cv2.resize(halves, (256, 256), interpolation=cv2.INTER_AREA)
+        assert (leakage._quarter(halves) == expected).all()
+
+
 def test_correlation_is_the_larger_one() -> None:
     film = _smooth(3)
     curve = np.rint(255 * (np.arange(256) / 255) ** 3).astype(np.uint8)

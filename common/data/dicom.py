@@ -9,7 +9,7 @@ import struct
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
@@ -306,6 +306,7 @@ def _to_8_bit(dataset: Dataset, replace_saturated: bool) -> np.ndarray:
     stored = _decode(dataset, syntax)
     if photometric.startswith("MONOCHROME"):
         return _grey(dataset, stored, photometric == "MONOCHROME1", replace_saturated)
+    stored = _without_unused_bits(stored, _whole(dataset, "BitsStored"))
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)
     luminance = cv2.cvtColor(stored, cv2.COLOR_RGB2GRAY)
@@ -394,7 +395,7 @@ def _frame_header(frame: bytes) -> tuple[int, int, int]:
 
 
 def _decode(dataset: Dataset, syntax: uid.UID) -> np.ndarray:
-    """Stored values, (rows, columns) of 8 or 16 bits, or (rows, columns, 3) RGB."""
+    """Stored values of 8 or 16 bits, those above BitsStored as they are: (rows, columns), or (..., 3) RGB."""
     bits, allocated = _whole(dataset, "BitsStored"), _whole(dataset, "BitsAllocated")
     below = 0  # unused bits below the others, as old devices left them
     if syntax in _NATIVE or syntax == uid.RLELossless:
@@ -415,12 +416,19 @@ def _decode(dataset: Dataset, syntax: uid.UID) -> np.ndarray:
         raise FilmFault(f"{_name(syntax)}: its header contradicts its pixels")
     dataset.BitsStored = bits
     stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
-    if below:
-        stored = stored >> below
-    above = max(stored.itemsize * 8 - bits, 0)  # bits that may hold anything, the sign's copies or not
-    if above and (stored.dtype.kind == "i" or stored.max() >> bits):
-        stored = stored << above >> above
-    return stored
+    return stored >> below if below else stored
+
+
+def _without_unused_bits(stored: np.ndarray, bits: int) -> np.ndarray:
+    """Values whose bits above those in use, which may hold anything, are 0, or the sign's copies."""
+    above = max(stored.itemsize * 8 - bits, 0)
+    return stored << above >> above
+
+
+def _range(stored: np.ndarray) -> tuple[int, int]:
+    """The smallest and the largest value."""
+    lowest, highest, *_ = cv2.minMaxLoc(stored)
+    return int(lowest), int(highest)
 
 
 @contextmanager
@@ -448,9 +456,14 @@ def _heard() -> Iterator[None]:
 
 def _grey(dataset: Dataset, stored: np.ndarray, inverted: bool, replace_saturated: bool) -> np.ndarray:
     """Stored values -> 0 to 255 by a table of all values there are, in double precision."""
+    bits = _whole(dataset, "BitsStored")
+    lowest, highest = _range(stored)
+    least = -(2 ** (bits - 1)) if stored.dtype.kind == "i" else 0
+    if lowest < least or highest >= least + 2**bits:
+        stored = _without_unused_bits(stored, bits)
+        lowest, highest = _range(stored)
     pattern = stored.view(f"u{stored.itemsize}")  # the bits, whatever their sign
-    lowest, highest, *_ = cv2.minMaxLoc(stored)
-    held = np.arange(int(lowest), int(highest) + 1)
+    held = np.arange(lowest, highest + 1)
     levels = held.copy()  # that they stand for
     places = held % 256**stored.itemsize  # among the patterns
     padding = _padding(held, dataset)
@@ -714,8 +727,6 @@ def _date(dataset: Dataset) -> str | None:
     for name in ("StudyDate", "AcquisitionDate", "ContentDate"):
         digits = _text(dataset, name).replace(".", "")  # ACR-NEMA: 2004.08.26
         if re.fullmatch(r"(19|20)\d{6}", digits):
-            try:
-                return datetime.strptime(digits, "%Y%m%d").date().isoformat()
-            except ValueError:
-                continue
+            with suppress(ValueError):  # no such day
+                return datetime(int(digits[:4]), int(digits[4:6]), int(digits[6:])).date().isoformat()
     return None

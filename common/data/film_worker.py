@@ -93,8 +93,8 @@ def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
         PREPARED,
         file=file,
         facts=facts,
-        picture=digest(pixels),
-        mask="" if mask is None else digest(mask),
+        picture=digest(pixels.data),
+        mask="" if mask is None else digest(mask.data),
         area=0.0 if mask is None else np.count_nonzero(np.unpackbits(mask).view(bool)) / (SIDE * SIDE),
         perceptual=f"{int(perceptual_hash(pixels)):016x}",
     )

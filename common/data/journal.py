@@ -77,7 +77,7 @@ def _on_disk(folder: Path, entry: dict[str, Any]) -> bool:
         return True
     if not (films_file(folder).exists() and masks_file(folder).exists()):
         return False
-    if digest(read_row(films_file(folder), entry["row"], (SIDE, SIDE))) != entry["picture"]:
+    if digest(read_row(films_file(folder), entry["row"], (SIDE, SIDE)).data) != entry["picture"]:
         return False
     mask = entry["mask"]
-    return not mask or digest(read_row(masks_file(folder), entry["row"], (SIDE, SIDE // 8))) == mask
+    return not mask or digest(read_row(masks_file(folder), entry["row"], (SIDE, SIDE // 8)).data) == mask

@@ -190,7 +190,8 @@ def perceptual_hash(film: np.ndarray) -> np.uint64:
         raise ValueError(f"no uint8 film: {film.shape} {film.dtype}")
     ranks = _ranks(_reduced(film))
     frequencies = cv2.dct(cv2.resize(ranks, (32, 32), interpolation=cv2.INTER_AREA))[1:9, 1:9]
-    bits = np.packbits(frequencies > np.median(frequencies))
+    median = np.sort(frequencies, axis=None)[31:33].mean()  # np.median, without its detours
+    bits = np.packbits(frequencies > median)
     return np.uint64(int.from_bytes(bits.tobytes(), "big"))
 
 
@@ -198,8 +199,21 @@ def _reduced(film: np.ndarray) -> np.ndarray:
     """(256, 256): the film by area, linearly where it must grow."""
     if film.shape == (CONFIRM_SIDE, CONFIRM_SIDE):
         return film
+    if film.shape == (4 * CONFIRM_SIDE, 4 * CONFIRM_SIDE):
+        return _quarter(film)
     how = cv2.INTER_LINEAR if min(film.shape) < CONFIRM_SIDE else cv2.INTER_AREA
     return cv2.resize(film, (CONFIRM_SIDE, CONFIRM_SIDE), interpolation=how)
+
+
+def _quarter(film: np.ndarray) -> np.ndarray:
+    """A quarter of the film's sides by area, bit for bit as OpenCV does in one step, in half the time.
+
+    OpenCV is quick only at halves. Of 16 times the grey levels, two of them leave the sum of 16 pixels.
+    """
+    sums = np.left_shift(film, 4, dtype=np.uint16)
+    for side in (2 * CONFIRM_SIDE, CONFIRM_SIDE):
+        sums = cv2.resize(sums, (side, side), interpolation=cv2.INTER_AREA)
+    return cv2.convertScaleAbs(sums, alpha=1 / 16)
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -51,7 +51,7 @@ def tensors_digest(state: State) -> str:
         tensor = state[name].detach().cpu().contiguous()
         parts += [
             f"{name} {tensor.dtype} {list(tensor.shape)}",
-            tensor.reshape(-1).view(torch.uint8).numpy().tobytes(),
+            tensor.reshape(-1).view(torch.uint8).numpy().data,
         ]
     return digest(*parts)
 
