@@ -106,6 +106,15 @@ def test_few_of_the_biases_say_as_much() -> None:
         assert torch.allclose(quarter(tokens), attention(tokens), atol=1e-5)
 
 
+@pytest.mark.parametrize("flat", [True, False])
+def test_tokens_are_a_layers_output_in_another_order(flat: bool) -> None:
+    layer, film = nn.Conv2d(3, 5, 3, stride=2), torch.randn(2, 3, 9, 13)
+    expected = layer(film)
+    found = accelerated._AsTokens(layer, flat)(film)
+    assert torch.equal(found, expected.flatten(2) if flat else expected)
+    assert found.shape == ((2, 5, 24) if flat else (2, 5, 4, 6))
+
+
 @needs_openvino
 def test_large_windows_are_quartered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo's windows have 16 places, so here all count as large; only single windows can be quartered."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.models.tiny_vit import Attention
+from timm.models.tiny_vit import Attention, TinyVitBlock, TinyVitStage
 from torch import nn
 from torch.nn import functional
 
@@ -167,13 +167,33 @@ class _QuarteredAttention(nn.Module):
             for part, chosen in ((query, self.queries), (key, self.keys), (value, self.keys))
         )
         zero = (tokens[0, 0, 0] == torch.inf).long()  # for OpenVINO to move rows as it computes, not before
-        biases = self.biases[:, :, self.apart + zero].view(1, *query.shape[1:3], key.shape[2])
+        biases = self.biases.index_select(2, self.apart + zero).view(1, *query.shape[1:3], key.shape[2])
         found = functional.scaled_dot_product_attention(query, key, value, attn_mask=biases)
         return own.proj(found.transpose(1, 2).reshape(1, -1, own.out_dim)[:, self.places])
 
 
+class _AsTokens(nn.Module):
+    """A layer of TinyViT, before tokens are made of its output, written so that OpenVINO need not move them.
+
+    With channels last, as OpenVINO computes, the output is the tokens already. The layer gives the same.
+
+    Args:
+        layer: Films (b, channels, rows, columns) -> the same, perhaps of other sizes.
+        flat: Give (b, channels, places), to which they are flattened next.
+    """
+
+    def __init__(self, layer: nn.Module, flat: bool) -> None:
+        super().__init__()
+        self.layer, self.flat = layer, flat
+
+    def forward(self, film: torch.Tensor) -> torch.Tensor:
+        found = self.layer(film)
+        tokens = found.permute(0, 2, 3, 1).flatten(1, 2)
+        return tokens.mT if self.flat else tokens.unflatten(1, found.shape[2:]).permute(0, 3, 1, 2)
+
+
 def _converted(net: PneumothoraxNet, size: int, openvino: ModuleType) -> Any:
-    _quarter_biases(net)
+    _suit_tiny_vit(net)
     film = torch.zeros(1, 1, size, size)
     with torch.no_grad():
         exported = torch.export.export(_Half(net).eval(), (film,), strict=False)
@@ -191,11 +211,15 @@ def _joined(models: list[Any], openvino: ModuleType) -> Any:
     return openvino.Model([openvino.opset13.result(each) for each in found], models[0].get_parameters())
 
 
-def _quarter_biases(net: PneumothoraxNet) -> None:
-    for block in list(net.modules()):
-        attention = getattr(block, "attn", None)
-        if isinstance(attention, Attention) and _is_large(attention.resolution):
-            block.attn = _QuarteredAttention(attention)
+def _suit_tiny_vit(net: PneumothoraxNet) -> None:
+    """Put what OpenVINO computes in less memory and time in the place of TinyViT's modules."""
+    for module in list(net.modules()):
+        if isinstance(module, TinyVitStage):
+            module.downsample = _AsTokens(module.downsample, flat=False)
+        if isinstance(module, TinyVitBlock):
+            module.local_conv = _AsTokens(module.local_conv, flat=True)
+            if _is_large(module.attn.resolution):
+                module.attn = _QuarteredAttention(module.attn)
 
 
 def _is_large(resolution: tuple[int, int]) -> bool:
