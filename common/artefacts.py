@@ -271,7 +271,8 @@ def digest(*parts: bytes | memoryview | str) -> str:
 
 
 @cache
-def _pseudonym_key(root: Path) -> bytes:
+def _pseudonyms(root: Path) -> hmac.HMAC:
+    """HMAC-SHA-256 with the key of a workspace, before anything is put in."""
     path = root / "data" / "pseudonym.key"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -282,7 +283,7 @@ def _pseudonym_key(root: Path) -> bytes:
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(32) + "\n")
     try:
-        return bytes.fromhex(path.read_text().strip())
+        return hmac.new(bytes.fromhex(path.read_text().strip()), digestmod=hashlib.sha256)
     except ValueError:
         raise Refusal(
             f"{shown(path)} is not a key", do="restore it, or delete it and data/prepared"
@@ -299,5 +300,6 @@ def pseudonym(kind: str, identifier: str) -> str:
         kind: `case` or `patient`; the same identifier gives different names in the two kinds.
         identifier: The hospital's own identifier.
     """
-    code = hmac.new(_pseudonym_key(workspace()), f"{kind}:{identifier}".encode(), hashlib.sha256)
+    code = _pseudonyms(workspace()).copy()
+    code.update(f"{kind}:{identifier}".encode())
     return f"{kind[0]}{code.hexdigest()[:16]}"
