@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import stat
 from pathlib import Path
@@ -65,6 +66,8 @@ def test_pseudonyms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert [pseudonym(kind, "A123") for kind in ("case", "patient")] == names[-1]
         key = tmp_path / root / "data" / "pseudonym.key"
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
+        code = hmac.digest(bytes.fromhex(key.read_text()), b"case:A123", "sha256").hex()
+        assert names[-1][0] == f"c{code[:16]}"
     assert len({name for pair in names for name in pair}) == 4
 
 
