@@ -425,10 +425,13 @@ def _without_unused_bits(stored: np.ndarray, bits: int) -> np.ndarray:
     return stored << above >> above
 
 
-def _range(stored: np.ndarray) -> tuple[int, int]:
-    """The smallest and the largest value."""
-    lowest, highest, *_ = cv2.minMaxLoc(stored)
-    return int(lowest), int(highest)
+def _in_range(stored: np.ndarray, bits: int) -> tuple[np.ndarray, int, int]:
+    """Grey values (rows, columns) without unused bits, which few files hold; the smallest and the largest."""
+    lowest, highest = map(int, cv2.minMaxLoc(stored)[:2])
+    least = -(2 ** (bits - 1)) if stored.dtype.kind == "i" else 0
+    if least <= lowest and highest < least + 2**bits:
+        return stored, lowest, highest
+    return _in_range(_without_unused_bits(stored, bits), bits)
 
 
 @contextmanager
@@ -456,12 +459,7 @@ def _heard() -> Iterator[None]:
 
 def _grey(dataset: Dataset, stored: np.ndarray, inverted: bool, replace_saturated: bool) -> np.ndarray:
     """Stored values -> 0 to 255 by a table of all values there are, in double precision."""
-    bits = _whole(dataset, "BitsStored")
-    lowest, highest = _range(stored)
-    least = -(2 ** (bits - 1)) if stored.dtype.kind == "i" else 0
-    if lowest < least or highest >= least + 2**bits:
-        stored = _without_unused_bits(stored, bits)
-        lowest, highest = _range(stored)
+    stored, lowest, highest = _in_range(stored, _whole(dataset, "BitsStored"))
     pattern = stored.view(f"u{stored.itemsize}")  # the bits, whatever their sign
     held = np.arange(lowest, highest + 1)
     levels = held.copy()  # that they stand for
