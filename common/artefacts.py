@@ -10,6 +10,7 @@ import csv
 import fcntl
 import hashlib
 import hmac
+import io
 import json
 import os
 import secrets
@@ -223,9 +224,14 @@ def canonical_json(content: Any) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
+def json_text(content: Any) -> str:
+    """`content` as readable JSON; infinities and NaN are refused (ValueError)."""
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as readable JSON; infinities and NaN are refused (ValueError), never written."""
-    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json_text(content)
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -250,11 +256,18 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows as CSV; None is an empty cell, a float is written so that it reads back exactly."""
-    with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(columns), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({c: "" if row[c] is None else row[c] for c in columns} for row in rows)
+    """Write rows as CSV, as `csv_text` has them."""
+    with whole_file(path) as temporary:
+        temporary.write_text(csv_text(columns, rows), encoding="utf-8", newline="")
+
+
+def csv_text(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as CSV; None is an empty cell, a float is written so that it reads back exactly."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({c: "" if row[c] is None else row[c] for c in columns} for row in rows)
+    return text.getvalue()
 
 
 def digest(*parts: bytes | memoryview | str) -> str:
@@ -301,5 +314,5 @@ def pseudonym(kind: str, identifier: str) -> str:
         identifier: The hospital's own identifier.
     """
     code = _pseudonyms(workspace()).copy()
-    code.update(f"{kind}:{identifier}".encode())
+    code.update(f"{kind}:{identifier}".encode(errors="surrogateescape"))  # a path may be any bytes
     return f"{kind[0]}{code.hexdigest()[:16]}"

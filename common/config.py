@@ -430,7 +430,7 @@ class PredictOptions:
     input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
     """A film (DICOM, PNG, JPEG or TIFF), or a folder of them; hidden files and DICOMDIR are passed over."""
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
-    """Folder of the results; what an earlier run of the same command left there is kept."""
+    """Folder of the results, outside the input; what the same command left there before is kept."""
     gpu: Gpu = "0"
     system: flag(System, "system to use", "eff, or the bundle's") = None
     bundle: flag(
@@ -441,7 +441,7 @@ class PredictOptions:
     keep_identifiers: bool = False
     """Write each film's path in findings.csv; it may hold a name."""
     fresh: bool = False
-    """Delete the findings in the output folder first."""
+    """Delete first what an earlier run wrote into the output folder, and nothing else."""
 
 
 def parse_prediction(description: str, arguments: Sequence[str] | None = None) -> PredictOptions:

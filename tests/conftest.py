@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
+import pandas as pd
 import pydicom
 import pytest
 import torch
 from filelock import FileLock
 
 from common import artefacts
+from common.data.dicom import read_film
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL = REPOSITORY.parent / "shared" / "real"
@@ -91,6 +94,7 @@ STEP_2_1 = "step2_ntuh_training/ntuh_segmentation"
 STEP_2_2 = "step2_ntuh_training/ntuh_classification"
 THRESHOLDS = artefacts.THRESHOLDS_FOLDER
 TESTING = artefacts.TESTING_FOLDER
+PREDICTION = "step3_testing/prediction"
 
 
 # What a hospital's header and folders may say of a patient; nothing of it may be written or printed
@@ -166,3 +170,36 @@ def _run_chain(workspace: Path, sources: Path) -> None:
     run(TESTING, "bash", "inference.sh", "cpu")
     run(TESTING, sys.executable, "bootstrap.py", "--replicates", "200")
     (workspace / "printed.txt").write_text("\n".join(output))
+
+
+@pytest.fixture(scope="session")
+def new_films(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test films of the chain, a copy of one as PNG, and two files that are no films."""
+    folder = tmp_path_factory.mktemp("new") / SECRET_FOLDER
+    folder.mkdir()
+    tested = pd.read_csv(sources / "ntuh" / "NTUH_20.csv", dtype=str)["PERSONID2"]
+    for exam in tested:
+        shutil.copyfile(sources / "ntuh" / "images" / f"{exam}.dcm", folder / f"{exam}.dcm")
+    cv2.imwrite(str(folder / "as_picture.png"), read_film(folder / f"{tested[0]}.dcm").pixels)
+    whole = (folder / f"{tested[0]}.dcm").read_bytes()
+    (folder / "cut.dcm").write_bytes(whole[: len(whole) // 2])
+    (folder / "notes.txt").write_text("not a film")
+    return folder
+
+
+@pytest.fixture
+def predict(chain: Scripts, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run predict in this process; its exit status."""
+
+    from common.prediction import folder
+
+    def run(*arguments: object, workspace: Path = chain.workspace) -> int:
+        monkeypatch.setenv("PTX_WORKSPACE", str(workspace))
+        monkeypatch.setattr(sys, "argv", ["predict.py", "--gpu", "cpu", *map(str, arguments)])
+        try:
+            folder.main("")
+        except SystemExit as end:
+            return end.code
+        return 0
+
+    return run

@@ -24,10 +24,11 @@ from safetensors.torch import load, save
 from torch import nn
 
 from common.artefacts import SYSTEMS, canonical_json
+from common.data.own_outputs import RESEARCH_ONLY
 from common.data.phantom import draw_film
 from common.evaluation.predict import Predictor
 from common.evaluation.trained import CLASSIFICATION, SEGMENTATION
-from common.prediction import RESEARCH_ONLY, bundle
+from common.prediction import bundle
 from common.prediction.bundle import bundle_file, check_here, export, read_bundle
 from common.prediction.deployed import Deployed
 from common.prediction.films import NewFilms

@@ -27,15 +27,16 @@ from pydicom.uid import (
 )
 
 from common.data.dicom import read_film
+from common.data.own_outputs import RESEARCH_ONLY
 from common.data.phantom_sets import write_ntuh, write_siim
-from common.prediction import RESEARCH_ONLY, dicom_objects
+from common.prediction import dicom_objects
 from common.prediction.dicom_objects import (
     Maker,
     ObjectFault,
     cannot_refer,
     capture,
     derived_uid,
-    save,
+    file_bytes,
     segmentation,
 )
 
@@ -120,7 +121,7 @@ def uids(ds: Dataset) -> set[str]:
 def test_the_same_film_and_system_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("first", "second"):
         for kind, ds in zip(("seg", "sc"), both(film()), strict=True):
-            save(ds, tmp_path / f"{name}_{kind}.dcm")
+            (tmp_path / f"{name}_{kind}.dcm").write_bytes(file_bytes(ds))
     for kind in ("seg", "sc"):
         first, second = (tmp_path / f"{name}_{kind}.dcm" for name in ("first", "second"))
         assert first.read_bytes() == second.read_bytes()
@@ -156,7 +157,7 @@ def test_it_reads_back_onto_the_very_pixels(tmp_path: Path) -> None:
     stored = np.where(outline, 60_000, 500).astype("<u2")  # MONOCHROME1: the outlined part is dark
     path = written(film(PixelData=stored.tobytes()), tmp_path / "film.dcm")
     assert ((read_film(path).pixels < 128) == outline).all()  # what the networks see
-    save(segmentation(header(path), outline, MAKER), tmp_path / "seg.dcm")
+    (tmp_path / "seg.dcm").write_bytes(file_bytes(segmentation(header(path), outline, MAKER)))
 
     seg = highdicom.seg.segread(tmp_path / "seg.dcm")
     frames = seg.get_pixels_by_source_instance([header(path).SOPInstanceUID])
@@ -172,7 +173,7 @@ def test_it_reads_back_onto_the_very_pixels(tmp_path: Path) -> None:
 )
 def test_highdicom_reads_it_whether_or_not_the_film_has_a_spacing(sop_class: str, tmp_path: Path) -> None:
     for source in (film(SOPClassUID=sop_class), film(SOPClassUID=sop_class, PixelSpacing=None)):
-        save(segmentation(source, an_outline(), MAKER), tmp_path / "seg.dcm")
+        (tmp_path / "seg.dcm").write_bytes(file_bytes(segmentation(source, an_outline(), MAKER)))
         seg = highdicom.seg.segread(tmp_path / "seg.dcm")
         assert "PixelMeasuresSequence" not in seg.SharedFunctionalGroupsSequence[0]
         assert (seg.get_pixels_by_source_instance(["1.2.3.4.5"])[0, :, :, 0] == an_outline()).all()
@@ -308,7 +309,7 @@ def test_both_keep_the_character_set(
         assert ds.SpecificCharacterSet == character_set
         assert str(ds.PatientName) == name
         assert ds.StudyDescription == description
-        save(ds, tmp_path / "object.dcm")
+        (tmp_path / "object.dcm").write_bytes(file_bytes(ds))
         assert raw(tmp_path / "object.dcm", "PatientName") == raw(path, "PatientName")
 
 
@@ -324,7 +325,7 @@ def test_undeclared_text_keeps_its_bytes(tmp_path: Path, character_set: str | No
         tmp_path / "film.dcm", big5, character_set, PatientName="ABCD", StudyDescription="ABCD"
     )
     for ds in both(header(path)):
-        save(ds, tmp_path / "object.dcm")
+        (tmp_path / "object.dcm").write_bytes(file_bytes(ds))
         assert raw(tmp_path / "object.dcm", "PatientName") == big5
         assert raw(tmp_path / "object.dcm", "StudyDescription") == big5
 
@@ -361,7 +362,7 @@ def test_nothing_private_or_large_is_taken_over(tmp_path: Path) -> None:
     source.private_block(0x0011, "MAKER", create=True).add_new(1, "LO", "PRIVATE TEXT")
     source.IconImageSequence = [film()]
     for ds in both(header(written(source, tmp_path / "film.dcm"))):
-        save(ds, tmp_path / "object.dcm")
+        (tmp_path / "object.dcm").write_bytes(file_bytes(ds))
         content = (tmp_path / "object.dcm").read_bytes()
         assert b"PRIVATE TEXT" not in content
         assert b"LARGE" not in content
@@ -417,7 +418,7 @@ def test_any_header_gives_an_object_or_one_fault(
         for make, what in ((segmentation, an_outline()), (capture, a_picture())):
             path = tmp_path / f"{make.__name__}.dcm"
             try:
-                save(make(source, what, MAKER), path)
+                path.write_bytes(file_bytes(make(source, what, MAKER)))
             except ObjectFault as error:
                 assert "SECRET" not in "".join(traceback.format_exception(error))  # noqa: PT017
     assert not warned
@@ -460,7 +461,7 @@ def errors_of() -> Callable[[Path], set[str]]:
 def assert_no_new_errors(path: Path, folder: Path, errors_of: Callable[[Path], set[str]]) -> None:
     of_film = errors_of(path)
     for ds in both(header(path)):
-        save(ds, folder / "object.dcm")
+        (folder / "object.dcm").write_bytes(file_bytes(ds))
         assert errors_of(folder / "object.dcm") <= of_film, ds.Modality
 
 
@@ -482,7 +483,7 @@ EMPTY = (  # the attributes that may lack a value
 def test_dciodvfy_would_find_an_error(tmp_path: Path, errors_of: Callable[[Path], set[str]]) -> None:
     ds = segmentation(film(), an_outline(), MAKER)
     del ds.SegmentSequence[0].SegmentLabel
-    save(ds, tmp_path / "object.dcm")
+    (tmp_path / "object.dcm").write_bytes(file_bytes(ds))
     assert any("SegmentLabel" in line for line in errors_of(tmp_path / "object.dcm"))
 
 
@@ -510,7 +511,7 @@ def test_dciodvfy_finds_no_error(
     source = film(**changes)
     assert_no_new_errors(written(source, tmp_path / "film.dcm"), tmp_path, errors_of)
     for ds in both(source):
-        save(ds, tmp_path / "object.dcm")
+        (tmp_path / "object.dcm").write_bytes(file_bytes(ds))
         assert not errors_of(tmp_path / "object.dcm")
 
 
@@ -522,7 +523,9 @@ def test_attributes_that_must_be_there_are() -> None:
 def test_dciodvfy_finds_no_error_on_an_empty_outline(
     tmp_path: Path, errors_of: Callable[[Path], set[str]]
 ) -> None:
-    save(segmentation(film(), np.zeros((ROWS, COLUMNS), dtype=bool), MAKER), tmp_path / "object.dcm")
+    (tmp_path / "object.dcm").write_bytes(
+        file_bytes(segmentation(film(), np.zeros((ROWS, COLUMNS), dtype=bool), MAKER))
+    )
     assert not errors_of(tmp_path / "object.dcm")
 
 

@@ -30,7 +30,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
 from common.artefacts import pseudonym
-from common.prediction import RESEARCH_ONLY
+from common.data.own_outputs import RESEARCH_ONLY
 from common.prediction.courier import Destination
 from common.prediction.listener import Listener, ListenOptions, main, parse_listen
 from common.prediction.spool import Spool

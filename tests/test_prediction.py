@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,26 +12,23 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 import pydicom
 import pytest
 
 from common.artefacts import pseudonym, result_folder
 from common.data.dicom import Film, read_film
 from common.data.faults import FilmFault
+from common.data.own_outputs import RESEARCH_ONLY
 from common.data.store import SIDE
 from common.evaluation.decision import NEGATIVE_AREA, NEGATIVE_PROBABILITY, POSITIVE, OperatingPoint
-from common.prediction import RESEARCH_ONLY
-from common.prediction.films import FilmReader, NewFilm, find_files
+from common.prediction.films import FilmReader, NewFilm
 from common.prediction.finding import NO_ANSWER, find, on_film
-from common.prediction.folder import main
 from common.prediction.overlay import overlay
 from common.prediction.predictor import FilmPredictor
 from common.prediction.suitability import Concern
 from common.refusal import Refusal
-from tests.conftest import SECRET_FOLDER, SECRETS, Scripts
+from tests.conftest import PREDICTION, SECRET_FOLDER, SECRETS, Scripts
 
-PREDICTION = "step3_testing/prediction"
 POINT = OperatingPoint(cls_threshold=0.5, seg_threshold=20, image_size=64)
 SERIOUS = Concern("far from the training films", serious=True)
 
@@ -137,21 +133,7 @@ def test_overlay_keeps_the_film_clear_of_text_and_names_what_it_is() -> None:
     assert len(refused) > len(negative)  # the warning has a line of its own
 
 
-# --- which files -----------------------------------------------------------------------------------
-
-
-def test_files_are_found_in_the_order_of_their_paths(tmp_path: Path) -> None:
-    for name in ("b/2.dcm", "b/10.dcm", "a.png", "DICOMDIR", ".hidden/x.dcm", "b/.DS_Store"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
-    found = [path.relative_to(tmp_path).as_posix() for path in find_files(tmp_path)]
-    assert found == ["a.png", "b/10.dcm", "b/2.dcm"]
-    assert find_files(tmp_path / "a.png") == [tmp_path / "a.png"]
-    with pytest.raises(Refusal, match="neither a file nor a folder"):
-        find_files(tmp_path / "c")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(Refusal, match="no file in"):
-        find_files(tmp_path / "empty")
+# --- the listener ----------------------------------------------------------------------------------
 
 
 def test_our_own_picture_sent_back_is_not_a_film(
@@ -165,12 +147,12 @@ def test_our_own_picture_sent_back_is_not_a_film(
 
 
 def test_listener_gets_the_objects_of_a_film(
-    chain: Scripts, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chain: Scripts, new_films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PTX_WORKSPACE", str(chain.workspace))
     predictor = FilmPredictor.open("eff")
     arrived = tmp_path / "000000001_c0123.dcm"
-    shutil.copyfile(sorted(films.glob("P*.dcm"))[0], arrived)
+    shutil.copyfile(sorted(new_films.glob("P*.dcm"))[0], arrived)
     objects = predictor.process(arrived, tmp_path)
     assert {path.name for path in objects} == {"c0123_segmentation.dcm", "c0123_overlay.dcm"}
     assert (tmp_path / "findings" / "c0123.json").is_file()
@@ -196,25 +178,10 @@ def test_reader_survives_films_that_cannot_be_read(tmp_path: Path, sources: Path
 
 
 @pytest.fixture(scope="module")
-def films(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The test films of the chain, a copy of one as PNG, and two files that are no films."""
-    folder = tmp_path_factory.mktemp("new") / SECRET_FOLDER
-    folder.mkdir()
-    tested = pd.read_csv(sources / "ntuh" / "NTUH_20.csv", dtype=str)["PERSONID2"]
-    for exam in tested:
-        shutil.copyfile(sources / "ntuh" / "images" / f"{exam}.dcm", folder / f"{exam}.dcm")
-    cv2.imwrite(str(folder / "as_picture.png"), read_film(folder / f"{tested[0]}.dcm").pixels)
-    whole = (folder / f"{tested[0]}.dcm").read_bytes()
-    (folder / "cut.dcm").write_bytes(whole[: len(whole) // 2])
-    (folder / "notes.txt").write_text("not a film")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def predicted(chain: Scripts, films: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def predicted(chain: Scripts, new_films: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     output = tmp_path_factory.mktemp("predicted") / "out"
     done = chain.run(
-        PREDICTION, "bash", "predict.sh", str(films), str(output), "cpu", "--keep-identifiers", expect=3
+        PREDICTION, "bash", "predict.sh", str(new_films), str(output), "cpu", "--keep-identifiers", expect=3
     )
     return output, done.stdout + done.stderr
 
@@ -281,13 +248,13 @@ def test_picture_of_a_film_gets_the_answer_of_the_film(predicted: tuple[Path, st
 
 
 def test_python_call_gives_the_same(
-    chain: Scripts, predicted: tuple[Path, str], films: Path, monkeypatch: pytest.MonkeyPatch
+    chain: Scripts, predicted: tuple[Path, str], new_films: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PTX_WORKSPACE", str(chain.workspace))
     predictor = FilmPredictor.open("eff")
     found = {row["file"]: row for row in _rows(predicted[0] / "findings.csv")}
     name = next(name for name in found if name.endswith(".dcm"))
-    for film in (films / name, str(films / name), read_film(films / name).pixels):
+    for film in (new_films / name, str(new_films / name), read_film(new_films / name).pixels):
         finding = predictor.predict(film)
         assert finding.probability == pytest.approx(float(found[name]["probability"]), abs=1e-6)
         assert finding.rule == found[name]["rule"]
@@ -295,33 +262,33 @@ def test_python_call_gives_the_same(
         with pytest.raises(ValueError, match="uint8"):
             predictor.predict(wrong)
     with pytest.raises(FilmFault):
-        predictor.predict(films / "notes.txt")
+        predictor.predict(new_films / "notes.txt")
 
 
 def test_negative_films_cost_stage_1_only(
-    chain: Scripts, films: Path, monkeypatch: pytest.MonkeyPatch
+    chain: Scripts, new_films: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PTX_WORKSPACE", str(chain.workspace))
     predictor = FilmPredictor.open("eff")
     never = replace(predictor.deployed.point, cls_threshold=1.0)
     monkeypatch.setattr(predictor, "deployed", replace(predictor.deployed, point=never))
-    some = [NewFilm.of(read_film(path)) for path in sorted(films.glob("*.dcm"))[:2]]
+    some = [NewFilm.of(read_film(path)) for path in sorted(new_films.glob("*.dcm"))[:2]]
     assert [finding.rule for finding in predictor.findings(some)] == [NEGATIVE_PROBABILITY] * 2
     assert "_segmenters" not in vars(predictor)
 
 
 def test_nothing_of_the_patient_is_written_outside_the_archive_objects(
-    chain: Scripts, films: Path, tmp_path: Path
+    chain: Scripts, new_films: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    done = chain.run(PREDICTION, "bash", "predict.sh", str(films), str(output), "cpu", expect=3)
+    done = chain.run(PREDICTION, "bash", "predict.sh", str(new_films), str(output), "cpu", expect=3)
     written = [path for path in output.rglob("*") if path.is_file() and path.suffix != ".dcm"]
-    printed = (done.stdout + done.stderr).replace(str(films), "").encode()
+    printed = (done.stdout + done.stderr).replace(str(new_films), "").encode()
     names = [path.relative_to(output).as_posix().encode() for path in output.rglob("*")]
     secrets = [
         *SECRETS.values(),
         SECRET_FOLDER,
-        *(path.stem for path in films.glob("*.dcm") if path.stem != "cut"),
+        *(path.stem for path in new_films.glob("*.dcm") if path.stem != "cut"),
     ]
     for content in [printed, *names, *(path.read_bytes() for path in written)]:
         for secret in secrets:
@@ -329,25 +296,9 @@ def test_nothing_of_the_patient_is_written_outside_the_archive_objects(
     assert all(row["file"] == "" for row in _rows(output / "findings.csv"))
 
 
-@pytest.fixture
-def call(chain: Scripts, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run predict in this process; its exit status."""
-
-    def run(*arguments: object, workspace: Path = chain.workspace) -> int:
-        monkeypatch.setenv("PTX_WORKSPACE", str(workspace))
-        monkeypatch.setattr(sys, "argv", ["predict.py", "--gpu", "cpu", *map(str, arguments)])
-        try:
-            main("")
-        except SystemExit as end:
-            return end.code
-        return 0
-
-    return run
-
-
 def test_interrupted_run_goes_on_and_other_films_or_systems_are_refused(
-    call: Callable[..., int],
-    films: Path,
+    predict: Callable[..., int],
+    new_films: Path,
     predicted: tuple[Path, str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -357,61 +308,62 @@ def test_interrupted_run_goes_on_and_other_films_or_systems_are_refused(
     rows = _rows(output / "findings.csv")
     before = {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     stamps = {path: path.stat().st_mtime_ns for path in (output / "findings").iterdir()}
-    lost, damaged, changed = rows[0]["case"], rows[1]["case"], rows[2]["case"]
+    lost, changed = rows[0]["case"], rows[2]["case"]
     (output / "findings" / f"{lost}.json").unlink()
-    (output / "findings" / f"{damaged}.json").write_text('{"half')
     (output / "overlays" / f"{changed}.png").unlink()
     time.sleep(0.01)
-    assert call(films, output, "--keep-identifiers") == 3
+    assert predict(new_films, output, "--keep-identifiers") == 3
     assert {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
     again = {path for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
-    assert {path.stem for path in again} == {lost, damaged, changed}
+    assert {path.stem for path in again} == {lost, changed}
     with pytest.raises(Refusal, match="made otherwise") as other:
-        call(films, output, "--system", "vit")
+        predict(new_films, output, "--system", "vit")
     assert "--fresh" in str(other.value)
-    one = next(iter(films.glob("*.dcm")))
+    one = next(iter(new_films.glob("*.dcm")))
     with pytest.raises(Refusal, match="not in the input"):
-        call(one, output)
-    assert call(one, output, "--fresh") == 0
+        predict(one, output)
+    assert predict(one, output, "--fresh") == 0
     assert len(list((output / "findings").iterdir())) == 1
 
 
-def test_film_that_changed_is_predicted_again(call: Callable[..., int], films: Path, tmp_path: Path) -> None:
+def test_film_that_changed_is_predicted_again(
+    predict: Callable[..., int], new_films: Path, tmp_path: Path
+) -> None:
     source, output = tmp_path / "film.dcm", tmp_path / "out"
-    first, second = sorted(films.glob("P*.dcm"))[:2]
+    first, second = sorted(new_films.glob("P*.dcm"))[:2]
     found = []
     for film in (first, second):
         shutil.copyfile(film, source)
-        assert call(source, output) == 0
+        assert predict(source, output) == 0
         found.append(_rows(output / "findings.csv")[0])
     assert found[0]["case"] == found[1]["case"]
     assert found[0]["probability"] != found[1]["probability"]
 
 
 def test_film_with_text_burned_in_has_its_picture_in_the_archive_only(
-    call: Callable[..., int], films: Path, tmp_path: Path
+    predict: Callable[..., int], new_films: Path, tmp_path: Path
 ) -> None:
     source, output = tmp_path / "film.dcm", tmp_path / "out"
-    film = pydicom.dcmread(sorted(films.glob("*.dcm"))[0])
+    film = pydicom.dcmread(sorted(new_films.glob("*.dcm"))[0])
     for burned_in, pictures in (("NO", 1), ("YES", 0)):
         film.BurnedInAnnotation = burned_in
         film.save_as(source)
-        assert call(source, output) == 0
+        assert predict(source, output) == 0
         assert len(list((output / "overlays").iterdir())) == pictures
         assert len(list((output / "dicom").glob("*_overlay.dcm"))) == 1
     assert "burned" in _rows(output / "findings.csv")[0]["warnings"]
 
 
-def test_nothing_to_do_is_refused(call: Callable[..., int], films: Path, tmp_path: Path) -> None:
+def test_nothing_to_do_is_refused(predict: Callable[..., int], new_films: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     with pytest.raises(Refusal, match="neither a file nor a folder"):
-        call(tmp_path / "no", output)
+        predict(tmp_path / "no", output)
     with pytest.raises(Refusal, match="none of the films can be read"):
-        call(films / "notes.txt", output)
-    with pytest.raises(Refusal, match="lies in the input"):
-        call(films, films / "out")
+        predict(new_films / "notes.txt", output)
+    with pytest.raises(Refusal, match="in each other's folder"):
+        predict(new_films, new_films / "out")
     with pytest.raises(Refusal, match="needs the NTUH") as missing:
-        call(films, output, workspace=tmp_path / "empty")
+        predict(new_films, output, workspace=tmp_path / "empty")
     assert "made by" in str(missing.value)
 
 

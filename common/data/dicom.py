@@ -26,6 +26,7 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 
 from common.data.faults import FilmFault
+from common.data.own_outputs import refuse_own_object
 from common.data.pictures import MOST_PIXELS, decode_picture, is_picture, stretch
 
 # One plug-in of pydicom for each compression, so that all machines decode alike. GDCM would do JPEG-LS as
@@ -214,6 +215,7 @@ def _decode_dicom(content: bytes, has_preamble: bool, replace_saturated: bool) -
         raise FilmFault("is cut short")
     if not has_preamble and "SOPClassUID" not in dataset and "Rows" not in dataset:
         raise FilmFault("is no DICOM, PNG, JPEG or TIFF file")
+    refuse_own_object(dataset)
     _flatten(dataset)
     return Film(
         pixels=_to_8_bit(dataset, replace_saturated),

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from common.data.faults import FilmFault
+from common.data.own_outputs import refuse_own_picture
 
 MOST_PIXELS = 100_000_000  # of a film: five times the largest detector; more is a damaged or hostile header
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION, _WHITE_IS_ZERO = 258, 262, 274, 0  # TIFF 6.0
@@ -72,6 +73,7 @@ def _read(content: bytes, name: str, reader: Callable[[BytesIO], ImageFile.Image
 
 def _check(image: Image.Image, content: bytes) -> None:
     """Refuse by the header, before any memory is taken for the pixels."""
+    refuse_own_picture(image.info)
     width, height = image.size
     if width * height > MOST_PIXELS:
         raise FilmFault(f"claims {width} x {height} pixels")

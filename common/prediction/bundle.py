@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from common.artefacts import N_FOLDS, SYSTEMS, shown, thresholds_file, weights_file, whole_file, workspace
 from common.config import System, flag, preset_network
+from common.data.own_outputs import RESEARCH_ONLY
 from common.data.phantom import draw_film
 from common.data.store import SIDE
 from common.evaluation.decision import OperatingPoint, parse_thresholds
@@ -40,7 +41,6 @@ from common.evaluation.predict import Predictor
 from common.evaluation.trained import CLASSIFICATION, SEGMENTATION, TrainedSystem
 from common.models.unet import PneumothoraxNet
 from common.models.weights import State, tensors_digest
-from common.prediction import RESEARCH_ONLY
 from common.prediction.deployed import PREPROCESSING, Deployed
 from common.prediction.films import NewFilms
 from common.prediction.finding import ROUNDING

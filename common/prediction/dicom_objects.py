@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,10 +31,9 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pydicom.valuerep import VR
 
-from common.artefacts import digest, whole_file
-from common.prediction import RESEARCH_ONLY
+from common.artefacts import digest
+from common.data.own_outputs import MANUFACTURER, RESEARCH_ONLY
 
-MANUFACTURER = "Pneumothorax research software"
 _NAMESPACE = uuid.UUID("5b0f6f0e-4c1c-5d0a-8a55-2d6a3c1f9e77")  # any will do, but always this one
 _SERIES_NUMBERS = {"segmentation": 9101, "capture": 9102}  # beyond those of a device
 _NO_DATE = "19000101"
@@ -301,14 +299,12 @@ def capture(source: Dataset, picture: np.ndarray, maker: Maker) -> Dataset:
         return _finished(made, source)
 
 
-def save(dataset: Dataset, path: Path) -> None:
-    """Write an object as a DICOM file (PS3.10), whole or not at all.
-
-    Raises:
-        Refusal: The folder cannot be written or the disk is full.
-    """
-    with whole_file(path) as temporary, _hushed():
-        dataset.save_as(temporary, enforce_file_format=True)
+def file_bytes(dataset: Dataset) -> bytes:
+    """An object as the content of a DICOM file (PS3.10)."""
+    file = BytesIO()
+    with _hushed():
+        dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue()
 
 
 # --- parts of an object ------------------------------------------------------------------------------

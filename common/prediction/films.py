@@ -1,16 +1,21 @@
-"""New films: found, read, and seen by the evaluation loop as a prepared set is."""
+"""New films: read, and seen by the evaluation loop as a prepared set is."""
 
 from __future__ import annotations
 
+import os
+import stat
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
 
-from common.artefacts import shown
 from common.data.dicom import Film, decode_film
 from common.data.faults import FilmFault
 from common.data.film_worker import read_content
@@ -20,27 +25,59 @@ from common.data.store import SIDE, resample
 from common.data.workers import Lost, in_workers
 from common.refusal import Refusal
 
-UNCHANGED = "unchanged"
+Stamp = tuple[int, int, int, int]  # device, inode, bytes, time of the last change in ns
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What a file was when it was read.
+
+    Attributes:
+        digest: Digest of its content.
+        stamp: Its identity on the disk.
+    """
+
+    digest: str
+    stamp: Stamp
+
+    def changed(self, path: Path) -> str:
+        """Why the file at a path is no longer the one that was read; empty where it still is."""
+        try:
+            now = path.stat()
+            if _stamp(now) == self.stamp:
+                return ""
+            same = stat.S_ISREG(now.st_mode) and file_digest(path.read_bytes()) == self.digest
+        except OSError as error:
+            return f"its file went away before the end ({error.strerror})"
+        return "" if same else "its file was changed before the end"
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True)
 class NewFilm:
-    """A film that was read.
+    """A film that was read once: its pixels, its identity and its objects all come from the same bytes.
 
     Attributes:
         film: Pixels and facts of the header.
         square: (1024, 1024) uint8: what a prepared set would hold of it.
-        file: Digest of the file.
+        file: State of the file when it was read; None for a film without a file.
+        dicom: Whether the file is DICOM.
+        header: DICOM header without the pixels; None for other files, and where it cannot be read.
     """
 
     film: Film
     square: np.ndarray
-    file: str = ""
+    file: FileState | None = None
+    dicom: bool = False
+    header: Dataset | None = None
 
     @classmethod
-    def of(cls, film: Film, file: str = "") -> NewFilm:
-        """As preparation brings a film to its grid."""
-        return cls(film, resample(film.pixels, SIDE), file)
+    def of(cls, film: Film) -> NewFilm:
+        """A film without a file, as preparation brings it to its grid."""
+        return cls(film, resample(film.pixels, SIDE))
 
 
 class NewFilms:
@@ -59,30 +96,6 @@ class NewFilms:
         return np.zeros((side, side), dtype=bool)
 
 
-def find_files(source: Path) -> list[Path]:
-    """The file, or all files under the folder, sorted by path; without hidden ones and DICOMDIR indices.
-
-    Raises:
-        Refusal: There is none.
-    """
-    if source.is_file():
-        return [source]
-    if not source.is_dir():
-        raise Refusal(f"{shown(source)} is neither a file nor a folder")
-    found = [path for path in source.rglob("*") if path.name != "DICOMDIR" and path.is_file()]
-    files = [path for path in found if not any(p.startswith(".") for p in path.relative_to(source).parts)]
-    if not files:
-        raise Refusal(f"there is no file in {shown(source)}")
-    return sorted(files, key=lambda path: path.relative_to(source).as_posix())
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file that was read as a film is DICOM."""
-    with open(path, "rb") as file:
-        start = file.read(132)
-    return start[128:] == b"DICM" or not is_picture(start)
-
-
 # --- in processes that may be lost -----------------------------------------------------------------
 
 
@@ -95,8 +108,8 @@ class _Task:
 
 def read_new_film(
     path: Path, known: str | None = None, alive: Callable[[], None] = lambda: None
-) -> NewFilm | str:
-    """Read a film file.
+) -> NewFilm | FileState:
+    """Read a film file, once.
 
     Args:
         path: DICOM, PNG, JPEG or TIFF.
@@ -104,21 +117,38 @@ def read_new_film(
         alive: Called as the file is read.
 
     Returns:
-        The film, or `UNCHANGED` where the file is still the known one.
+        The film; or the state of the file alone where its content is still the known one.
 
     Raises:
-        FilmFault: It cannot be read; the message says why.
+        FilmFault: It cannot be read, or changed meanwhile; the message says why.
     """
     try:
+        stamp = _stamp(path.stat())
         content = read_content(path, alive)
+        if _stamp(path.stat()) != stamp:
+            raise FilmFault("its file was changed while it was read")
     except OSError as error:
         raise FilmFault(f"its file cannot be read ({error.strerror})") from error
     alive()
-    file = file_digest(content)
-    return UNCHANGED if file == known else NewFilm.of(decode_film(content), file)
+    file = FileState(file_digest(content), stamp)
+    if file.digest == known:
+        return file
+    film = decode_film(content)
+    dicom = content[128:132] == b"DICM" or not is_picture(content[:132])
+    return NewFilm(film, resample(film.pixels, SIDE), file, dicom, _header(content) if dicom else None)
 
 
-def _read(task: _Task, alive: Callable[[], None]) -> NewFilm | str | FilmFault:
+def _header(content: bytes) -> Dataset | None:
+    """The header for the objects that go back to the archive; None where pydicom cannot read it again."""
+    try:
+        with warnings.catch_warnings():  # they may quote the header
+            warnings.simplefilter("ignore")
+            return pydicom.dcmread(BytesIO(content), stop_before_pixels=True, force=True)
+    except Exception:  # of a header that only just could be read
+        return None
+
+
+def _read(task: _Task, alive: Callable[[], None]) -> NewFilm | FileState | FilmFault:
     cv2.setNumThreads(1)
     try:
         return read_new_film(task.path, task.known, alive)
@@ -132,10 +162,10 @@ def _read(task: _Task, alive: Callable[[], None]) -> NewFilm | str | FilmFault:
 
 def read_in_order(
     paths: Sequence[Path], known: Sequence[str | None], count: int
-) -> Iterator[NewFilm | str | FilmFault]:
+) -> Iterator[NewFilm | FileState | FilmFault]:
     """Read files in `count` processes: of each, in order, what `read_new_film` returns, or its fault."""
     tasks = (_Task(place, *each) for place, each in enumerate(zip(paths, known, strict=True)))
-    waiting: dict[int, NewFilm | str | FilmFault] = {}
+    waiting: dict[int, NewFilm | FileState | FilmFault] = {}
     place = 0
     for task, result in in_workers(_read, tasks, count):
         waiting[task.place] = FilmFault(result.reason) if isinstance(result, Lost) else result

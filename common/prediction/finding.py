@@ -11,10 +11,10 @@ import numpy as np
 
 from common.artefacts import N_FOLDS
 from common.data.dicom import Film
+from common.data.own_outputs import RESEARCH_ONLY
 from common.evaluation.decision import POSITIVE, OperatingPoint
 from common.evaluation.overlap import MAP_THRESHOLD
 from common.evaluation.surface import Scale
-from common.prediction import RESEARCH_ONLY
 from common.prediction.suitability import Concern, patient_side
 
 NEGATIVE = "negative"

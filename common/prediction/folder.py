@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,23 @@ from typing import Any
 from tqdm import tqdm
 
 from common import artefacts
-from common.artefacts import pseudonym, shown
-from common.config import PredictOptions, parse_prediction
+from common.artefacts import csv_text, pseudonym, shown
+from common.config import parse_prediction
 from common.data.faults import FilmFault
+from common.data.own_outputs import RESEARCH_ONLY
 from common.data.workers import cores
 from common.evaluation.decision import POSITIVE
-from common.prediction import RESEARCH_ONLY
-from common.prediction.films import UNCHANGED, NewFilm, find_files, read_in_order
-from common.prediction.finding import COLUMN_MEANINGS, NO_ANSWER
-from common.prediction.outputs import FindingFiles, write_finding
+from common.prediction.films import FileState, NewFilm, read_in_order
+from common.prediction.finding import COLUMN_MEANINGS, NO_ANSWER, Finding
+from common.prediction.input_files import Entry, list_input, refuse_overlap
+from common.prediction.outputs import FOLDERS, FindingFiles, remove_finding, write_finding
 from common.prediction.predictor import FilmPredictor
+from common.prediction.written_files import MANIFEST, WrittenFiles
 from common.refusal import Refusal
 
 SOME_NOT_READ = 3  # exit status
 _AT_ONCE = 16  # films read before they are predicted together
-_FOLDERS = ("findings", "overlays", "dicom")
+_TABLES = ("findings.csv", "unread.csv")
 _UNREAD_COLUMNS = ("number", "case", "file", "reason", "note")
 
 
@@ -33,19 +35,38 @@ def main(description: str) -> None:
     """Predict the films named on the command line.
 
     Raises:
-        Refusal: The system is incomplete, there is no film, none can be read, or the output folder is of
-            another system or other films.
+        Refusal: The system is incomplete, there is no film, none can be read, the output folder overlaps with
+            the input, or it holds results of another system, of other films or of unknown origin.
         SystemExit: Status 3: some films could not be read.
     """
     options = parse_prediction(description)
+    source, output = Path(options.input).absolute(), Path(options.output).absolute()
+    listing = list_input(source)
+    refuse_overlap(source, output, [output / name for name in FOLDERS], listing.links)
+    _refuse_unknown_results(output)
     predictor = FilmPredictor.open(options.system, options.bundle, options.gpu, options.backend)
-    run = _Folder.of(options, predictor)
-    with artefacts.alone(run.output / ".lock", f"another process writes into {shown(run.output)}"):
+    with artefacts.alone(output / ".lock", f"another process writes into {shown(output)}"):
+        run = _Folder(
+            predictor, source, output, listing.entries, options.keep_identifiers, WrittenFiles(output)
+        )
         run.begin(options.fresh)
         run.predict()
-        run.finish()
+        run.finish(listing.passed_over)
     if run.unread:
         raise SystemExit(SOME_NOT_READ)
+
+
+def _refuse_unknown_results(output: Path) -> None:
+    if WrittenFiles.known_in(output):
+        return
+    found = [name for name in _TABLES if (output / name).exists()]
+    found += [f"{name}/" for name in FOLDERS if (output / name).exists()]
+    if found:
+        raise Refusal(
+            f"{shown(output)} holds results, but no list of what this program wrote there ({MANIFEST})",
+            found=", ".join(found),
+            do="choose another folder",
+        )
 
 
 @dataclass
@@ -55,29 +76,24 @@ class _Folder:
     Attributes:
         predictor: The system.
         source: The input: a file or folder.
-        output: Where results lie.
-        paths: Of the films, in order.
-        keep_identifiers: Write the films' paths.
-        findings: Place of a film among `paths` -> content of its JSON file.
-        unread: Likewise, why it could not be read.
+        output: Folder of the results.
+        entries: What lies in the input, in order.
+        keep_identifiers: Whether the films' paths are written.
+        written: Manifest of the output folder.
+        findings: Content of a film's JSON file, by its place among `entries`.
+        unread: Why an entry could not be read, by its place among `entries`.
+        _read: State of a film's file when it was read, by its place among `entries`.
     """
 
     predictor: FilmPredictor
     source: Path
     output: Path
-    paths: list[Path]
+    entries: list[Entry]
     keep_identifiers: bool
+    written: WrittenFiles
     findings: dict[int, dict[str, Any]] = field(default_factory=dict)
     unread: dict[int, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, options: PredictOptions, predictor: FilmPredictor) -> _Folder:
-        source, output = Path(options.input).absolute(), Path(options.output).absolute()
-        if output.resolve().is_relative_to(source.resolve()):
-            raise Refusal(
-                "the output folder lies in the input", do="name one outside: its pictures would be films"
-            )
-        return cls(predictor, source, output, find_files(source), options.keep_identifiers)
+    _read: dict[int, FileState] = field(default_factory=dict)
 
     @property
     def made_by(self) -> dict[str, Any]:
@@ -87,16 +103,24 @@ class _Folder:
         """A film's path in the input."""
         return path.name if path == self.source else path.relative_to(self.source).as_posix()
 
-    def files(self, path: Path) -> FindingFiles:
-        return FindingFiles(self.output, pseudonym("case", self.name(path)))
+    def files(self, place: int) -> FindingFiles:
+        return FindingFiles(self.output, pseudonym("case", self.name(self.entries[place].path)))
 
     def begin(self, fresh: bool) -> None:
         """Keep what an earlier run of the same command left; refuse what is of something else."""
+        changed = [name for name in _TABLES if not self.written.is_ours(self.output / name)]
+        if changed:
+            raise Refusal(
+                f"a table in {shown(self.output)} is not as this program wrote it",
+                kept=", ".join(changed),
+                do="move it away, or choose another output folder",
+            )
         if fresh:
-            for name in _FOLDERS:
-                shutil.rmtree(self.output / name, ignore_errors=True)
-        cases = {self.files(path).case for path in self.paths}
-        left = {path.stem for path in (self.output / "findings").glob("*.json")}
+            for path in self.written.remove_all():
+                print(f"kept, since it was changed after it was written: {shown(path)}")
+            return
+        cases = {self.files(place).case for place in range(len(self.entries))}
+        left = {path.stem for path in (self.output / "findings").glob("*.json") if self.written.is_ours(path)}
         again = "choose another output folder, or add --fresh to delete the findings there"
         if left - cases:
             raise Refusal(
@@ -114,41 +138,80 @@ class _Folder:
 
     def predict(self) -> None:
         """Read and predict every film that has no finding yet."""
-        kept = [self.files(path).read() for path in self.paths]
-        known = [content and content["film"]["file"] for content in kept]
-        read = read_in_order(self.paths, known, min(cores(), len(self.paths)))
+        self.unread |= {place: each.fault for place, each in enumerate(self.entries) if each.fault}
+        places = [place for place in range(len(self.entries)) if place not in self.unread]
+        kept = {place: self._kept(place) for place in places}
+        known = [kept[place] and kept[place]["film"]["file"] for place in places]
+        read = read_in_order([self.entries[place].path for place in places], known, min(cores(), len(places)))
         with tqdm(
-            total=len(self.paths), desc=self.predictor.deployed.system, unit="film", disable=None
+            total=len(self.entries),
+            initial=len(self.unread),
+            desc=self.predictor.deployed.system,
+            unit="film",
+            disable=None,
         ) as bar:
-            for chunk in _chunks(enumerate(read)):
+            for chunk in _chunks(zip(places, read, strict=True)) if places else ():
                 films = {place: each for place, each in chunk if isinstance(each, NewFilm)}
                 for place, each in chunk:
-                    if each == UNCHANGED:
-                        self.findings[place] = kept[place]
+                    if isinstance(each, FileState):
+                        self.findings[place], self._read[place] = kept[place], each
                     elif isinstance(each, FilmFault):
                         self.unread[place] = str(each)
                 found = self.predictor.findings(list(films.values()))
                 for (place, film), finding in zip(films.items(), found, strict=True):
-                    files, path = self.files(self.paths[place]), self.paths[place]
-                    self.findings[place], _ = write_finding(files, path, film, finding, self.made_by)
+                    self._write(place, film, finding)
                     bar.update()
                 bar.update(len(chunk) - len(films))
 
-    def finish(self) -> None:
+    def _kept(self, place: int) -> dict[str, Any] | None:
+        """The finding of an earlier run; None where there is none, or somebody changed it."""
+        files = self.files(place)
+        return files.read() if self.written.is_ours(files.json) else None
+
+    def _write(self, place: int, film: NewFilm, finding: Finding) -> None:
+        """Write a finding, unless its film is no longer the one that was read."""
+        reason = film.file.changed(self.entries[place].path)
+        try:
+            if reason:
+                raise FilmFault(reason)
+            content, _ = write_finding(self.files(place), film, finding, self.made_by, self.written)
+        except FilmFault as fault:
+            self.unread[place] = str(fault)
+            return
+        self.findings[place] = content
+        self._read[place] = film.file
+
+    def _drop_changed(self) -> None:
+        """Take back the findings of films that are no longer those that were read."""
+        for place, file in self._read.items():
+            reason = file.changed(self.entries[place].path)
+            if reason:
+                with suppress(FilmFault):  # somebody changed the finding, too
+                    remove_finding(self.files(place), self.written)
+                del self.findings[place]
+                self.unread[place] = reason
+
+    def finish(self, passed_over: int) -> None:
         """Write the tables, and say what was found.
+
+        Args:
+            passed_over: Number of hidden files and DICOMDIR indices in the input.
 
         Raises:
             Refusal: No film could be read.
         """
+        self._drop_changed()
         rows = [
             {**self._heading(place), **content["finding"]} for place, content in sorted(self.findings.items())
         ]
-        artefacts.write_csv(self.output / "findings.csv", tuple(COLUMN_MEANINGS), rows)
         unread = [
             {**self._heading(place), "reason": reason, "note": RESEARCH_ONLY}
             for place, reason in sorted(self.unread.items())
         ]
-        artefacts.write_csv(self.output / "unread.csv", _UNREAD_COLUMNS, unread)
+        tables = (csv_text(tuple(COLUMN_MEANINGS), rows), csv_text(_UNREAD_COLUMNS, unread))
+        self.written.write(
+            {self.output / name: text.encode() for name, text in zip(_TABLES, tables, strict=True)}
+        )
         lines = [f"film {row['number']} ({row['case']}) {row['reason']}" for row in unread]
         if not rows:
             raise Refusal("none of the films can be read", found="\n           ".join(lines[:20]))
@@ -156,20 +219,22 @@ class _Folder:
             word: sum(row["decision"] == word for row in rows) for word in (POSITIVE, "negative", NO_ANSWER)
         }
         print(
-            f"{self.predictor.deployed.system}: {len(self.paths)} films: "
+            f"{self.predictor.deployed.system}: {len(self.entries)} films: "
             + ", ".join(f"{count} {word}" for word, count in counts.items())
             + f", {len(unread)} not read; {sum(row['borderline'] for row in rows)} borderline"
         )
         for line in lines:
             print(f"  not read: {line}")
+        if passed_over:
+            print(f"  passed over: {passed_over} hidden files or folders, or DICOMDIR indices")
         print(f"{RESEARCH_ONLY} -> {shown(self.output)}/findings.csv, overlays/, findings/, dicom/")
 
     def _heading(self, place: int) -> dict[str, Any]:
-        path = self.paths[place]
+        name = self.name(self.entries[place].path)
         return {
             "number": place + 1,
-            "case": self.files(path).case,
-            "file": self.name(path) if self.keep_identifiers else None,
+            "case": self.files(place).case,
+            "file": name.encode(errors="backslashreplace").decode() if self.keep_identifiers else None,
         }
 
 

@@ -28,7 +28,7 @@ from common.artefacts import shown, workspace
 from common.config import Gpu, System, flag
 from common.data.dicom import PLUGINS
 from common.data.faults import FilmFault
-from common.prediction import RESEARCH_ONLY
+from common.data.own_outputs import RESEARCH_ONLY
 from common.prediction.courier import Courier, Destination, ae_title, growing
 from common.prediction.log import Log, hush, plain
 from common.prediction.spool import Spool, label

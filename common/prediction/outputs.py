@@ -1,26 +1,33 @@
-"""What is written of a finding: a JSON file, a picture, and for DICOM films two DICOM objects."""
+"""What is written of a finding: a JSON file, a picture, and for DICOM films two DICOM objects.
+
+All of it goes through the manifest of the folder (`written_files.py`): no file of the user's is replaced.
+"""
 
 from __future__ import annotations
 
 import json
-import warnings
+import re
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import pydicom
+from PIL import Image, PngImagePlugin
+from pydicom.dataset import Dataset
 
-from common import artefacts
-from common.artefacts import shown
-from common.prediction import RESEARCH_ONLY
-from common.prediction.dicom_objects import Maker, ObjectFault, capture, save, segmentation
-from common.prediction.films import NewFilm, is_dicom
+from common.artefacts import json_text
+from common.data.faults import FilmFault
+from common.data.own_outputs import MANUFACTURER, RESEARCH_ONLY, SOFTWARE
+from common.prediction.dicom_objects import Maker, ObjectFault, capture, file_bytes, segmentation
+from common.prediction.films import NewFilm
 from common.prediction.finding import NO_ANSWER, Finding
 from common.prediction.overlay import overlay
 from common.prediction.suitability import Concern
-from common.refusal import Refusal
+from common.prediction.written_files import NotOurs, WrittenFiles
+
+FOLDERS = ("findings", "overlays", "dicom")
+_NAME = re.compile(r"c[0-9a-f]{16}(\.json|\.png|_segmentation\.dcm|_overlay\.dcm)")
 
 
 @dataclass(frozen=True)
@@ -50,10 +57,10 @@ class FindingFiles:
         """DICOM Secondary Capture of the picture."""
         return self.folder / "dicom" / f"{self.case}_overlay.dcm"
 
-    def clear(self) -> None:
-        """Delete what an earlier run left of the film, the JSON first."""
-        for path in (self.json, self.overlay, self.segmentation, self.capture):
-            path.unlink(missing_ok=True)
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Every file that a film can have, in the order in which they are deleted: the JSON first."""
+        return self.json, self.overlay, self.segmentation, self.capture
 
     def read(self) -> dict[str, Any] | None:
         """Content of the JSON file of an earlier run; None where it, or a file that it names, is missing."""
@@ -66,75 +73,88 @@ class FindingFiles:
 
 
 def write_finding(
-    files: FindingFiles, source: Path, film: NewFilm, finding: Finding, made_by: dict[str, Any]
+    files: FindingFiles, film: NewFilm, finding: Finding, made_by: dict[str, Any], written: WrittenFiles
 ) -> tuple[dict[str, Any], list[Path]]:
     """Write all files of a finding, the JSON last.
 
     Args:
-        files: Where to.
-        source: The film's own file.
-        film: As it was read.
-        finding: Of this film.
+        files: Paths of the film's files.
+        film: The film as it was read.
+        finding: What was found in this film.
         made_by: `FilmPredictor.provenance`.
+        written: Manifest of the folder.
 
     Returns:
-        The content of the JSON file, and the DICOM objects.
+        The content of the JSON file, and the paths of the DICOM objects.
 
     Raises:
+        FilmFault: Somebody else's file lies where one of them belongs, or somebody changed one since.
         Refusal: The disk is full, or the folder cannot be written.
     """
-    files.clear()
     name = f"{made_by['system']} {made_by['identity'][:12]}"
     picture = overlay(film.film.pixels, finding, name)
-    written = {}
+    contents: dict[str, bytes] = {}
     if not film.film.burned_in:  # the text may be a name, which belongs in the archive only
-        _write_png(files.overlay, picture)
-        written["overlay"] = files.overlay
-    if is_dicom(source):
+        contents["overlay"] = _png(picture)
+    if film.dicom:
         try:
-            written |= _write_objects(files, source, picture, finding, made_by)
+            contents |= _objects(film.header, picture, finding, made_by)
         except ObjectFault as fault:
             concern = Concern(f"no DICOM objects: {fault}", serious=False)
             finding = replace(finding, concerns=(*finding.concerns, concern))
+    paths = {kind: getattr(files, kind) for kind in contents}
     content = {
         "note": RESEARCH_ONLY,
         "case": files.case,
         "finding": {**finding.columns(), "system": name},
         "film": _facts(film),
         "made_by": made_by,
-        "files": {kind: str(path.relative_to(files.folder)) for kind, path in written.items()},
+        "files": {kind: str(path.relative_to(files.folder)) for kind, path in paths.items()},
     }
-    artefacts.write_json(files.json, content)
-    return content, [path for kind, path in written.items() if kind != "overlay"]
-
-
-def _write_objects(
-    files: FindingFiles, source: Path, picture: np.ndarray, finding: Finding, made_by: dict[str, Any]
-) -> dict[str, Path]:
-    """The DICOM objects; no Segmentation where there is no answer: an empty one would say negative."""
-    try:
-        with warnings.catch_warnings():  # they may quote the header
-            warnings.simplefilter("ignore")
-            header = pydicom.dcmread(source, stop_before_pixels=True, force=True)
-    except Exception as error:  # of a header that only just could be read
-        raise ObjectFault(f"the header cannot be read again ({type(error).__name__})") from error
-    maker = Maker(made_by["system"], made_by["identity"])
-    made = (
-        {}
-        if finding.decision == NO_ANSWER
-        else {"segmentation": segmentation(header, finding.outline, maker)}
+    remove_finding(files, written)
+    written.write(
+        {paths[kind]: data for kind, data in contents.items()} | {files.json: json_text(content).encode()}
     )
+    return content, [path for kind, path in paths.items() if kind != "overlay"]
+
+
+def adopt_findings(folder: Path, written: WrittenFiles) -> None:
+    """Note the files that a listener of before the manifest wrote into its folder, known by their names."""
+    found = [path for name in FOLDERS for path in (folder / name).glob("*") if _NAME.fullmatch(path.name)]
+    written.adopt(path for path in sorted(found) if path.is_file() and not path.is_symlink())
+
+
+def remove_finding(files: FindingFiles, written: WrittenFiles) -> None:
+    """Delete what was written of a film before.
+
+    Raises:
+        FilmFault: One of the files is not ours, or was changed since; nothing was deleted.
+    """
+    try:
+        written.remove(files.all)
+    except NotOurs as error:
+        name = error.path.relative_to(files.folder).as_posix()
+        raise FilmFault(f"{name} is not as this program wrote it: kept, move it away") from None
+
+
+def _objects(
+    header: Dataset | None, picture: np.ndarray, finding: Finding, made_by: dict[str, Any]
+) -> dict[str, bytes]:
+    """The DICOM objects as files; without an answer no Segmentation: an empty one would say negative."""
+    if header is None:
+        raise ObjectFault("the header cannot be read again")
+    maker = Maker(made_by["system"], made_by["identity"])
+    made = {}
+    if finding.decision != NO_ANSWER:
+        made["segmentation"] = segmentation(header, finding.outline, maker)
     made["capture"] = capture(header, picture, maker)
-    paths = {kind: getattr(files, kind) for kind in made}
-    for kind, dataset in made.items():
-        save(dataset, paths[kind])
-    return paths
+    return {kind: file_bytes(dataset) for kind, dataset in made.items()}
 
 
 def _facts(film: NewFilm) -> dict[str, Any]:
     height, width = film.film.pixels.shape
     return {
-        "file": film.file,
+        "file": film.file and film.file.digest,
         "width": width,
         "height": height,
         "spacing_mm": None if film.film.spacing is None else list(film.film.spacing),
@@ -142,9 +162,11 @@ def _facts(film: NewFilm) -> dict[str, Any]:
     }
 
 
-def _write_png(path: Path, picture: np.ndarray) -> None:
-    encoded, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not encoded:
-        raise Refusal(f"cannot write {shown(path)}")
-    with artefacts.whole_file(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+def _png(picture: np.ndarray) -> bytes:
+    """A picture, (h, w, 3) uint8 RGB, as a PNG file whose text says that it is none of a film."""
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text(SOFTWARE, MANUFACTURER)
+    texts.add_text("Comment", RESEARCH_ONLY)
+    file = BytesIO()
+    Image.fromarray(picture).save(file, "PNG", pnginfo=texts, compress_level=1)  # default: 3 times as long
+    return file.getvalue()

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from common.data.own_outputs import RESEARCH_ONLY
 from common.data.store import SIDE
 from common.evaluation.decision import POSITIVE
-from common.prediction import RESEARCH_ONLY
 from common.prediction.finding import NO_ANSWER, Finding
 
 _LINE, _HALO = (255, 96, 0), (0, 0, 0)  # RGB, of the outline and of its dark border

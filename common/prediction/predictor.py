@@ -22,16 +22,15 @@ import torch
 
 from common.artefacts import SYSTEMS, Stage, shown
 from common.data.dicom import Film
-from common.data.faults import FilmFault
 from common.evaluation.predict import Predictor
 from common.evaluation.trained import CLASSIFICATION, SEGMENTATION
 from common.prediction.bundle import Bundle, check_here, read_bundle
 from common.prediction.deployed import PREPROCESSING, Deployed
-from common.prediction.dicom_objects import MANUFACTURER
 from common.prediction.films import FilmReader, NewFilm, NewFilms, read_new_film
 from common.prediction.finding import ROUNDING, Finding, find
-from common.prediction.outputs import FindingFiles, write_finding
+from common.prediction.outputs import FindingFiles, adopt_findings, write_finding
 from common.prediction.suitability import Concern, concerns_of
+from common.prediction.written_files import WrittenFiles
 from common.processes import one_device
 from common.refusal import Refusal
 from common.runtime import set_up
@@ -55,6 +54,7 @@ class FilmPredictor:
     def __init__(self, deployed: Deployed, device: torch.device, backend: str = "torch") -> None:
         set_up(device)
         self.deployed, self.device, self.backend = deployed, device, backend
+        self._written: WrittenFiles | None = None
         if isinstance(deployed, Bundle):
             torch.backends.cudnn.allow_tf32 = False  # a GPU's shorter float32, which another machine lacks
             allowed = ROUNDING if backend == "torch" else ACCELERATED_ROUNDING
@@ -134,14 +134,13 @@ class FilmPredictor:
             The DICOM objects that go back to the archive.
 
         Raises:
-            FilmFault: It cannot be read; the message says why.
+            FilmFault: It cannot be read, or its place among the findings is taken; the message says why.
             Refusal: The disk is full.
         """
         film = self._reader.read(path)
-        if film.film.manufacturer == MANUFACTURER:  # an archive may send our own back, without end
-            raise FilmFault("is a picture that this project made")
         files = FindingFiles(folder, path.stem.split("_")[-1])
-        _, objects = write_finding(files, path, film, self.findings([film])[0], self.provenance)
+        finding = self.findings([film])[0]
+        _, objects = write_finding(files, film, finding, self.provenance, self._written_in(folder))
         return objects
 
     def findings(self, films: Sequence[NewFilm]) -> list[Finding]:
@@ -167,6 +166,15 @@ class FilmPredictor:
 
     def _concerns(self, film: NewFilm) -> list[Concern]:
         return concerns_of(film.film, film.square, self.deployed.novelty)
+
+    def _written_in(self, folder: Path) -> WrittenFiles:
+        """The manifest of the listener's folder, read when its first film comes."""
+        if self._written is None or self._written.folder != folder:
+            known = WrittenFiles.known_in(folder)
+            self._written = WrittenFiles(folder)
+            if not known:
+                adopt_findings(folder, self._written)
+        return self._written
 
     @cached_property
     def _reader(self) -> FilmReader:

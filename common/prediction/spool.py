@@ -21,7 +21,7 @@ from pathlib import Path
 
 from common import artefacts
 from common.artefacts import pseudonym, shown, whole_file
-from common.prediction import RESEARCH_ONLY
+from common.data.own_outputs import RESEARCH_ONLY
 from common.refusal import Refusal
 
 _NAMES = "[0-9]" * 9 + "_c*"  # of a film, without suffix: its number in order of arrival, and its pseudonym
