@@ -8,8 +8,8 @@ Needs no label and no training data. Writes in OUTPUT: findings.csv (a row a fil
 be read, and why), and for each film findings/<case>.json (the same and what it was made by),
 overlays/<case>.png (the film with the outline) and, for DICOM, dicom/<case>_segmentation.dcm and
 dicom/<case>_overlay.dcm, which belong to the patient's study and therefore hold his or her identity.
-Interrupted, the same command goes on. written.jsonl lists all files that were written; --fresh deletes these, as
-long as nobody changed them, and nothing else. INPUT and OUTPUT must not lie in each other.
+Interrupted, the same command goes on. written.jsonl lists all files that were written; --fresh deletes
+these, as long as nobody changed them, and nothing else. INPUT and OUTPUT must not lie in each other.
 
 Exit status: 0 all films were read, 3 some were not, 2 nothing could be done.
 """
