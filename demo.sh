@@ -9,7 +9,8 @@ install requirements.txt
 gpu="${1:-cpu}"
 export PTX_WORKSPACE="$PWD/demo_workspace"
 start=$SECONDS
-log="$PTX_WORKSPACE/vit.log"
+log="$(mktemp)"
+trap 'rm -f "$log"' EXIT
 step() { # title, then the command
     printf '\n=== %s (%d s so far)\n' "$1" "$((SECONDS - start))"
     shift

@@ -170,7 +170,8 @@ def progress_of(stage: Stage, system: str, fold: int | None = None) -> str | Non
 # --- written whole or not at all -------------------------------------------------------------------
 
 
-_TEMPORARY = ".tmp"
+TEMPORARY = ".tmp"  # the end of the name under which a file is written
+LOCK = ".lock"  # file by which a process claims a folder for itself; it holds nothing
 
 
 @contextmanager
@@ -181,7 +182,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         Refusal: The folder cannot be written or the disk is full; an earlier file stays as it was.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -197,12 +198,6 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def sweep(path: Path) -> None:
-    """Delete what killed processes left of a file that they were writing, where nobody writes it now."""
-    for left in path.parent.glob(f".{path.name}.*{_TEMPORARY}"):
-        left.unlink(missing_ok=True)
-
-
 def alone(lock: Path, busy: str) -> IO[str]:
     """Hold a lock file, until the file that is returned is closed or this process ends.
 
@@ -210,7 +205,7 @@ def alone(lock: Path, busy: str) -> IO[str]:
         Refusal: Another process holds it; `busy` says what that process does.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    file = open(lock, "w")  # noqa: SIM115
+    file = open(lock, "a")  # noqa: SIM115  # changes nothing, whatever file of this name is there
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -281,6 +276,9 @@ def digest(*parts: bytes | memoryview | str) -> str:
 
 
 # --- pseudonyms ------------------------------------------------------------------------------------
+
+
+CASE = "c" + "[0-9a-f]" * 16  # the pseudonym of a case, as a pattern of file names
 
 
 @cache

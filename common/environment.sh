@@ -32,13 +32,18 @@ find_environment() {
 
 make_environment() {
     [ -n "$(active_python)" ] && return
-    [ -x "$REPOSITORY/.venv/bin/python" ] && return
-    local candidate version seen=""
+    local candidate version seen="" folder="$REPOSITORY/.venv" made=""
+    [ -x "$folder/bin/python" ] && return
+    if [ ! -e "$folder" ] && [ ! -L "$folder" ]; then
+        made=yes
+    elif [ ! -f "$folder/pyvenv.cfg" ]; then
+        refuse ".venv is in the way: it is no virtual environment" "do:      move it away"
+    fi
     for candidate in python3 python3.13 python3.12 python3.11 python3.10; do
         version="$(python_version "$candidate")" || continue
         if supported "$version"; then
-            "$candidate" -m venv "$REPOSITORY/.venv" || {
-                rm -rf "$REPOSITORY/.venv"
+            "$candidate" -m venv "$folder" || {
+                [ -z "$made" ] || rm -rf "$folder" # only what was begun just now
                 refuse "Python $version cannot make a virtual environment" \
                     "do:      install its venv package (Debian, Ubuntu: apt install python$version-venv)"
             }

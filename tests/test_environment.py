@@ -34,7 +34,7 @@ def _python(path: Path, version: str) -> None:
 def _run(clone: Path, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
     tools = clone.parent / "tools"  # a machine with nothing but these
     tools.mkdir(exist_ok=True)
-    for tool in ("bash", "sh", "dirname", "rm", "touch"):
+    for tool in ("bash", "sh", "dirname", "rm", "touch", "mkdir"):
         if not (tools / tool).exists():
             (tools / tool).symlink_to(shutil.which(tool))
     kept = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
@@ -72,6 +72,34 @@ def test_python_without_venv_is_refused_with_the_remedy(clone: Path) -> None:
     done = _run(clone, "demo.sh")
     assert done.returncode == 2
     assert "python3.12-venv" in done.stderr
+
+
+@pytest.mark.parametrize("there", ["nothing", "an environment", "a link to one", "something else"])
+def test_failed_environment_takes_nothing_along(clone: Path, there: str) -> None:
+    """Only what was begun just now is removed."""
+    python = clone.parent / "tools" / "python3.12"
+    _python(python, "3.12")
+    python.write_text(
+        '#!/bin/sh\n[ "$1" = -c ] && echo 3.12 && exit 0\nmkdir -p "$3" && touch "$3/half"\nexit 1\n'
+    )
+    theirs = clone / ".venv"
+    if there == "a link to one":
+        theirs = clone.parent / "elsewhere"
+        (clone / ".venv").symlink_to(theirs)
+    if there != "nothing":
+        theirs.mkdir()
+        (theirs / "notes.txt").write_text("a user's")
+        if there != "something else":
+            (theirs / "pyvenv.cfg").touch()
+    done = _run(clone, "demo.sh")
+    assert done.returncode == 2
+    if there == "nothing":
+        assert not theirs.exists()
+    else:
+        assert (theirs / "notes.txt").read_text() == "a user's"
+        assert (clone / ".venv").is_symlink() == (there == "a link to one")
+    assert (theirs / "half").exists() == (there in ("an environment", "a link to one"))
+    assert ("move it away" in done.stderr) == (there == "something else")
 
 
 def test_all_shell_scripts_parse() -> None:

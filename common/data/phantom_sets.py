@@ -12,8 +12,8 @@ import hashlib
 import itertools
 import json
 import multiprocessing
-import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ from common.artefacts import shown
 from common.data.masks import encode_rle
 from common.data.ntuh import CHEST_TUBE, REPORT
 from common.data.phantom import draw_anatomy, render, target_area
+from common.refusal import Refusal, run_script
 
 SIIM, NTUH_TRAIN, NTUH_TEST, PATIENTS = 1, 2, 3, 4  # the sets' codes in the generators' seeds
 SIIM_SIZE = 1024
@@ -482,11 +483,11 @@ def write_new(
         As `write_ntuh`, which adds films to these counts.
     """
     root = Path(folder)
-    export = root / "export"
-    films = write_ntuh(export, 0, 0, positives, negatives, seed, workers)
-    for film in (export / "images").iterdir():
-        film.rename(root / film.name)
-    shutil.rmtree(export)
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root.parent) as export:
+        films = write_ntuh(export, 0, 0, positives, negatives, seed, workers)
+        for film in Path(export, "images").iterdir():
+            film.rename(root / film.name)
     return films
 
 
@@ -504,14 +505,28 @@ def write_demo(folder: Path, seed: int = 0) -> None:
         ("new", write_new, DEMO_NEW, seed + 1),
     ):
         if (folder / name).exists():
+            (folder / name / _PARTIAL).unlink(missing_ok=True)
             print(f"{shown(folder / name)}: written before, kept")
             continue
         partial = folder / f"{name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)  # what an interruption left
-        films = write(partial, **counts, seed=start)
+        _begin(partial)
+        films = write(partial, **counts, seed=start)  # over what an interruption left: the same files
         partial.rename(folder / name)
+        (folder / name / _PARTIAL).unlink()
         print(f"{shown(folder / name)}: {len(films)} films, {int(films['positive'].sum())} with a lesion")
 
 
+_PARTIAL = ".demo-films-being-written"  # in a set while it is written, by which it is known as ours
+
+
+def _begin(partial: Path) -> None:
+    """Begin a set of the demo, or go on with one that was interrupted."""
+    mark = partial / _PARTIAL
+    if partial.exists() and not mark.is_file() and any(partial.iterdir()):
+        raise Refusal(f"{shown(partial)} holds files that the demo did not write", do="move it away")
+    partial.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+
+
 if __name__ == "__main__":
-    write_demo(Path(sys.argv[1]))
+    run_script(lambda: write_demo(Path(sys.argv[1])))

@@ -46,12 +46,33 @@ from common.data.journal import Journal, started
 from common.data.store import SIDE, PreparedSet, resample
 from common.data.workers import Lost, cores, in_workers
 from common.refusal import Refusal
+from common.removal import Written, refuse_foreign, remove_written
 
 TITLES = {"siim": "SIIM-ACR", "ntuh": "NTUH"}
 SETS = {"siim": ("siim",), "ntuh": ("ntuh_train", "ntuh_test")}  # prepared together
 PREPARE_COMMAND = "bash common/prepare.sh"
 REVIEWED = "reviewed_pairs.csv"
 BEGUN = "rules.json"  # of a set while it is prepared; then they stand in the manifest
+# The manifest goes first: a set half of which is removed is not finished.
+SET_FILES = Written(
+    (
+        "manifest.json",
+        "journal.jsonl",
+        "films.npy",
+        "masks.npy",
+        "films.partial.npy",
+        "masks.partial.npy",
+        "cases.csv",
+        "rejected.csv",
+        "fingerprints.csv",
+        "flow.json",
+        "flow.png",
+        "folds.json",
+        BEGUN,
+    ),
+    {"manifest.json": '"content"', BEGUN: '"minimum_age"'},
+)
+_LEAKS = Written(("leaks.csv",), {"leaks.csv": ",".join(leakage.PAIR_COLUMNS)})
 _FILM_BYTES = SIDE * SIDE
 _NEVER_PREPARED_BY = ("max_fault_share",)  # a rule that decides about the run, not about a film
 
@@ -83,7 +104,7 @@ def open_prepared(name: str, source: str | None, needed_for: str) -> PreparedSet
         if finished:
             _refuse_changed(key, folder, Rules(**_plain(prepared.manifest["rules"])))
         else:
-            _prepare(key, folder, _begun_by(key) or Rules())
+            _prepare(key, folder, _begun_by(key) or Rules(), fresh=False)
         return prepared
 
 
@@ -108,11 +129,8 @@ def prepare_sources(options: PrepareOptions) -> None:
 
 
 def _prepare_by_rules(key: str, folder: Path, rules: Rules, fresh: bool) -> None:
-    if fresh:
-        for name in SETS[key]:
-            shutil.rmtree(artefacts.prepared_folder(name), ignore_errors=True)
-    if not _finished(key):
-        _prepare(key, folder, rules)
+    if fresh or not _finished(key):
+        _prepare(key, folder, rules, fresh)
         return
     for name in SETS[key]:
         manifest = PreparedSet(artefacts.prepared_folder(name)).manifest
@@ -128,7 +146,7 @@ def _alone() -> Iterator[None]:
     """Two systems may be trained at the same time: the one that comes second waits for the films."""
     lock = artefacts.workspace() / "data" / ".prepare.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "w") as file:
+    with open(lock, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -226,12 +244,13 @@ class Growing:
         return by_table + [(self.readable[e["row"]], e["reason"]) for e in self.entries(kind)]
 
 
-def _prepare(key: str, folder: Path, rules: Rules) -> None:
+def _prepare(key: str, folder: Path, rules: Rules, fresh: bool) -> None:
     listed = _list(key, folder, rules)
+    _refuse_foreign(key, folder)
     total = sum(not (f.excluded or f.fault) for films in listed.values() for f in films)
     print(f"Preparing {total:,} {TITLES[key]} films once ({total * _FILM_BYTES / 1e9:.1f} GB on disk)")
     _refuse_full_disk(total, [artefacts.prepared_folder(name) for name in listed])
-    growing = [_begin(name, films, rules) for name, films in listed.items()]
+    growing = [_begin(name, films, rules, fresh) for name, films in listed.items()]
     _read_films(growing, TITLES[key])
     for each in growing:
         _refuse_many_faults(each)
@@ -247,10 +266,26 @@ def _prepare(key: str, folder: Path, rules: Rules) -> None:
         each.journal.remove()
 
 
+def _refuse_foreign(key: str, source: Path) -> None:
+    """Refuse to write among the source's files, or where something lies that preparing did not write."""
+    for folder in map(artefacts.prepared_folder, SETS[key]):
+        if source.resolve().is_relative_to(folder.resolve()):
+            raise Refusal(
+                f"the {TITLES[key]} films lie where prepared films are written",
+                found=f"{shown(source)} in {shown(folder)}",
+                do="move them to another folder",
+            )
+        refuse_foreign(folder, SET_FILES)
+    refuse_foreign(artefacts.leaks_file().parent, _LEAKS)
+
+
 def _refuse_full_disk(films: int, folders: list[Path]) -> None:
     artefacts.workspace().mkdir(parents=True, exist_ok=True)
     held = sum(
-        file.stat().st_blocks * 512 for folder in folders for file in folder.glob("*.npy") if file.is_file()
+        file.stat().st_blocks * 512
+        for folder in folders
+        for file in map(folder.joinpath, SET_FILES.names)
+        if file.suffix == ".npy" and file.is_file()
     )
     needed = films * _FILM_BYTES - held
     free = shutil.disk_usage(artefacts.workspace()).free
@@ -262,17 +297,15 @@ def _refuse_full_disk(films: int, folders: list[Path]) -> None:
         )
 
 
-def _begin(name: str, listed: list[SourceFilm], rules: Rules) -> Growing:
-    """Begin a set, or go on where an earlier run stopped."""
+def _begin(name: str, listed: list[SourceFilm], rules: Rules, fresh: bool) -> Growing:
+    """Begin a set, or go on where an earlier run stopped, unless it is to be prepared afresh."""
     artefacts.write_json(artefacts.prepared_folder(name) / BEGUN, dataclasses.asdict(rules))
     if name == "siim":
         rules = dataclasses.replace(rules, minimum_age=0, views=())
     folder = artefacts.prepared_folder(name)
     heading = _heading(listed, rules)
-    if not started(folder, heading):
-        for file in folder.iterdir():
-            if file.name != BEGUN:
-                file.unlink()
+    if fresh or not started(folder, heading):
+        remove_written(folder, SET_FILES, spared=[BEGUN])
     if (folder / "films.npy").exists():  # interrupted after the last film
         os.replace(folder / "films.npy", films_file(folder))
     for file in (films_file(folder), masks_file(folder)):

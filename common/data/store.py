@@ -103,7 +103,7 @@ class PreparedSet:
         cases = read_cases(self.folder / "cases.csv")
         if len(cases) != len(self._films):
             raise Refusal(
-                f"{shown(self.folder)} is incomplete", do="delete this folder; it is prepared again"
+                f"{shown(self.folder)} is incomplete", do="prepare it again: bash common/prepare.sh --fresh"
             )
         return cases
 

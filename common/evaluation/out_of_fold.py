@@ -36,6 +36,7 @@ from common.evaluation.trained import (
     refuse_other_films,
 )
 from common.processes import Processes, running
+from common.removal import Written, refuse_foreign
 from common.runtime import set_up
 
 OPTIMISTIC = "optimistic: each fold's epoch was chosen on these films"
@@ -44,6 +45,10 @@ _REASON = "the bootstrap is inconsistent for a minimum and for Youden's cut-poin
 _REPLICATES, _SEED = 2000, 0
 _PERCENTILES = {"minimum": 0, "percentile_2.5": 2.5, "median": 50, "percentile_97.5": 97.5, "maximum": 100}
 _COLUMNS = ("case", "patient", "fold", "has_mask", "probability", "overlap_pixels", "dice")
+FILES = Written(
+    ("roc.png", "dice.png", "out_of_fold.csv", "5cv_avg.json"),
+    {"out_of_fold.csv": ",".join(_COLUMNS), "5cv_avg.json": '"cls_threshold"'},
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ def main(description: str) -> None:
     """Compute the thresholds of the systems asked for on the command line.
 
     Raises:
-        Refusal: Networks are missing, do not belong together, or were trained on other films.
+        Refusal: Networks are missing, do not belong together, or were trained on other films; or files are in
+            the way that were not written by this script.
     """
     options = parse_thresholds(description)
     costs = None if options.prevalence is None else Costs(options.prevalence, options.cost_ratio or 1.0)
@@ -80,6 +86,7 @@ def main(description: str) -> None:
         prepared = _films(options, processes)
         for trained in systems:
             refuse_other_films(trained, prepared)
+            refuse_foreign(thresholds_file(trained.system).parent, FILES)
         workers = options.workers
         if workers is None:
             workers = 0 if processes.device.type == "cpu" else 4
@@ -174,11 +181,11 @@ def write_thresholds(
         "novelty": novelty.to_json(),
     }
     path = thresholds_file(trained.system)
+    write_csv(path.with_name("out_of_fold.csv"), _COLUMNS, _rows(prepared, found))  # marks the folder as ours
     title = f"{trained.system}: out-of-fold ROC, five folds pooled"
     roc_picture(path.with_name("roc.png"), title, positive, probability, content["auc"], points, rule)
     title = f"{trained.system}: out-of-fold Dice against the threshold of the map"
     dice_picture(path.with_name("dice.png"), title, found.dice_by_threshold[positive])
-    write_csv(path.with_name("out_of_fold.csv"), _COLUMNS, _rows(prepared, found))
     write_json(path, content)
     print(f"{_summary(content)}\n  -> {shown(path)}")
 

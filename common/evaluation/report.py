@@ -19,10 +19,11 @@ from common.evaluation.compare import PAIR, comparison_rows
 from common.evaluation.groups import SIZE_EDGES, STRATA
 from common.evaluation.intervals import CONFIDENCE, EXPANDED, MIN_FILMS, MIN_PATIENTS
 from common.evaluation.metrics import CASE_MIX, CONFUSION, DECISIONS, DESCRIPTIVE, REFERENCES
-from common.evaluation.paper import write_report
+from common.evaluation.paper import FIGURES, write_report
 from common.evaluation.readers import CALL, Reading, read_readers, reader_rows
 from common.evaluation.results import Result, read_results
 from common.refusal import Refusal
+from common.removal import Written, refuse_foreign
 
 METRIC_COLUMNS = (
     "system",
@@ -39,6 +40,10 @@ METRIC_COLUMNS = (
     "p_value",
     "p_holm",
     "test",
+)
+FILES = Written(
+    (*(f"figures/{name}.svg" for name in FIGURES), "report.html", "metrics.csv", "metrics.json"),
+    {"metrics.csv": ",".join(METRIC_COLUMNS[:5]), "metrics.json": '"replicates"'},
 )
 _ROW_KEY = METRIC_COLUMNS[:5]
 # Below this many replicates the 2.5% tails hold less than one of them.
@@ -384,10 +389,12 @@ def main(description: str, arguments: Sequence[str] | None = None) -> None:
         arguments: Of the command line; None: the script's own.
 
     Raises:
-        Refusal: An option that gives no interval, or result files that cannot be trusted.
+        Refusal: An option that gives no interval, result files that cannot be trusted, or files in the way
+            that were not written by this script.
     """
     options = tyro.cli(Options, args=arguments, description=description)
     _check(options)
+    refuse_foreign(workspace() / TESTING_FOLDER, FILES)
     results = read_results(tuple(dict.fromkeys(options.system)))
     systems = {system: result.cases for system, result in results.items()}
     readers = read_readers(options.readers, next(iter(systems.values()))) if options.readers else {}

@@ -28,7 +28,7 @@ from common.evaluation.trained import (
     read_trained,
     refuse_other_films,
 )
-from common.evaluation.unfinished import Entry, Unfinished
+from common.evaluation.unfinished import PICTURES, Entry, Unfinished
 from common.processes import Processes, running
 from common.refusal import Refusal
 from common.runtime import set_up
@@ -104,7 +104,7 @@ class _Inference:
         """Score, segment and decide every test film; the result folder appears when all is done."""
         target = result_folder(self.trained.system)
         unfinished = Unfinished(target, self._belongs_to(), self.processes)
-        for name in ("maps", "truth", "films"):
+        for name in PICTURES:
             (unfinished.folder / name).mkdir(exist_ok=True)
         rows = np.arange(len(self.prepared.cases))
         self._classify(rows, unfinished)
@@ -159,7 +159,7 @@ class _Inference:
             return
         with unfinished.journal(1) as add:
             for row, folds in self.predictor.scores(self._networks(CLASSIFICATION), own, self._title(1)):
-                add(row, folds=folds.tolist())
+                add(row, case=self.prepared.cases["case"].iloc[row], folds=folds.tolist())
 
     def _segment(self, rows: np.ndarray, unfinished: Unfinished) -> None:
         """Stage 2 of this process's films: figures and pictures."""
@@ -184,11 +184,7 @@ class _Inference:
     def _pictures(self, folder: Path, row: int) -> list[Path]:
         """The probability map (8 bit), the true mask and the film of a case, for the report."""
         case = self.prepared.cases["case"].iloc[row]
-        return [
-            folder / "maps" / f"{case}.png",
-            folder / "truth" / f"{case}.png",
-            folder / "films" / f"{case}.jpg",
-        ]
+        return [folder / kind / f"{case}{suffix}" for kind, suffix in PICTURES.items()]
 
     def _scale(self, row: int) -> Scale:
         facts = self.prepared.cases.iloc[row]

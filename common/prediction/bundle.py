@@ -392,8 +392,11 @@ def main(description: str, arguments: Sequence[str] | None = None) -> None:
             "--output names one file, and each system is packed in its own", do="add --system eff or vit"
         )
     set_up(torch.device("cpu"))
-    for system in options.system:
-        export(system, Path(options.output) if options.output else bundle_file(system))
+    outputs = {system: Path(options.output or bundle_file(system)) for system in options.system}
+    for output in outputs.values():
+        _refuse_foreign(output)
+    for system, output in outputs.items():
+        export(system, output)
 
 
 def export(system: str, output: Path) -> Bundle:
@@ -401,14 +404,16 @@ def export(system: str, output: Path) -> Bundle:
 
     Args:
         system: `eff` or `vit`.
-        output: The file; written whole or not at all, an earlier one is replaced.
+        output: The file; written whole or not at all, an earlier bundle is replaced.
 
     Returns:
         What the bundle holds.
 
     Raises:
-        Refusal: Networks or thresholds are missing or do not belong together, or the file cannot be written.
+        Refusal: Networks or thresholds are missing or do not belong together, or the file cannot be written,
+            or would replace something else than a bundle.
     """
+    _refuse_foreign(output)
     Deployed.of_workspace(system, "export")  # says what is missing, and the command that makes it
     files, claims = _files(system), {}
 
@@ -433,6 +438,23 @@ def export(system: str, output: Path) -> Bundle:
     bundle = Bundle(deployed.trained, deployed.point, deployed.novelty, deployed.thresholds, check)
     _say(bundle, output)
     return bundle
+
+
+def _refuse_foreign(output: Path) -> None:
+    """Refuse to replace what is no bundle, of whatever version."""
+    if not output.exists() and not output.is_symlink():
+        return
+    try:
+        with zipfile.ZipFile(output) as archive:
+            ours = not output.is_symlink() and json.loads(archive.read(_MANIFEST))["format"] == FORMAT
+    except Exception:  # zip and JSON have each their own for what is something else
+        ours = False
+    if not ours:
+        raise Refusal(
+            f"{shown(output)} is there already",
+            found="a link" if output.is_symlink() else "no bundle of this project",
+            do="name another file (--output), or move it away",
+        )
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

@@ -20,11 +20,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from common import artefacts
-from common.artefacts import pseudonym, shown, whole_file
+from common.artefacts import CASE, LOCK, pseudonym, shown, whole_file
 from common.data.own_outputs import RESEARCH_ONLY
 from common.refusal import Refusal
+from common.removal import remove_temporaries
 
-_NAMES = "[0-9]" * 9 + "_c*"  # of a film, without suffix: its number in order of arrival, and its pseudonym
+_NUMBERS = "[0-9]" * 9
+_NAMES = f"{_NUMBERS}_{CASE}"  # of a film, without suffix: its number in order of arrival, and its pseudonym
+_LAST_NUMBER = "last_number"  # the mark of a listener's folder, too
+# What is written whole: films, deliveries, and what is found, in whichever subfolder.
+_WRITTEN = (f"*/{_NAMES}.dcm", f"*/{_NAMES}.json", f"*/{CASE}*")
 _COLUMNS = ("number", "case", "reason", "note")
 
 
@@ -39,20 +44,20 @@ class Spool:
         reserve: Bytes of the disk to keep free.
 
     Raises:
-        Refusal: Another process works in the folder, or it cannot be written.
+        Refusal: Another process works in the folder, it cannot be written, or its films are no listener's.
     """
 
     def __init__(self, folder: Path, reserve: int = 0) -> None:
         self.folder, self.reserve = folder, reserve
         self.inbox, self.outbox, self.rejected = (folder / name for name in ("inbox", "outbox", "rejected"))
         try:
-            self._lock = artefacts.alone(folder / ".lock", f"another process works in {shown(folder)}")
+            self._lock = artefacts.alone(folder / LOCK, f"another process works in {shown(folder)}")
+            self._refuse_foreign()
             for each in (self.inbox, self.outbox, self.rejected):
                 each.mkdir(exist_ok=True)
-            for left in folder.rglob(".*.tmp"):  # of a killed listener: nobody else writes here
-                left.unlink(missing_ok=True)
+            remove_temporaries(folder, *_WRITTEN)  # of a killed listener: nobody else writes here
             self._listed = self._read_rejected()
-            self._numbers = os.open(folder / "last_number", os.O_RDWR | os.O_CREAT, 0o600)
+            self._numbers = os.open(folder / _LAST_NUMBER, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise Refusal(f"cannot write {shown(folder)}", found=error.strerror or error) from error
         self._last = max(self._read_number(), *(int(name[:9]) for name in self._names()), 0)
@@ -205,6 +210,16 @@ class Spool:
         if whole != content:
             os.truncate(path, len(whole))
         return {tuple(row) for row in csv.reader(whole.decode("utf-8").splitlines())}
+
+    def _refuse_foreign(self) -> None:
+        """Refuse a folder whose films would be processed and deleted although no listener received them."""
+        foreign = [*self._names(), *self.folder.glob("rejected.csv")]
+        if foreign and not (self.folder / _LAST_NUMBER).is_file():
+            raise Refusal(
+                f"{shown(self.folder)} holds films or a rejected.csv, and no listener worked there",
+                missing=shown(self.folder / _LAST_NUMBER),
+                do="choose another folder",
+            )
 
     def _read_number(self) -> int:
         digits = os.pread(self._numbers, 9, 0)

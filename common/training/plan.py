@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,22 @@ from common.models import weights
 from common.models.unet import MEAN, STD
 from common.processes import Processes
 from common.refusal import Refusal
+from common.removal import Written, refuse_foreign
 from common.training.checkpoint import file_of, read_facts
+
+# The checkpoint goes first: a run half of which is removed is begun anew, whatever is left of it.
+RUN_FILES = Written(
+    (
+        "last.pt",
+        "previous.pt",
+        "log.csv",
+        "curves.png",
+        "films.png",
+        "events.out.tfevents." + "[0-9]" * 6,
+        "config.json",
+    ),
+    {"config.json": '"recipe"'},
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +103,7 @@ def make_plan(stage: Stage, request: Request, processes: Processes) -> Plan:
     }
     if not options.check:  # which writes nothing
         for system in parents:
-            _refuse_unwritable(weights_file(stage, system))
+            _refuse_unwritable(weights_file(stage, system).parent)
     prepared = _films(stage, options, processes)
     folds = (None,) if stage.source == "siim" else options.folds
     runs = [
@@ -97,6 +113,7 @@ def make_plan(stage: Stage, request: Request, processes: Processes) -> Plan:
     for run in waiting:
         _refuse_too_few(run, prepared)
         _refuse_uneven(run, processes)
+        _refuse_foreign(run)
         if not options.fresh:
             _refuse_other_checkpoint(run)
     workers = options.workers
@@ -129,11 +146,28 @@ def _wants_imagenet(stage: Stage, system: str, request: Request) -> bool:
     return stage.parent is None and not finished and request.network(system).initial_weights == "imagenet"
 
 
-def _refuse_unwritable(path: Path) -> None:
+def _refuse_unwritable(folder: Path) -> None:
     """A week of training must not end at a folder that cannot be written."""
-    with artefacts.whole_file(path.with_name(".writable")) as temporary:
-        temporary.touch()
-    path.with_name(".writable").unlink(missing_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise Refusal(
+            f"cannot write {shown(folder)}", found=error.strerror or error, do="free space or mend the rights"
+        ) from None
+
+
+def _refuse_foreign(run: Run) -> None:
+    """Refuse to write where something lies that training did not write."""
+    refuse_foreign(run.folder, RUN_FILES)
+    there = run.file.exists() or run.file.is_symlink()
+    if there and (run.file.is_symlink() or weights.read_metadata(run.file) is None):
+        raise Refusal(
+            f"{shown(run.file)} would be replaced",
+            found="a link" if run.file.is_symlink() else "no weights file of this project, or a damaged one",
+            do="move it away",
+        )
 
 
 def _run(
@@ -214,7 +248,10 @@ def _finished(run: Run) -> bool:
     metadata = weights.read_metadata(run.file)
     if metadata is None:
         if run.file.exists():
-            raise Refusal(f"{shown(run.file)} is damaged", do="train it again: add --fresh")
+            raise Refusal(
+                f"{shown(run.file)} is damaged, or no weights file of this project",
+                do="move it away, then train again",
+            )
         return False
     if differences := _differences_of_runs(metadata, run.expected):
         raise Refusal(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +16,14 @@ from common.evaluation.predict import Predictor
 from common.models import weights
 from common.models.unet import PneumothoraxNet
 from common.processes import Processes, running
+from common.removal import remove_temporaries, remove_written
 from common.runtime import seed_torch, set_up
 from common.training import checkpoint
 from common.training.check import Cost, in_words, measure
 from common.training.checkpoint import file_of, read_progress
 from common.training.engine import Fit
 from common.training.learner import Learner
-from common.training.plan import Plan, Run, film_rows, make_plan
+from common.training.plan import RUN_FILES, Plan, Run, film_rows, make_plan
 
 METRIC = {"seg": "Dice", "cls": "AUROC"}
 
@@ -113,10 +113,10 @@ def _train(run: Run, plan: Plan) -> None:
         if plan.options.fresh or not file_of(run.folder).is_file():
             plan.processes.wait()  # no process may look for a checkpoint that is being dropped
             if plan.processes.first:
-                shutil.rmtree(run.folder, ignore_errors=True)
+                remove_written(run.folder, RUN_FILES)
         if plan.processes.first:
-            artefacts.sweep(file_of(run.folder))
-            artefacts.sweep(run.file)
+            remove_temporaries(run.folder, *RUN_FILES.names)
+            remove_temporaries(run.file.parent, run.file.name)
         fit = _assemble(run, plan)
         print(f"{run.name}: {_describe(run, fit, read_progress(file_of(run.folder)))}", flush=True)
         if plan.processes.first:
