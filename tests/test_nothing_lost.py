@@ -32,6 +32,7 @@ from common.training.stage import train
 
 PSEUDONYM = "c0123456789abcdef"
 RUN = "vit_seg_siim"
+ON_CPU = ("--gpu", "cpu")
 
 
 @dataclass
@@ -98,9 +99,7 @@ def _main(main: Callable[[], None], scripts: Scripts, flags: tuple[str, ...], ex
     said, status = io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
         patch.setenv("PTX_WORKSPACE", str(scripts.workspace))
-        patch.setattr(
-            sys, "argv", ["script.py", *([] if "--replicates" in flags else ["--gpu", "cpu"]), *flags]
-        )
+        patch.setattr(sys, "argv", ["script.py", *flags])
         try:
             run_script(main)
         except SystemExit as end:
@@ -112,8 +111,8 @@ def _main(main: Callable[[], None], scripts: Scripts, flags: tuple[str, ...], ex
 
 
 MAINS = {
-    "inference.sh": (testing.main, ()),
-    "get_thresholds.sh": (out_of_fold.main, ()),
+    "inference.sh": (testing.main, ON_CPU),
+    "get_thresholds.sh": (out_of_fold.main, ON_CPU),
     "bootstrap.py": (report.main, ("--replicates", "40")),
 }
 
@@ -300,7 +299,7 @@ def test_claiming_a_folder_changes_no_file(workspace: Path) -> None:
 
 def _train(scripts: Scripts, sources: Path, *more: str, expect: int = 0) -> str:
     """Step 1.1 of `vit`."""
-    flags = (*TINY, "--siim", str(sources / "siim"), "--system", "vit", *more)
+    flags = (*ON_CPU, *TINY, "--siim", str(sources / "siim"), "--system", "vit", *more)
     return _main(lambda: train("siim_segmentation", ""), scripts, flags, expect)
 
 
@@ -441,7 +440,7 @@ def test_preparing_replaces_nothing_that_is_not_its_own(workspace: Path, sources
 
 
 def _infer(scripts: Scripts) -> str:
-    return _main(lambda: testing.main(""), scripts, ("--system", "eff"))
+    return _main(lambda: testing.main(""), scripts, (*ON_CPU, "--system", "eff"))
 
 
 def test_new_result_takes_along_what_is_not_its_own(chain: Scripts, tmp_path: Path, outside: Path) -> None:
