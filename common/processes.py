@@ -26,7 +26,7 @@ from common.refusal import Refusal
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _LOST = ("gloo", "NCCL", "peer")  # what torch says when another process is gone
-_GRACE = 20.0  # seconds
+_GRACE = 60.0  # seconds in which the launcher ends a process that lost another, also on a busy machine
 _PATIENCE = timedelta(days=1)  # others may wait while the first prepares films; a dead one is noticed at once
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,9 +18,9 @@ from typing import Any
 
 from common.refusal import Refusal
 
-SECONDS = 10.0  # without a sign of life, after which a worker is taken to hang
+SECONDS = 10  # of processor time without a sign of life, after which a worker is taken to hang
+PATIENCE = 3600.0  # seconds by the clock without one: it is blocked, however busy the machine is
 SIGN_SECONDS = 0.1  # from one sign of life to the next, at least
-START_SECONDS = 120.0  # to start a process and import the libraries, on the slowest disk
 MEMORY = 3 * 2**29  # bytes a worker may use beyond what it starts with: 2 GB in all
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _SPAWN = get_context("spawn")  # not forked: the parent may have started threads
@@ -58,7 +59,7 @@ def in_workers(
     function: Function,
     tasks: Iterable[Any],
     count: int | None = None,
-    seconds: float = SECONDS,
+    seconds: int = SECONDS,
     memory: int = MEMORY,
 ) -> Iterator[tuple[Any, Any]]:
     """Run `function(task, alive)` for every task, in processes that may be lost.
@@ -68,7 +69,8 @@ def in_workers(
             dropped: decoders print what they find in a header. It must catch its own exceptions.
         tasks: Never None; taken as workers become free, so that few are in memory.
         count: Processes; None: one a core.
-        seconds: Without a sign of life, after which a worker is killed.
+        seconds: Processor time without a sign of life, after which a worker is killed. A process that waits
+            its turn on a busy machine, or for a slow disk, uses none.
         memory: Bytes a worker may use beyond what it starts with (Linux); more is a MemoryError in it.
 
     Yields:
@@ -78,20 +80,20 @@ def in_workers(
         Refusal: The processes cannot be started.
     """
     waiting = iter(tasks)
-    workers = [_start(function, memory) for _ in range(count or cores())]
+    workers = [_start(function, seconds, memory) for _ in range(count or cores())]
     more = True
     try:
         while True:
             for worker in workers:
                 if more and worker.free:
-                    more = _give_next(worker, waiting, seconds)
+                    more = _give_next(worker, waiting)
             if not more and all(worker.task is None for worker in workers):
                 return
             for worker in _heard_or_late(workers):
                 held = worker.task
                 lost, result = _listen(worker, seconds)
                 if lost:
-                    workers[workers.index(worker)] = _start(function, memory)
+                    workers[workers.index(worker)] = _start(function, seconds, memory)
                 if held is not None and worker.task is None:
                     yield held, result
     finally:
@@ -100,18 +102,18 @@ def in_workers(
             worker.pipe.close()
 
 
-def _start(function: Function, memory: int) -> _Worker:
+def _start(function: Function, seconds: int, memory: int) -> _Worker:
     ours, theirs = _SPAWN.Pipe()
-    process = _SPAWN.Process(target=_work, args=(function, theirs, memory), daemon=True)
+    process = _SPAWN.Process(target=_work, args=(function, theirs, seconds, memory), daemon=True)
     process.start()
     theirs.close()  # so that our end says when the process is gone
-    return _Worker(process, ours, time.monotonic() + START_SECONDS)
+    return _Worker(process, ours, time.monotonic() + PATIENCE)
 
 
-def _give_next(worker: _Worker, waiting: Iterator[Any], seconds: float) -> bool:
+def _give_next(worker: _Worker, waiting: Iterator[Any]) -> bool:
     """Hand over the next task; False when there is none."""
     task = next(waiting, None)
-    worker.deadline = math.inf if task is None else time.monotonic() + seconds
+    worker.deadline = math.inf if task is None else time.monotonic() + PATIENCE
     if task is not None:
         worker.task = task
         with suppress(OSError):  # it died while idle: its pipe says so next
@@ -128,17 +130,19 @@ def _heard_or_late(workers: list[_Worker]) -> list[_Worker]:
     return [worker for worker in workers if worker.pipe in heard or now > worker.deadline]
 
 
-def _listen(worker: _Worker, seconds: float) -> tuple[bool, Any]:
+def _listen(worker: _Worker, seconds: int) -> tuple[bool, Any]:
     """Take one message of a worker, or its loss: (is it lost, the result of its task)."""
     try:
         if not worker.pipe.poll():
-            return True, _give_up(worker, f"its decoder hung (no sign of life for {seconds:g} s)")
+            return True, _give_up(worker, f"its decoder hung (no sign of life for {PATIENCE / 60:g} min)")
         kind, result = worker.pipe.recv()
     except (EOFError, OSError):
         worker.process.join()
+        if worker.process.exitcode == -signal.SIGXCPU:
+            return True, _give_up(worker, f"its decoder hung ({seconds} s of processor time)")
         return True, _give_up(worker, f"its decoder crashed ({_ending(worker.process.exitcode)})")
     if kind == "alive":
-        worker.deadline = time.monotonic() + seconds
+        worker.deadline = time.monotonic() + PATIENCE
     else:
         worker.ready, worker.task, worker.deadline = True, None, math.inf
     return False, result
@@ -157,22 +161,24 @@ def _ending(code: int | None) -> str:
     return signal.Signals(-code).name if code is not None and code < 0 else f"exit status {code}"
 
 
-def _work(function: Function, pipe: connection.Connection, memory: int) -> None:
+def _work(function: Function, pipe: connection.Connection, seconds: int, memory: int) -> None:
     """The life of a worker process: a task comes, its result goes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     _keep_memory()
     _limit_memory(memory)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the film
     nothing = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nothing, stream)
     pipe.send(("ready", None))
     with suppress(EOFError, OSError):  # the parent is gone
         while True:
+            _limit_time(seconds)  # before the task comes: what the last one left is not enough to receive it
             task = pipe.recv()
-            pipe.send(("done", function(task, _sign_of_life(pipe))))
+            pipe.send(("done", function(task, _sign_of_life(pipe, seconds))))
 
 
-def _sign_of_life(pipe: connection.Connection) -> Callable[[], None]:
+def _sign_of_life(pipe: connection.Connection, seconds: int) -> Callable[[], None]:
     """`alive` of a task. Most tasks end sooner than one is due: each wakes the parent, which costs."""
     last = time.monotonic()
 
@@ -180,6 +186,7 @@ def _sign_of_life(pipe: connection.Connection) -> Callable[[], None]:
         nonlocal last
         if time.monotonic() - last > SIGN_SECONDS:
             last = time.monotonic()
+            _limit_time(seconds)
             pipe.send(("alive", None))
 
     return alive
@@ -196,12 +203,19 @@ def _keep_memory() -> None:
             mallopt(parameter, 2**30)
 
 
+def _limit_time(seconds: int) -> None:
+    """Have the kernel end this process (SIGXCPU) when it has computed for so long from now on."""
+    limit = math.ceil(time.process_time()) + seconds
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    if most != resource.RLIM_INFINITY:
+        limit = min(limit, most)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, most))
+
+
 def _limit_memory(memory: int) -> None:
     try:
-        import resource
-
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    except (ImportError, OSError, ValueError):
+    except (OSError, ValueError):
         pass  # not Linux, or a lower limit is set already
