@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,10 @@ from common.data.dicom import read_film
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL = REPOSITORY.parent / "shared" / "real"
 
+# Seconds after which something that a test waits for is taken to hang. Nothing else is asserted by it: beside
+# twenty other jobs everything comes, but late
+PATIENCE = 3600.0
+
 # The demo's recipe, but smaller still: seconds instead of minutes
 TINY = ["--preset", "demo", "--image-size", "64", "--epochs", "1", "--batch-size", "4"]
 
@@ -38,6 +43,60 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "real" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real)
+
+
+def wait_for(event: Callable[[], object], process: subprocess.Popen | None = None) -> None:
+    """Wait until something came about, while the process that is to bring it about lives."""
+    end = time.monotonic() + PATIENCE
+    while not event():
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+# Holds a training before it writes down an epoch, until a file of the epoch's number lies beside this one
+_HOLD = """
+import os, pathlib, time
+here = pathlib.Path(__file__).parent
+def replace(source, target, rename=os.replace):
+    if os.path.basename(target) == "log.csv":
+        epoch = len(pathlib.Path(source).read_text().splitlines()) - 1
+        while epoch > 0 and not (here / str(epoch)).exists():
+            (here / "held").touch()
+            time.sleep(0.01)
+    rename(source, target)
+os.replace = replace
+"""
+
+
+@dataclass
+class Held:
+    """A training that waits before it writes down an epoch that it may not: however late it is killed, it is
+    in the middle of its run.
+
+    Args:
+        folder: A new one, which holds the code and the permissions.
+        epochs: Epochs that may be written down.
+    """
+
+    folder: Path
+    epochs: int
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir()
+        (self.folder / "sitecustomize.py").write_text(_HOLD)
+        self.allow(self.epochs)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"PYTHONPATH": str(self.folder)}
+
+    def allow(self, epochs: int) -> None:
+        for epoch in range(1, epochs + 1):
+            (self.folder / str(epoch)).touch()
+
+    def waits(self) -> bool:
+        return (self.folder / "held").exists()
 
 
 @pytest.fixture

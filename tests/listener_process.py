@@ -2,13 +2,13 @@
 
     python -m tests.listener_process --caller MODALITY1 ...
 
-STAND_IN_SECONDS is how long it takes for a film.
+STAND_IN_FILMS, if set, is the number of the film at which it waits to be killed.
 """
 
 from __future__ import annotations
 
 import os
-import time
+import threading
 from pathlib import Path
 
 import pydicom
@@ -46,7 +46,8 @@ def stand_in(path: Path, folder: Path) -> list[Path]:
 
 def _prepare(_: ListenOptions) -> Process:
     def process(path: Path, folder: Path) -> list[Path]:
-        time.sleep(float(os.environ.get("STAND_IN_SECONDS", "0")))
+        if path.stem.split("_")[0].lstrip("0") == os.environ.get("STAND_IN_FILMS"):
+            threading.Event().wait()
         return stand_in(path, folder)
 
     return process

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import PATIENCE
 from paper_study import HOSTILE, made_up_cases, metric_rows, row, write_study
 
 from common.evaluation.paper import FIGURES, write_report
@@ -69,7 +70,7 @@ def run(chromium: str, page: Path, folder: Path, *options: str) -> tuple[str, li
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
         "--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}", *options, page.as_uri(),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import struct
 import sys
-import time
+import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from common.data import masks
 from common.data.faults import FilmFault
@@ -26,7 +29,26 @@ from common.data.masks import (
     read_rectangles,
 )
 
-_BOUND = 10  # seconds: far above what is needed, far below what a loop would take
+
+def _effort(call: Callable[[], Any]) -> tuple[int, int]:
+    """Lines of `masks.py` that a call runs through, and the most bytes that it holds at a time."""
+    lines = 0
+
+    def count(frame: FrameType, event: str, _: Any) -> Callable | None:
+        nonlocal lines
+        lines += event == "line"
+        return count if frame.f_code.co_filename == masks.__file__ else None
+
+    before = sys.gettrace()
+    tracemalloc.start()
+    sys.settrace(count)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    return lines, peak
 
 
 def test_runs_go_down_the_columns() -> None:
@@ -83,20 +105,23 @@ def test_runs_up_to_the_last_pixel_of_a_film() -> None:
     ids=lambda text: text[:12] + ("..." if len(text) > 12 else ""),
 )
 def test_impossible_runs_are_a_fault(text: str) -> None:
-    started = time.perf_counter()
     with pytest.raises(FilmFault) as fault:
         decode_rle(text, side=4)
-    assert time.perf_counter() - started < 3
     assert len(str(fault.value)) < 100
 
 
-def test_a_million_runs_are_quick() -> None:
-    started = time.perf_counter()
+def test_a_million_runs() -> None:
     assert decode_rle("1 0 " * 10**6).sum() == 0
     assert decode_rle("0 1 " * 10**6).sum() == 10**6
     with pytest.raises(FilmFault, match="beyond the film"):
         decode_rle("1048576 1048576 " * 10**6)
-    assert time.perf_counter() - started < _BOUND
+
+
+def test_the_effort_of_runs_grows_with_their_number_alone() -> None:
+    """No run is looked at twice, and none costs an array of the film's size."""
+    (few, little), (many, much) = (_effort(lambda n=n: decode_rle("0 1 " * n)) for n in (1000, 5000))
+    assert many - few <= 2 * 4000  # each of the two numbers is converted
+    assert much - little < 4000 * 1000
 
 
 def test_runs_without_a_pixel_are_a_fault() -> None:
@@ -140,18 +165,25 @@ def test_rectangles_are_filled_as_by_a_loop() -> None:
         assert (fill_rectangles(corners, width, height) == _loop(corners, width, height)).all()
 
 
-def test_many_rectangles_are_quick() -> None:
+def test_many_rectangles() -> None:
     rng = np.random.default_rng(0)
     low = rng.uniform(-100, 4000, (100_000, 2))
     corners = np.hstack([low, low + rng.uniform(0, 4000, low.shape)])
-    started = time.perf_counter()
     mask = fill_rectangles(corners, 4000, 4000)
-    assert time.perf_counter() - started < _BOUND
     for x, y in rng.integers(0, 4000, (200, 2)):
         inside = (corners[:, :2] <= (x + 0.5, y + 0.5)).all(1) & (corners[:, 2:] > (x + 0.5, y + 0.5)).all(1)
         assert mask[y, x] == inside.any()
     far = np.array([[-1e300, -1e300, 1e300, 1e300]] * 3)
     assert fill_rectangles(far, 5, 4).all()
+
+
+def test_the_effort_of_rectangles_does_not_grow_with_film_times_number() -> None:
+    corners = np.array([[-9.0, -9.0, 999.0, 999.0]])
+    (few, little), (many, much) = (
+        _effort(lambda n=n: fill_rectangles(corners.repeat(n, 0), 200, 200)) for n in (10, 5000)
+    )
+    assert many == few  # no loop over rectangles
+    assert much - little < 4990 * 1000
 
 
 def _label(path: Path, shapes: list, size: tuple[int, int] = (6, 4)) -> Rectangles:
@@ -215,27 +247,23 @@ _RECTANGLE = '{"a": [0, 0], "b": [1, 1]}'
 def test_hostile_label_files_are_a_fault(tmp_path: Path, size: str, shapes: str) -> None:
     path = tmp_path / "label.json"
     path.write_text(f'{{"size": {size}, "shapes": [{shapes}]}}')
-    started = time.perf_counter()
     with pytest.raises(FilmFault) as fault:
         Rectangles(path).mask(6, 4)
-    assert time.perf_counter() - started < 3
     assert len(str(fault.value)) < 100
     assert Rectangles(path).content() == path.read_bytes()
 
 
-def test_long_numbers_are_quick_without_pythons_own_limit(tmp_path: Path) -> None:
-    """Python 3.10 has none in its first releases, and every Python can be told to have none."""
+def test_long_numbers_are_not_converted_though_python_would(tmp_path: Path) -> None:
+    """Python 3.10 has no limit in its first releases, and every Python can be told to have none."""
     path = tmp_path / "label.json"
     path.write_text(f'{{"size": [6, 4], "shapes": [{{"a": [0, 0], "b": [1, {"9" * 10**6}]}}]}}')
     set_limit = getattr(sys, "set_int_max_str_digits", lambda digits: None)
     set_limit(0)
-    started = time.perf_counter()
     try:
-        with pytest.raises(FilmFault, match="cannot be read"):
+        with pytest.raises(FilmFault, match=r"cannot be read \(ValueError\)"):  # OverflowError if converted
             Rectangles(path).mask(6, 4)
     finally:
         set_limit(getattr(sys.int_info, "default_max_str_digits", 0))
-    assert time.perf_counter() - started < 3
 
 
 @pytest.mark.parametrize("size", ["[0, 4]", "[6, -4]"])
@@ -383,11 +411,14 @@ def _bomb(path: Path, width: int, height: int) -> PictureMask:
 @pytest.mark.parametrize(
     ("side", "said"), [(100_000, "cannot be decoded"), (12_000, "the film"), (6_000, "the film")]
 )
-def test_a_picture_larger_than_the_film_is_never_decoded(tmp_path: Path, side: int, said: str) -> None:
+def test_a_picture_larger_than_the_film_is_never_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int, said: str
+) -> None:
     bomb = _bomb(tmp_path / "mask.png", side, side)
-    started = time.perf_counter()
+    decoded = []
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decoded.append)
     _refused(bomb, said, 1000, 1000)
-    assert time.perf_counter() - started < 3
+    assert not decoded
 
 
 def test_a_mask_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pydicom
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, wait_for
 
 from common import artefacts
 from common.artefacts import digest, pseudonym
@@ -281,14 +280,36 @@ def _content(workspace: Path) -> dict[str, str]:
     }
 
 
-def _prepare_command(workspace: Path, export: Path) -> subprocess.Popen[bytes]:
+# Prepares as common/prepare.py does, but waits before one film more is noted: it ends only when it is killed
+_HELD = """
+import sys, threading
+from common.config import parse_prepare
+from common.data.journal import Journal
+from common.data.preparation import prepare_sources
+films, add = int(sys.argv.pop(1)), Journal.add
+def held(journal, entry):
+    if len(journal.entries) == films:
+        threading.Event().wait()
+    add(journal, entry)
+Journal.add = held
+prepare_sources(parse_prepare("Held."))
+"""
+
+
+def _prepare_command(workspace: Path, export: Path, films: int | None = None) -> subprocess.Popen[bytes]:
+    """Prepare the films; of a set no more than `films`, if given, and then wait to be killed."""
+    script = ["common/prepare.py"] if films is None else ["-c", _HELD, str(films)]
     return subprocess.Popen(
-        [sys.executable, "common/prepare.py", "--ntuh", str(export)],
+        [sys.executable, *script, "--ntuh", str(export)],
         cwd=REPOSITORY,
         env={**os.environ, "PTX_WORKSPACE": str(workspace)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+def _lines(journal: Path) -> int:
+    return journal.read_text().count("\n") if journal.exists() else 0
 
 
 def test_killed_preparation_goes_on(tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,15 +322,12 @@ def test_killed_preparation_goes_on(tmp_path: Path, sources: Path, monkeypatch: 
         journal = workspace / "data" / "prepared" / "ntuh_train" / "journal.jsonl"
         done = 1
         for _ in range(kills):
-            process = _prepare_command(workspace, export)
-            while process.poll() is None and not (
-                journal.exists() and journal.read_text().count("\n") > done + 3
-            ):
-                time.sleep(0.002)
+            process = _prepare_command(workspace, export, films=done + 5)
+            wait_for(lambda done=done: _lines(journal) > done + 3, process)  # noqa: B023
             process.send_signal(signal.SIGKILL)
             process.wait()
-            assert journal.read_text().count("\n") > done
-            done = journal.read_text().count("\n") - 1
+            assert _lines(journal) > done
+            done = _lines(journal) - 1
         process = _prepare_command(workspace, export)
         assert process.wait() == 0, process.stderr.read()
         contents.append(_content(workspace))

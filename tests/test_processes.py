@@ -9,15 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, STEP_1_1, TINY, Scripts
+from conftest import PATIENCE, REPOSITORY, STEP_1_1, TINY, Held, Scripts, wait_for
 from process_worker import (
     CASES,
     CPU,
@@ -78,7 +76,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes found."""
     folder = tmp_path_factory.mktemp("equality")
     with _launched("equality", folder) as process:
-        output = process.communicate(timeout=120)
+        output = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
@@ -198,15 +196,6 @@ def _environment(**more: str) -> dict[str, str]:
     return {**clean, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **more}
 
 
-def _until(condition: Callable[[], bool], process: subprocess.Popen | None = None, limit: float = 60) -> None:
-    """Wait for a condition, while a process lives."""
-    end = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < end, "it did not come about in time"
-        assert process is None or process.poll() is None, process.communicate()
-        time.sleep(0.005)
-
-
 def _lives(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
@@ -217,7 +206,7 @@ def _lives(pid: int) -> bool:
 def _ids(folder: Path, process: subprocess.Popen) -> list[int]:
     """Ids of the two processes, once both are at work."""
     files = [folder / f"{rank}.pid" for rank in range(2)]
-    _until(lambda: all(file.is_file() for file in files), process)
+    wait_for(lambda: all(file.is_file() for file in files), process)
     return [int(file.read_text()) for file in files]
 
 
@@ -225,7 +214,7 @@ def _ended(check: str, folder: Path) -> tuple[int, str]:
     """Exit status and stderr of a job that ends by itself, and leaves no process behind."""
     with _launched(check, folder) as process:
         ids = _ids(folder, process)
-        said, complained = process.communicate(timeout=60)
+        said, complained = process.communicate(timeout=PATIENCE)
     assert said == ""
     assert not any(_lives(pid) for pid in ids)
     return process.returncode, _said(complained)
@@ -234,7 +223,7 @@ def _ended(check: str, folder: Path) -> tuple[int, str]:
 @LINUX
 def test_processes_that_finished_cannot_fail_on_their_way_out(tmp_path: Path) -> None:
     with _launched("finish", tmp_path) as process:
-        said, complained = process.communicate(timeout=60)
+        said, complained = process.communicate(timeout=PATIENCE)
     assert (process.returncode, said, _said(complained)) == (0, "finished\n", "")
 
 
@@ -272,7 +261,7 @@ def test_killed_launcher_leaves_no_process(tmp_path: Path) -> None:
         assert all(_lives(pid) for pid in ids)
         os.kill(process.pid, signal.SIGKILL)
         try:
-            _until(lambda: not any(_lives(pid) for pid in ids), limit=5)
+            wait_for(lambda: not any(_lives(pid) for pid in ids))
         finally:
             for pid in filter(_lives, ids):
                 os.kill(pid, signal.SIGKILL)
@@ -283,7 +272,7 @@ def test_interruption_is_said_once(tmp_path: Path) -> None:
     with _launched("work", tmp_path) as process:
         ids = _ids(tmp_path, process)
         os.killpg(process.pid, signal.SIGINT)  # Ctrl-C
-        said, complained = process.communicate(timeout=15)
+        said, complained = process.communicate(timeout=PATIENCE)
     assert (process.returncode, said, _said(complained)) == (130, "", "\ninterrupted\n")
     assert not any(_lives(pid) for pid in ids)
 
@@ -323,7 +312,7 @@ def _log(scripts: Scripts) -> list[dict[str, str]]:
 
 
 def _finished(process: subprocess.Popen) -> str:
-    said, complained = process.communicate(timeout=120)
+    said, complained = process.communicate(timeout=PATIENCE)
     assert (process.returncode, _said(complained)) == (0, ""), complained  # whole: pytest shortens tuples
     return said
 
@@ -349,14 +338,15 @@ def test_killed_run_goes_on_with_another_number_of_processes(
 ) -> None:
     """Two processes, killed; one, killed; two again, to the end, of which one writes each file."""
     (tmp_path / "sitecustomize.py").write_text(_NOTE_WRITES.format(path=str(tmp_path / "written")))
+    environments = [Held(tmp_path / f"held {epochs}", epochs).environment for epochs in (4, 7)]
+    environments.append({"PYTHONPATH": str(tmp_path)})
     for number, gpu in enumerate(("cpu,cpu", "cpu", "cpu,cpu")):
         done = len(_log(films))
-        noted = {"PYTHONPATH": str(tmp_path)} if number == 2 else {}
-        process = _train(films, sources, gpu, "--epochs", "10", **noted)
+        process = _train(films, sources, gpu, "--epochs", "10", **environments[number])
         if number == 2:
             said = _finished(process)
             break
-        _until(lambda done=done: len(_log(films)) > done + 1, process)
+        wait_for(lambda done=done: len(_log(films)) > done + 1, process)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         assert done + 1 < len(_log(films)) < 10
@@ -404,14 +394,14 @@ def test_two_machines_train_together(films: Scripts, sources: Path) -> None:
 def test_what_several_processes_cannot_do_is_refused(films: Scripts, sources: Path) -> None:
     alone = _train(films, sources, "cpu", "--gpu", "cpu,cpu")  # the flag comes after launch.sh's
     shared = _train(films, sources, "cpu,cpu", "--batch-size", "6", "--accumulation", "2", "--fresh")
-    _, complained = shared.communicate(timeout=60)
+    _, complained = shared.communicate(timeout=PATIENCE)
     assert shared.returncode == 2
     assert _said(complained) == (
         "error: vit_seg_siim: a batch of 6 cannot be divided evenly\n"
         "  found:   2 GPUs, --accumulation 2\n"
         "  do:      choose them so that their product divides 6, or another --batch-size\n"
     )
-    said, complained = alone.communicate(timeout=60)
+    said, complained = alone.communicate(timeout=PATIENCE)
     assert (alone.returncode, said) == (2, "")
     assert complained == (
         "error: several devices (cpu,cpu) need the launcher\n"

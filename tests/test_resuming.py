@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, STEP_1_1, STEP_1_2
+from conftest import PATIENCE, REPOSITORY, STEP_1_1, STEP_1_2, Held, wait_for
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common.artefacts import STAGES, whole_file
@@ -512,13 +511,14 @@ class Stage:
         assert status == expect, printed.getvalue()
         return printed.getvalue()
 
-    def script(self, **changes: object) -> subprocess.Popen[str]:
+    def script(self, held: Held | None = None, **changes: object) -> subprocess.Popen[str]:
         """Start its script, as a process group of its own."""
         environment = {
             **os.environ,
             "PTX_WORKSPACE": str(self.workspace),
             "VIRTUAL_ENV": sys.prefix,
             "CUDA_VISIBLE_DEVICES": "",
+            **(held.environment if held else {}),
         }
         return subprocess.Popen(
             ["bash", "train.sh", "cpu", *_flags(**changes)],
@@ -566,36 +566,28 @@ class Story:
     at: list[tuple[int, int]] = field(default_factory=list)
 
 
-def _wait(until: Callable[[], bool], process: subprocess.Popen) -> None:
-    limit = time.monotonic() + 60
-    while not until():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < limit
-        time.sleep(0.002)
-
-
 @pytest.fixture(scope="module")
 def story(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Story:
-    """Start two runs; hold one after a checkpoint, start it a second time, let it go on, and kill it."""
+    """Start two runs; hold one between two checkpoints, start it a second time, let it go on, and kill it."""
     root = tmp_path_factory.mktemp("story")
     story = Story(Stage(home).copy(root / "alone"), Stage(home).copy(root / "killed"))
-    alone, process = story.alone.script(), story.killed.script()
+    held = Held(root / "held", epochs=1)
+    alone, process = story.alone.script(), story.killed.script(held)
     last = story.killed.run / "last.pt"
     try:
-        _wait(last.is_file, process)
-        os.killpg(process.pid, signal.SIGSTOP)
-        before = last.stat().st_ino
+        wait_for(held.waits, process)
+        before = last.stat().st_mtime_ns
         story.at.append(checkpoint.read_progress(last))
         story.second = story.killed(expect=2)
-        assert last.stat().st_ino == before
-        os.killpg(process.pid, signal.SIGCONT)
-        _wait(lambda: last.stat().st_ino != before, process)  # each checkpoint is a new file
+        assert last.stat().st_mtime_ns == before
+        held.allow(4)
+        wait_for(lambda: last.stat().st_mtime_ns > before, process)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     story.at.append(checkpoint.read_progress(last))
     assert process.returncode == -signal.SIGKILL
-    said, wrong = alone.communicate(timeout=120)
+    said, wrong = alone.communicate(timeout=PATIENCE)
     assert alone.returncode == 0, said + wrong
     return story
 
@@ -612,7 +604,7 @@ def test_killed_run_is_resumed_by_the_same_command(story: Story, tmp_path: Path)
     for path in left:
         path.write_bytes(b"of a process that was killed")
     process = stage.script()
-    said, wrong = process.communicate(timeout=120)
+    said, wrong = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said + wrong
     epoch, step = story.at[1]
     assert f"; goes on at epoch {epoch + 1}, step {step + 1}" in said

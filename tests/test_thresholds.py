@@ -20,7 +20,7 @@ import pandas as pd
 import pydicom
 import pytest
 import torch
-from conftest import THRESHOLDS, Scripts
+from conftest import PATIENCE, THRESHOLDS, Scripts
 from matplotlib.figure import Figure
 from sklearn.metrics import accuracy_score, roc_auc_score, roc_curve
 
@@ -448,7 +448,7 @@ class _Twin(Processes):
     """One of two processes, as a thread of this one: launching two costs more than all they do here."""
 
     count: int = 2
-    meeting: Barrier = field(default_factory=lambda: Barrier(2, timeout=60))
+    meeting: Barrier = field(default_factory=lambda: Barrier(2, timeout=PATIENCE))
     parts: dict[int, np.ndarray] = field(default_factory=dict)
 
     def wait(self) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from conftest import PATIENCE
 from safetensors.torch import save_file
 
 from common.artefacts import STAGES, weights_file
@@ -160,3 +163,34 @@ def test_malicious_pickle_is_not_run(tmp_path: Path) -> None:
 def test_named_folder_without_the_file_is_refused_without_asking_the_hub(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="no ImageNet weights of tiny_vit"):
         weights.find_imagenet("tiny_vit_21m_512.dist_in22k_ft_in1k", str(tmp_path))
+
+
+def test_hub_has_less_than_five_seconds_for_its_only_answer(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+
+    def urlopen(_: object, timeout: float) -> None:
+        limits.append(timeout)
+        raise TimeoutError("timed out")
+
+    def in_time(ask: Callable[[], str | None], seconds: float) -> str | None:
+        limits.append(seconds)
+        return ask()
+
+    monkeypatch.setattr(weights.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(weights, "_in_time", in_time)
+    monkeypatch.setattr(weights.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(weights, "try_to_load_from_cache", lambda *_: None)
+    with pytest.raises(Refusal, match="hub cannot be reached") as refused:
+        weights.find_imagenet("tiny_vit_21m_512.dist_in22k_ft_in1k", None)
+    assert "timed out" in str(refused.value)
+    assert len(limits) == 2  # of the whole question and of its connection; asked once
+    assert max(limits) < 5
+
+
+def test_question_that_takes_longer_than_its_time_is_given_up() -> None:
+    answered = threading.Event()
+    assert weights._in_time(lambda: answered.wait(PATIENCE), seconds=0.01) == "no answer"
+    answered.set()
+    assert weights._in_time(lambda: None, seconds=PATIENCE) is None
