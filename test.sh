@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# bash test.sh [PYTEST ARGUMENTS]: install what is needed, then run the tests (no GPU needed).
+# bash test.sh [--all] [PYTEST ARGUMENTS]: install what is needed, then run the tests (no GPU needed).
+# --all: also those that need a browser, the programs of a DICOM archive, or minutes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source common/environment.sh

@@ -39,10 +39,22 @@ def real() -> Path:
     return REAL
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+_COSTLY = {"chromium", "errors_of", "dcmtk", "demo"}  # fixtures: a browser, dciodvfy, an archive, minutes
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run the tests marked `all`, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if "real" in getattr(item, "fixturenames", ()):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "real" in fixtures:
             item.add_marker(pytest.mark.real)
+        if fixtures & _COSTLY:
+            item.add_marker(pytest.mark.all)
+        if item.get_closest_marker("all") and not config.getoption("--all"):
+            item.add_marker(pytest.mark.skip(reason="bash test.sh --all"))
 
 
 def wait_for(event: Callable[[], object], process: subprocess.Popen | None = None) -> None:
