@@ -3,6 +3,8 @@
 import importlib.util
 import sys
 
+__version__ = "0.1.0"  # the one place: CITATION.cff and CHANGELOG.md repeat it, and a test holds them equal
+
 if not (3, 10) <= sys.version_info[:2] <= (3, 13):
     sys.stderr.write(
         f"error: Python {sys.version_info[0]}.{sys.version_info[1]} is not supported\n"

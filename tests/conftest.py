@@ -165,6 +165,16 @@ STEP_2_1 = "step2_ntuh_training/ntuh_segmentation"
 STEP_2_2 = "step2_ntuh_training/ntuh_classification"
 THRESHOLDS = artefacts.THRESHOLDS_FOLDER
 TESTING = artefacts.TESTING_FOLDER
+# Folder and command of each step of README's tutorial
+TUTORIAL = (
+    (STEP_1_1, ("bash", "train.sh")),
+    (STEP_1_2, ("bash", "train.sh")),
+    (STEP_2_1, ("bash", "train.sh")),
+    (STEP_2_2, ("bash", "train.sh")),
+    (THRESHOLDS, ("bash", "get_thresholds.sh")),
+    (TESTING, ("bash", "inference.sh")),
+    (TESTING, ("python", "bootstrap.py")),
+)
 PREDICTION = "step3_testing/prediction"
 
 
@@ -224,22 +234,24 @@ def _run_chain(workspace: Path, sources: Path) -> None:
     scripts = Scripts(workspace)
     workspace.mkdir(parents=True)
     siim, ntuh = ["--siim", str(sources / "siim")], ["--ntuh", str(sources / "ntuh")]
-    drawn = ["--films-per-epoch", "8"]
+    train, drawn = ["cpu", *TINY], ["--films-per-epoch", "8"]
+    arguments = {
+        (STEP_1_1, "train.sh"): [
+            [*train, *siim, "--system", "eff", "--encoder", "test_efficientnet"],
+            [*train, *siim, "--system", "vit"],
+        ],
+        (STEP_1_2, "train.sh"): [[*train, *siim, *drawn]],
+        (STEP_2_1, "train.sh"): [[*train, *ntuh]],
+        (STEP_2_2, "train.sh"): [[*train, *ntuh, *drawn]],
+        (THRESHOLDS, "get_thresholds.sh"): [["cpu"]],
+        (TESTING, "inference.sh"): [["cpu"]],
+        (TESTING, "bootstrap.py"): [["--replicates", "200"]],
+    }
     output = []
-
-    def run(folder: str, *command: str) -> None:
-        done = scripts.run(folder, *command)
-        output.append(done.stdout + done.stderr)
-
-    train = ("bash", "train.sh", "cpu", *TINY)
-    run(STEP_1_1, *train, *siim, "--system", "eff", "--encoder", "test_efficientnet")
-    run(STEP_1_1, *train, *siim, "--system", "vit")
-    run(STEP_1_2, *train, *siim, *drawn)
-    run(STEP_2_1, *train, *ntuh)
-    run(STEP_2_2, *train, *ntuh, *drawn)
-    run(THRESHOLDS, "bash", "get_thresholds.sh", "cpu")
-    run(TESTING, "bash", "inference.sh", "cpu")
-    run(TESTING, sys.executable, "bootstrap.py", "--replicates", "200")
+    for folder, (program, script) in TUTORIAL:
+        for each in arguments[folder, script]:
+            done = scripts.run(folder, sys.executable if program == "python" else program, script, *each)
+            output.append(done.stdout + done.stderr)
     (workspace / "printed.txt").write_text("\n".join(output))
 
 
