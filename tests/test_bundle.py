@@ -162,13 +162,15 @@ def test_full_disk_leaves_the_earlier_bundle(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
+    output = tmp_path / "eff.bundle"
+    with zipfile.ZipFile(output, "w") as archive:  # of whatever version
+        archive.writestr("manifest.json", json.dumps({"format": bundle.FORMAT}))
+    earlier = output.read_bytes()
     monkeypatch.setenv("PTX_WORKSPACE", str(origin.workspace))
     monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
-    output = tmp_path / "eff.bundle"
-    output.write_bytes(b"earlier")
     with pytest.raises(Refusal, match=r"cannot write .*eff\.bundle"):
         export("eff", output)
-    assert output.read_bytes() == b"earlier"
+    assert output.read_bytes() == earlier
     assert list(tmp_path.iterdir()) == [output]
 
 
