@@ -1,0 +1,199 @@
+"""Two folders of the project's files: which differ, and where in each file first.
+
+    python benchmarks/folder_differences.py OLD NEW
+
+Every file is compared: tables by cells, JSON by keys, weights by tensors and metadata, arrays by values,
+pictures by pixels, DICOM objects by elements, bundles by members, TensorBoard events by tags, text by lines.
+What may differ stands in MAY_DIFFER and LEFT_OUT, with the reason; there is no tolerance. `same_results.py`
+makes the folders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import re
+import zipfile
+from fnmatch import fnmatchcase
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from PIL import Image
+from safetensors.numpy import load
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
+
+# file, what in it (*: all of it, and it may be missing on one side), why it may differ
+MAY_DIFFER = (
+    ("*/runs/*/log.csv", "*, seconds", "a clock"),
+    ("*/runs/*/events *", "*epoch/seconds", "a clock"),
+    ("killed/*", "*", "a training that was killed at no particular moment"),
+    ("resumed/*/events *", "*", "begins where the kill struck"),
+    ("*/written.jsonl", "*", "since ad2bbae: what predict wrote, for what it may delete"),
+    ("printed/*", "*", "words for people; the tables of figures have files of their own"),
+)
+# lines of text and page that are left out on both sides -> why
+LEFT_OUT = {r'<tr><th scope="row">(Version|This project)\b.*': "recorded, never compared"}
+# of these the bytes may differ where the content is the same; of all others they may not
+CONTAINERS = (".png", ".jpg", ".bundle")
+
+Parts = dict[str, "str | np.ndarray"]  # where it stands in a file -> value
+
+
+def compare(old: Path, new: Path) -> tuple[int, list[str]]:
+    """The number of files compared, and a line for each that differs."""
+    before, after = _files(old), _files(new)
+    compared, different = 0, []
+    for name in sorted(before.keys() | after.keys()):
+        spared = [part for file, part, _ in MAY_DIFFER if fnmatchcase(name, file)]
+        if "*" in spared:
+            continue
+        compared += 1
+        if name not in before or name not in after:
+            different.append(f"{name}: only in the {'new' if name in after else 'old'} folder")
+        elif found := _difference(before[name], after[name], spared):
+            different.append(f"{name}: {found}")
+    return compared, different
+
+
+def _files(root: Path) -> dict[str, Path]:
+    """Files by name; a run's TensorBoard files by number, since their names may hold clock and host."""
+    found, events = {}, {}
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        name = path.relative_to(root).as_posix()
+        if ".tfevents." in path.name:
+            number = events[path.parent] = events.get(path.parent, 0) + 1
+            name = f"{name.rpartition('/')[0]}/events {number}"
+        found[name] = path
+    return found
+
+
+def _difference(old: Path, new: Path, spared: list[str]) -> str | None:
+    """Where two files differ first, but for the parts that are spared; None: nowhere."""
+    was, now = old.read_bytes(), new.read_bytes()
+    if was == now:
+        return None
+    try:
+        if ".tfevents." in old.name:
+            a, b = _events(old), _events(new)
+        else:
+            a, b = _parts(old.name, was), _parts(new.name, now)
+    except Exception as error:  # a file that is none of its kind is a difference, too
+        return f"cannot be read: {type(error).__name__}: {error}"
+    for key in a | b:
+        if any(fnmatchcase(key, part) for part in spared):
+            continue
+        if key not in a or key not in b:
+            return f"{key}: only in the {'new' if key in b else 'old'} file"
+        if found := _of_values(a[key], b[key]):
+            return f"{key}: {found}"
+    if spared or old.suffix in CONTAINERS or ".tfevents." in old.name or old.suffix == ".html":
+        return None
+    return "the same content, written otherwise"
+
+
+def _of_values(was: str | np.ndarray, now: str | np.ndarray) -> str | None:
+    if isinstance(was, str) and isinstance(now, str):
+        if was == now:
+            return None
+        unequal = next(i for i, (a, b) in enumerate(zip_longest(was, now)) if a != b)
+        begin = max(unequal - 30, 0)
+        return f"{_short(was[begin:])} -> {_short(now[begin:])}"
+    kinds = [value if isinstance(value, str) else f"{value.dtype} {value.shape}" for value in (was, now)]
+    if kinds[0] != kinds[1]:
+        return " -> ".join(map(_short, kinds))
+    unequal = (was != now) & ~((was != was) & (now != now))  # NaN equals NaN
+    if not unequal.any():
+        return None
+    first = tuple(int(i) for i in np.argwhere(unequal)[0])
+    return f"{unequal.sum()} of {unequal.size} values, at {first} {was[first]} -> {now[first]}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) < 80 else f"{text[:77]}..."
+
+
+# --- what a file holds -----------------------------------------------------------------------------
+
+
+def _parts(name: str, content: bytes) -> Parts:
+    suffix = Path(name).suffix
+    if suffix == ".json":
+        return _flat(json.loads(content))
+    if suffix == ".csv":
+        return _cells(content.decode())
+    if suffix == ".safetensors":
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+        return _flat({key: json.loads(value) for key, value in header.items()}) | load(content)
+    if suffix == ".npy":
+        return {"array": np.load(io.BytesIO(content), allow_pickle=False)}
+    if suffix in (".png", ".jpg"):
+        return {"pixels": np.asarray(Image.open(io.BytesIO(content)))}
+    if suffix == ".dcm":
+        film = pydicom.dcmread(io.BytesIO(content))
+        return _flat({"meta": film.file_meta.to_json_dict(), "data": film.to_json_dict()})
+    if suffix == ".bundle":
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = {member: _parts(member, archive.read(member)) for member in archive.namelist()}
+        return {f"{member}, {key}": part for member, parts in members.items() for key, part in parts.items()}
+    return _lines(content)
+
+
+def _flat(value: Any, where: str = "") -> Parts:
+    """A JSON value, each number, word and empty list under its path."""
+    if value and isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {path: leaf for key, each in items for path, leaf in _flat(each, f"{where}/{key}").items()}
+    return {where: repr(value)}
+
+
+def _cells(text: str) -> Parts:
+    header, *rows = csv.reader(io.StringIO(text, newline=""))
+    cells: Parts = {"columns": ", ".join(header)}
+    for number, row in enumerate(rows, 2):
+        cells |= {f"row {number}, {column}": cell for column, cell in zip_longest(header, row)}
+    return cells
+
+
+def _lines(content: bytes) -> Parts:
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return {"bytes": np.frombuffer(content, np.uint8)}
+    lines = text.replace("<tr>", "\n<tr>").splitlines()  # a page has whole tables in a line
+    kept = [line for line in lines if not any(re.match(pattern, line) for pattern in LEFT_OUT)]
+    return {f"line {number}": line for number, line in enumerate(kept, 1)}
+
+
+def _events(path: Path) -> Parts:
+    """Scalars and pictures that TensorBoard shows, by step and tag."""
+    found: Parts = {}
+    for record in RawEventFileLoader(str(path)).Load():
+        event = Event.FromString(record)
+        for value in event.summary.value:
+            key = f"step {event.step}, {value.tag}"
+            if value.HasField("image"):
+                found[key] = _parts("image.jpg", value.image.encoded_image_string)["pixels"]
+            else:
+                found[key] = repr(value.simple_value)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("old", type=Path)
+    parser.add_argument("new", type=Path)
+    arguments = parser.parse_args()
+    compared, different = compare(arguments.old, arguments.new)
+    print(*different, f"{len(different)} of {compared} files differ", sep="\n")
+    raise SystemExit(bool(different))
+
+
+if __name__ == "__main__":
+    main()
