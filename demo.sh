@@ -27,7 +27,7 @@ both() { # folder: train both systems, as `bash train.sh` does, but side by side
 }
 
 step "Synthetic films, laid out as the SIIM-ACR download and the NTUH export" \
-    "$PYTHON" -m common.data.phantom_sets "$PTX_WORKSPACE/data"
+    "$PYTHON" -m common.demo.phantom_sets "$PTX_WORKSPACE/data"
 step "Step 1.1 SIIM-ACR segmentation" both step1_pretraining/step1_segmentation
 step "Step 1.2 SIIM-ACR classification" both step1_pretraining/step2_classification
 step "Step 2.1 NTUH segmentation" both step2_ntuh_training/ntuh_segmentation

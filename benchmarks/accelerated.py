@@ -40,7 +40,7 @@ from benchmarks.inference import (
     tensor_of,
     widest_gap,
 )
-from common.evaluation.overlap import MAP_THRESHOLD
+from common.statistics.overlap import MAP_THRESHOLD
 
 GOAL, GOAL_PUBLISHED, GOAL_MEMORY = 1.5, 2.5, 4.0  # times, times, GB
 SAME = 1e-3  # largest difference of two probabilities that are the same
@@ -52,8 +52,10 @@ class FolderFilms(Films):
     """The films of a folder that can be read, without truth; every second one counts as of another kind."""
 
     def __init__(self, folder: Path, side: int) -> None:
-        from common.data.dicom import FilmFault, decode_film
-        from common.data.store import SIDE, resample
+        from common.films.decode import decode_film
+        from common.films.fault import FilmFault
+        from common.films.resample import resample
+        from common.preparation.film_store import SIDE
 
         self._films = []
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -89,7 +91,7 @@ def unsaturated(net: Any, films: Films, side: int) -> None:
 
 def three(nets: list, size: int) -> list[list]:
     """The networks of each side."""
-    from common.models.accelerated import accelerate
+    from common.networks.openvino_backend import accelerate
 
     plain, folded = both(nets)
     return [plain, folded, [accelerate(map(copy.deepcopy, folded), size)]]
@@ -189,12 +191,12 @@ def direct_work(net: Any, size: int) -> float:
 
 def load_and_find(side: str, system: str, preset: str, size: int) -> None:
     """Load the ten networks of a side, find one film positive, and print this process's peak memory in MB."""
-    from common.config import preset_network
-    from common.models import weights
-    from common.models.accelerated import accelerate
-    from common.models.ensemble import fold_probabilities, mean_map
-    from common.models.folding import fold
-    from common.runtime import evaluating, seed_torch
+    from common.compute import evaluating, seed_torch
+    from common.networks import weights
+    from common.networks.ensemble import fold_probabilities, mean_map
+    from common.networks.fuse_batchnorm import fuse_batchnorm
+    from common.networks.openvino_backend import accelerate
+    from common.recipe import preset_network
 
     def folds(task: str) -> Iterator[Any]:
         for seed in range(FOLDS):
@@ -202,7 +204,7 @@ def load_and_find(side: str, system: str, preset: str, size: int) -> None:
             facts = weights.network_facts(preset_network(preset, system))
             net = with_biases(weights.build({"network": facts, "task": task}), seed).eval()
             if side != "published":
-                fold(net)
+                fuse_batchnorm(net)
             yield net
 
     def networks(task: str) -> list[Any]:
@@ -260,7 +262,7 @@ def main() -> None:
     parser.add_argument("--films", type=Path, metavar="FOLDER")
     parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    from common.runtime import set_up
+    from common.compute import set_up
 
     set_up(CPU)
     if arguments.memory_of:

@@ -22,11 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from common import artefacts
-from common.config import Rules
-from common.data import leakage, preparation
-from common.data.cases import COLUMNS, SourceFilm
-from common.data.film_worker import PREPARED, Outcome, Task
+from common.command_line import Rules
+from common.files import write_csv
+from common.paths import prepared_folder
+from common.preparation import leaks as leak_search
+from common.preparation import run as preparation
+from common.preparation.film_task import PREPARED, Outcome, Task
+from common.preparation.prepared_cases import COLUMNS
+from common.sources.source_film import SourceFilm
 
 SECONDS, BYTES = 60.0, 4 * 2**30
 FACTS = {
@@ -37,7 +40,7 @@ FACTS = {
 
 def simulate(name: str, count: int, first: int) -> preparation.Growing:
     """A set of `count` films, 1.25 of a patient on average, as if all had just been read."""
-    folder, rules = artefacts.prepared_folder(name), Rules()
+    folder, rules = prepared_folder(name), Rules()
     films, entries = [], {}
     for row in tqdm(range(count), desc=name, unit="film", disable=None):
         number = first + row
@@ -66,11 +69,11 @@ def main() -> None:
         for growing in sets:
             rows = preparation.case_rows(growing)
             parts = preparation.assign_parts(growing.name, rows)
-            artefacts.write_csv(growing.folder / "cases.csv", list(COLUMNS), rows)
+            write_csv(growing.folder / "cases.csv", list(COLUMNS), rows)
             compared.append(preparation.comparable(growing, rows, parts))
         print(f"case table and folds: {time.perf_counter() - lap:.1f} s")
         lap = time.perf_counter()
-        leaks = leakage.find_leaks(leakage.concatenate(compared), radius=None)
+        leaks = leak_search.find_leaks(leak_search.concatenate(compared), radius=None)
         print(f"exact leak check: {time.perf_counter() - lap:.1f} s, {len(leaks.errors)} pairs")
         total = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

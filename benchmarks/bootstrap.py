@@ -28,11 +28,11 @@ import numpy as np
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 from sklearn.utils import resample
 
-from common.evaluation.bootstrap import bootstrap, resample_counts
-from common.evaluation.cases import Cases
-from common.evaluation.groups import STRATA, strata
-from common.evaluation.intervals import percentile_interval
-from common.evaluation.metrics import Figures
+from common.statistics.bootstrap import bootstrap, resample_counts
+from common.statistics.intervals import percentile_interval
+from common.statistics.metrics import MetricValues
+from common.statistics.strata import STRATA, strata
+from common.statistics.tested_films import Cases
 
 FILMS, POSITIVES = 1_071, 108
 CLASSIFICATION = ("auroc", "auprc", "sensitivity", "specificity", "ppv", "npv")
@@ -100,7 +100,7 @@ def loop(systems: dict[str, Cases], metrics: tuple[str, ...], replicates: int) -
 def plain(systems: dict[str, Cases], metrics: tuple[str, ...], replicates: int) -> Found:
     """Films are resampled: each its own patient, all in one group."""
     cases = systems["eff"]
-    prepared = {system: Figures(each, "mask", metrics=metrics) for system, each in systems.items()}
+    prepared = {system: MetricValues(each, "mask", metrics=metrics) for system, each in systems.items()}
     blocks = [
         {system: figures.values(counts) for system, figures in prepared.items()}
         for counts in resample_counts(cases.case, np.zeros(len(cases), dtype=bool), replicates, 0)

@@ -28,8 +28,8 @@ def permute(source: Path, target: Path, seed: int) -> None:
     """Write a prepared set whose labels and masks have changed films; the pixels are linked."""
     import pandas as pd
 
-    from common.artefacts import digest, read_json, write_json
-    from common.data.folds import assign_folds, choose_validation
+    from common.files import digest, read_json, write_json
+    from common.preparation.folds import assign_folds, choose_validation
 
     target.mkdir(parents=True)
     for name in ("films.npy", "masks.npy", "flow.json"):
@@ -50,11 +50,11 @@ def control_auroc(demo: Path, seed: int) -> float:
     """AUROC on the demo's test films after training on permuted labels."""
     from sklearn.metrics import roc_auc_score
 
-    from common.artefacts import STAGES
-    from common.data.store import PreparedSet
-    from common.evaluation.predict import Predictor
-    from common.models import weights
-    from common.processes import one_device
+    from common.distributed import one_device
+    from common.inference.run_networks import Predictor
+    from common.networks import weights
+    from common.preparation.film_store import PreparedSet
+    from common.stages import STAGES
 
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"PTX_WORKSPACE": folder, "VIRTUAL_ENV": sys.prefix}

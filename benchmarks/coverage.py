@@ -38,9 +38,9 @@ import numpy as np
 from scipy.stats import beta, norm
 from tqdm import tqdm
 
-from common.evaluation.bootstrap import bootstrap, metric_rows
-from common.evaluation.cases import Cases
-from common.evaluation.compare import PAIR, comparison_rows
+from common.statistics.bootstrap import bootstrap, metric_rows
+from common.statistics.compare_systems import PAIR, comparison_rows
+from common.statistics.tested_films import Cases
 
 SYSTEMS = ("eff", "vit")
 FILMS, POSITIVES, SMALL = 1_071, 108, 20

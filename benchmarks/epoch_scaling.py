@@ -29,7 +29,7 @@ WARM = 20  # steps that are not timed: the first ones allocate
 
 def write_films(folder: Path, count: int) -> None:
     """A prepared set of noise with square lesions, at 128 x 128 pixels."""
-    from common.data.cases import COLUMNS
+    from common.preparation.prepared_cases import COLUMNS
 
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -53,7 +53,7 @@ def epoch(folder: Path) -> dict[str, float]:
     from tqdm import tqdm
 
     from benchmarks.training_loop import fit_of
-    from common.data.store import PreparedSet
+    from common.preparation.film_store import PreparedSet
 
     films = PreparedSet(folder)
     count = len(np.load(folder / "films.npy", mmap_mode="r"))

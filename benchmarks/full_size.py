@@ -36,8 +36,9 @@ def run(folder: str, *command: str) -> tuple[float, float]:
 
 def copy_fold(system: str, task: str) -> None:
     """Put fold 0's network under the numbers of the other folds."""
-    from common.artefacts import N_FOLDS, STAGES, weights_file
-    from common.models.weights import read_weights, save_weights
+    from common.networks.weights import read_weights, save_weights
+    from common.paths import weights_file
+    from common.stages import N_FOLDS, STAGES
 
     stage = STAGES["ntuh_segmentation" if task == "seg" else "ntuh_classification"]
     state, metadata = read_weights(weights_file(stage, system, 0), "", "")
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="at 64 px, eff only")
     quick = parser.parse_args().quick
     sys.path.insert(0, str(REPOSITORY))
-    from common.data.phantom_sets import write_ntuh, write_siim
+    from common.demo.phantom_sets import write_ntuh, write_siim
 
     systems = ["eff"] if quick else ["eff", "vit"]
     rows = []

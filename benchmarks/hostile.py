@@ -182,7 +182,7 @@ def hostile_identifier(rng: np.random.Generator) -> str:
 
 def attack(task: tuple[str, Any], alive: Callable[[], None]) -> tuple[str, str, float, int]:
     """Run one mutation; (kind of ending, reason, processor seconds, most bytes it ever used)."""
-    from common.data.film_worker import prepare_film
+    from common.preparation.film_task import prepare_film
     from common.refusal import Refusal
 
     kind, content = task
@@ -221,7 +221,7 @@ def base_films(folder: Path) -> list[Path]:
         RLELossless,
     )
 
-    from common.data.phantom_sets import write_ntuh, write_siim
+    from common.demo.phantom_sets import write_ntuh, write_siim
 
     write_siim(folder / "siim", positives=6, negatives=6, seed=3, workers=1)
     write_ntuh(folder / "ntuh", 6, 7, 6, 6, seed=3, workers=1)
@@ -266,10 +266,10 @@ def base_films(folder: Path) -> list[Path]:
 
 def mutations(count: int, seed: int, films: list[Path], folder: Path, arrays: Path):
     """Yield `count` tasks; each writes its files just before it is handed out."""
-    from common.config import Rules
-    from common.data import hospital, ntuh, siim
-    from common.data.cases import SourceFilm
-    from common.data.masks import PictureMask, Rectangles, RunLengths
+    from common.command_line import Rules
+    from common.films.annotations import PictureMask, Rectangles, RunLengths
+    from common.sources import case_table, ntuh, siim
+    from common.sources.source_film import SourceFilm
 
     rng = np.random.default_rng(seed)
     sound = films[0]
@@ -294,10 +294,10 @@ def mutations(count: int, seed: int, films: list[Path], folder: Path, arrays: Pa
             (place / "mask.png").write_bytes(mutate_bytes((films[-1].parent / "mask.png").read_bytes(), rng))
             annotation = PictureMask(place / "mask.png")
         if kind == "table":
-            yield "table", hostile_table(rng, place, (siim, ntuh, hospital), Rules(test_from=""))
+            yield "table", hostile_table(rng, place, (siim, ntuh, case_table), Rules(test_from=""))
         else:
             film = SourceFilm(hostile_identifier(rng), path, "hostile", annotation, 1)
-            from common.data.film_worker import Task
+            from common.preparation.film_task import Task
 
             yield "film", Task(0, film, arrays, Rules())
 
@@ -337,8 +337,8 @@ def main() -> None:
     options = parser.parse_args()
     from tqdm import tqdm
 
-    from common.data.film_worker import films_file, masks_file
-    from common.data.workers import Lost, in_workers
+    from common.preparation.crash_safe_pool import Lost, in_workers
+    from common.preparation.film_store import films_file, masks_file
 
     with tempfile.TemporaryDirectory() as root:
         root = Path(root)

@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 import torch
 
-from common.evaluation.overlap import MAP_THRESHOLD, dice
+from common.statistics.overlap import MAP_THRESHOLD, dice
 
 GOAL = 1.6
 FOLDS = 5
@@ -91,9 +91,9 @@ def tensor_of(film: np.ndarray, device: torch.device) -> torch.Tensor:
 
 def network_of(preset: str, system: str, task: str, seed: int, device: torch.device) -> Any:
     """A network with random weights whose BatchNorm has statistics, factors and terms of its own."""
-    from common.config import preset_network
-    from common.models import weights
-    from common.runtime import seed_torch
+    from common.compute import seed_torch
+    from common.networks import weights
+    from common.recipe import preset_network
 
     seed_torch(seed)
     network = preset_network(preset, system)
@@ -191,10 +191,10 @@ class Published:
 
 
 class Ours:
-    """As `common/evaluation/testing.py` does it."""
+    """As `common/inference/test_set.py` does it."""
 
     def __init__(self, films: Films, side: int, device: torch.device) -> None:
-        from common.evaluation.predict import Predictor
+        from common.inference.run_networks import Predictor
 
         self.films, self.found = films, Side()
         self.predictor = Predictor(films, side, device, precision="fp32")
@@ -212,11 +212,11 @@ class Ours:
 
 def both(nets: list) -> tuple[list, list]:
     """Contiguous copies for the published way, and the folded networks."""
-    from common.models.folding import fold
+    from common.networks.fuse_batchnorm import fuse_batchnorm
 
     plain = [copy.deepcopy(net).to(memory_format=torch.contiguous_format) for net in nets]
     for net in nets:
-        fold(net)
+        fuse_batchnorm(net)
     return plain, nets
 
 
@@ -280,8 +280,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.films = 8
-    from common.processes import one_device
-    from common.runtime import set_up
+    from common.compute import set_up
+    from common.distributed import one_device
 
     device = one_device(arguments.gpu)
     set_up(device)

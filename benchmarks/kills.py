@@ -80,9 +80,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     sys.path.insert(0, str(REPOSITORY))
-    from common.artefacts import STAGES as DESCRIBED
-    from common.artefacts import run_name
-    from common.data.phantom_sets import write_ntuh, write_siim
+    from common.demo.phantom_sets import write_ntuh, write_siim
+    from common.paths import run_name
+    from common.stages import STAGES as DESCRIBED
 
     rng = random.Random(arguments.seed)
     kills = 2 if arguments.quick else arguments.kills

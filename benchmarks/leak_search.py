@@ -34,7 +34,7 @@ BITS_OF_16 = np.array([bin(value).count("1") for value in range(2**16)], dtype=n
 
 def make_hashes(count: int) -> np.ndarray:
     """(count,) uint64: hashes of pictures of 64 x 64 pixels; the last tenth are noisy copies of the first."""
-    from common.data.leakage import perceptual_hash
+    from common.preparation.near_copies import perceptual_hash
 
     rng = np.random.default_rng(0)
     hashes = np.empty(count, dtype=np.uint64)
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="among 8,000")
     quick = parser.parse_args().quick
     sys.path.insert(0, str(REPOSITORY))
-    from common.data.leakage import RADIUS, nominated
+    from common.preparation.near_copies import RADIUS, nominated
 
     count = 8_000 if quick else 50_000
     half = count // 2

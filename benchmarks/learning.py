@@ -43,7 +43,7 @@ FIGURES = ("auroc", "dice_segmentation", "dice_positives", "dice_true_positives"
 
 def run_chain(recipe: str, arguments: argparse.Namespace, workspace: Path) -> float:
     """Train, choose thresholds, test; the minutes that training and validation took."""
-    from common.artefacts import STAGES
+    from common.stages import STAGES
 
     os.environ |= {"PTX_WORKSPACE": str(workspace), "VIRTUAL_ENV": sys.prefix}
 

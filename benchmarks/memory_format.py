@@ -27,12 +27,14 @@ VARIANTS = ("contiguous", "channels_last", "contiguous, compiled", "channels_las
 
 def learner_of(system: str, variant: str, arguments: argparse.Namespace):
     """A learner of the preset's network in a variant."""
-    from common.artefacts import STAGES
-    from common.config import preset_network, preset_recipe, replace
-    from common.models import weights
-    from common.processes import Processes, one_device
-    from common.runtime import seed_torch
-    from common.training.learner import Learner
+    from dataclasses import replace
+
+    from common.compute import seed_torch
+    from common.distributed import Processes, one_device
+    from common.networks import weights
+    from common.recipe import preset_network, preset_recipe
+    from common.stages import STAGES
+    from common.training.step import Learner
 
     seed_torch(0)
     recipe = replace(

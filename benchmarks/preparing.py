@@ -30,11 +30,12 @@ import pydicom
 from pydicom.pixels import pixel_array
 from pydicom.uid import JPEGLSLossless, RLELossless
 
-from common.config import Rules
-from common.data import ntuh, siim
-from common.data.dicom import PLUGINS
-from common.data.film_worker import Task, films_file, masks_file, prepare_film
-from common.data.workers import cores, in_workers
+from common.command_line import Rules
+from common.films.decode import PLUGINS
+from common.preparation.crash_safe_pool import cores, in_workers
+from common.preparation.film_store import films_file, masks_file
+from common.preparation.film_task import Task, prepare_film
+from common.sources import ntuh, siim
 
 GOAL = 0.85
 
@@ -65,7 +66,7 @@ def seconds(function: Callable, tasks: list[Task]) -> float:
 
 def films(folder: Path, count: int) -> list[Task]:
     """SIIM-ACR's kind (8-bit JPEG, 1024 x 1024) and a hospital's (12 bits, 2,500 x 2,048)."""
-    from common.data.phantom_sets import write_ntuh, write_siim
+    from common.demo.phantom_sets import write_ntuh, write_siim
 
     write_siim(folder / "siim", positives=10, negatives=10, seed=1, workers=cores())
     write_ntuh(folder / "ntuh", 10, 10, 6, 6, seed=1, workers=cores())

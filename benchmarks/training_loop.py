@@ -31,8 +31,8 @@ ROUNDS, LOW, HIGH = 25, 7, 17
 
 def prepared(folder: Path):
     """60 synthetic SIIM-ACR films, half of them positive."""
-    from common.data.phantom_sets import write_siim
-    from common.data.preparation import open_prepared
+    from common.demo.phantom_sets import write_siim
+    from common.preparation.run import open_prepared
 
     os.environ["PTX_WORKSPACE"] = str(folder)
     write_siim(folder / "siim", positives=30, negatives=30, seed=1)
@@ -41,15 +41,17 @@ def prepared(folder: Path):
 
 def fit_of(films, system: str, arguments: argparse.Namespace, folder: Path):
     """A classification run of `arguments.steps` steps an epoch, more epochs than are needed."""
-    from common.artefacts import STAGES
-    from common.config import preset_network, preset_recipe, replace
-    from common.data.dataset import EpochSampler, TrainingFilms, training_loader
-    from common.evaluation.predict import Predictor
-    from common.models import weights
-    from common.processes import Processes, one_device
-    from common.runtime import set_up
-    from common.training.engine import Fit
-    from common.training.learner import Learner
+    from dataclasses import replace
+
+    from common.compute import set_up
+    from common.distributed import Processes, one_device
+    from common.inference.run_networks import Predictor
+    from common.networks import weights
+    from common.recipe import preset_network, preset_recipe
+    from common.stages import STAGES
+    from common.training.batches import EpochSampler, TrainingFilms, training_loader
+    from common.training.loop import Fit
+    from common.training.step import Learner
 
     recipe = preset_recipe(arguments.preset, STAGES["siim_classification"], system)
     recipe = replace(
@@ -85,7 +87,7 @@ def fit_of(films, system: str, arguments: argparse.Namespace, folder: Path):
 
 def bare(fit, batch: dict[str, torch.Tensor]) -> float:
     """Seconds of an epoch's steps on one resident batch."""
-    from common.runtime import autocast
+    from common.compute import autocast
 
     learner = fit.learner
     learner.net.train()

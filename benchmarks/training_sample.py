@@ -41,9 +41,9 @@ from monai.transforms import (
     ScaleIntensityRanged,
 )
 
-from common.config import Augmentation
-from common.data.dataset import TrainingFilms
-from common.data.store import SIDE, PreparedSet
+from common.preparation.film_store import SIDE, PreparedSet
+from common.recipe import Augmentation
+from common.training.batches import TrainingFilms
 
 GOAL = 30
 SIZE = 512
@@ -104,8 +104,8 @@ def reading() -> list[Callable]:
 
 def make_films(folder: Path) -> tuple[PreparedSet, list[dict[str, str]]]:
     """A prepared set of synthetic films, and the paths of the same pixels as PNG, in its order."""
-    from common.data.phantom_sets import write_siim
-    from common.data.preparation import open_prepared
+    from common.demo.phantom_sets import write_siim
+    from common.preparation.run import open_prepared
 
     os.environ["PTX_WORKSPACE"] = str(folder / "workspace")
     write_siim(folder / "siim", positives=12, negatives=12, seed=1, workers=1)

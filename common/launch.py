@@ -14,12 +14,13 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path.remove(str(Path(__file__).resolve().parent))  # or `statistics` would be ours, not Python's
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
-from common.processes import processes_named
+from common.distributed import processes_named
 from common.refusal import Refusal, run_script
 
 

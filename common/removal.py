@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from common.artefacts import TEMPORARY, shown
+from common.files import TEMPORARY
+from common.paths import shown
 from common.refusal import Refusal
 
 _MOST = 8  # foreign files that are named; the others are counted

@@ -18,8 +18,8 @@ import pytest
 import torch
 from filelock import FileLock
 
-from common import artefacts
-from common.data.dicom import read_film
+from common.films.decode import read_film
+from common.stages import TESTING_FOLDER, THRESHOLDS_FOLDER
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL = REPOSITORY.parent / "shared" / "real"
@@ -163,8 +163,8 @@ STEP_1_1 = "step1_pretraining/step1_segmentation"
 STEP_1_2 = "step1_pretraining/step2_classification"
 STEP_2_1 = "step2_ntuh_training/ntuh_segmentation"
 STEP_2_2 = "step2_ntuh_training/ntuh_classification"
-THRESHOLDS = artefacts.THRESHOLDS_FOLDER
-TESTING = artefacts.TESTING_FOLDER
+THRESHOLDS = THRESHOLDS_FOLDER
+TESTING = TESTING_FOLDER
 # Folder and command of each step of README's tutorial
 TUTORIAL = (
     (STEP_1_1, ("bash", "train.sh")),
@@ -211,7 +211,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _write_sources(folder: Path) -> None:
-    from common.data.phantom_sets import write_ntuh, write_siim
+    from common.demo.phantom_sets import write_ntuh, write_siim
 
     root = folder / SECRET_FOLDER
     write_siim(root / "siim", positives=12, negatives=12, seed=1, workers=2)

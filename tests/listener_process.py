@@ -15,15 +15,16 @@ import pydicom
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 
-from common import artefacts
-from common.data.dicom import read_film
-from common.prediction.listener import ListenOptions, Process, main
+from common.command_line import ListenOptions
+from common.files import digest, whole_file, write_json
+from common.films.decode import read_film
+from common.prediction.listener.receive import Process, main
 from common.refusal import run_script
 
 
 def result_uid(source: str) -> str:
     """SOP Instance UID of the object that is made of a film."""
-    return f"2.25.{int(artefacts.digest('stand-in', source)[:30], 16)}"
+    return f"2.25.{int(digest('stand-in', source)[:30], 16)}"
 
 
 def stand_in(path: Path, folder: Path) -> list[Path]:
@@ -31,7 +32,7 @@ def stand_in(path: Path, folder: Path) -> list[Path]:
     read_film(path)
     film = pydicom.dcmread(path, stop_before_pixels=True)
     case = path.stem.split("_")[1]
-    artefacts.write_json(folder / "findings" / f"{case}.json", {"finding": {"decision": "negative"}})
+    write_json(folder / "findings" / f"{case}.json", {"finding": {"decision": "negative"}})
     made = Dataset()
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
@@ -39,7 +40,7 @@ def stand_in(path: Path, folder: Path) -> list[Path]:
     made.SOPInstanceUID = result_uid(film.SOPInstanceUID)
     made.PatientID, made.StudyInstanceUID = film.PatientID, film.StudyInstanceUID
     target = folder / "dicom" / f"{case}_overlay.dcm"
-    with artefacts.whole_file(target) as temporary:
+    with whole_file(target) as temporary:
         made.save_as(temporary, enforce_file_format=True)
     return [target]
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from common.config import Augmentation
-from common.data.augment import Draw, _resize, _warp, affine, augment, draw, intensity_table, window
-from common.data.store import Lesion
+from common.preparation.film_store import Lesion
+from common.recipe import Augmentation
+from common.training.augment import Draw, _resize, _warp, affine, augment, draw, intensity_table, window
 
 NOTHING = Draw(1.0, (0.0, 0.0, 1.0, 1.0), 0.0, False, None, 0.0, 0.0, None, None)
 NEVER = Augmentation(

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import binom
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
-import common.evaluation.bootstrap as module
-from common.evaluation.bootstrap import (
+from common.statistics import bootstrap as module
+from common.statistics.bootstrap import (
     TOO_FEW,
     bootstrap,
     jackknife_counts,
@@ -16,9 +16,7 @@ from common.evaluation.bootstrap import (
     patient_numbers,
     resample_counts,
 )
-from common.evaluation.cases import Cases
-from common.evaluation.groups import STRATA, strata
-from common.evaluation.intervals import (
+from common.statistics.intervals import (
     MIN_FILMS,
     MIN_PATIENTS,
     bca_interval,
@@ -26,7 +24,9 @@ from common.evaluation.intervals import (
     percentile_tail,
     wilson_interval,
 )
-from common.evaluation.metrics import CASE_MIX, CONFUSION, DESCRIPTIVE, METRICS, PROPORTIONS, REFERENCES
+from common.statistics.metrics import CASE_MIX, CONFUSION, DESCRIPTIVE, METRICS, PROPORTIONS, REFERENCES
+from common.statistics.strata import STRATA, strata
+from common.statistics.tested_films import Cases
 
 CHEAP = tuple(name for name in METRICS if not name.startswith("calibration"))
 

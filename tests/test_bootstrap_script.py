@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.artefacts import digest
-from common.evaluation.metrics import METRICS
-from common.evaluation.report import METRIC_COLUMNS
-from common.evaluation.results import CASE_COLUMNS, read_results
+from common.files import digest
+from common.inference.result_files import CASE_COLUMNS, read_results
 from common.refusal import Refusal
+from common.report.terminal import METRIC_COLUMNS
+from common.statistics.metrics import METRICS
 
 FOLDER = Path(__file__).resolve().parents[1] / "step3_testing" / "testing"
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import PATIENCE
-from paper_study import HOSTILE, made_up_cases, metric_rows, row, write_study
+from page_study import HOSTILE, made_up_cases, metric_rows, row, write_study
 
-from common.evaluation.paper import FIGURES, write_report
-from common.evaluation.paper_films import worst
+from common.report.page import PLOTS, write_report
+from common.report.worst_films import worst_films
 
 # Written into the page when all of it is there: what a test then reads from the page's final state.
 _LOOK = """<script>
@@ -51,7 +51,7 @@ def report(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report with hostile text in identifiers, headers and facts, and with every kind of row."""
     cases = made_up_cases()
     names = cases.case.astype(object)
-    names[worst(cases)["missed"][0]] = HOSTILE
+    names[worst_films(cases)["missed"][0]] = HOSTILE
     hostile = dict.fromkeys(("sex", "view", "manufacturer"), np.full(len(cases), HOSTILE))
     cases = dataclasses.replace(cases, case=names.astype(str), **hostile)
     rows = metric_rows("eff", "vit")
@@ -89,7 +89,7 @@ def looked(chromium: str, report: Path, tmp_path_factory: pytest.TempPathFactory
 
 def test_every_figure_and_film_is_seen(looked):
     pictures = looked["pictures"]
-    assert sum(picture["kind"] == "data:image/svg+" for picture in pictures) == len(FIGURES)
+    assert sum(picture["kind"] == "data:image/svg+" for picture in pictures) == len(PLOTS)
     assert sum(picture["kind"] == "data:image/jpeg" for picture in pictures) >= 10
     for picture in pictures:
         assert picture["complete"]

@@ -23,16 +23,18 @@ from conftest import REPOSITORY, SECRET_FOLDER, SECRETS, STEP_2_1, STEP_2_2, THR
 from safetensors.torch import load, save
 from torch import nn
 
-from common.artefacts import SYSTEMS, canonical_json
-from common.data.own_outputs import RESEARCH_ONLY
-from common.data.phantom import draw_film
-from common.evaluation.predict import Predictor
-from common.evaluation.trained import CLASSIFICATION, SEGMENTATION
+from common.demo.phantom import draw_film
+from common.files import canonical_json
+from common.films.own_outputs import RESEARCH_ONLY
+from common.inference.run_networks import Predictor
+from common.inference.trained_system import CLASSIFICATION, SEGMENTATION
+from common.paths import bundle_file
 from common.prediction import bundle
-from common.prediction.bundle import bundle_file, check_here, export, read_bundle
+from common.prediction.bundle import check_here, export, read_bundle
 from common.prediction.deployed import Deployed
-from common.prediction.films import NewFilms
+from common.prediction.new_films import NewFilms
 from common.refusal import Refusal
+from common.stages import SYSTEMS
 
 CPU = torch.device("cpu")
 CLS_0, CLS_1, CLS_3 = (f"fold_{fold}_eff_cls_ntuh.safetensors" for fold in (0, 1, 3))
@@ -246,7 +248,7 @@ def test_bundle_in_an_empty_workspace_predicts_bit_for_bit_the_same(
         assert np.array_equal(one, other)
     assert (there.point, there.identity, there.system) == (here.point, here.identity, system)
     assert there.precision == "fp32"
-    assert there.novelty.to_json() == here.novelty.to_json()
+    assert there.likeness.to_json() == here.likeness.to_json()
 
 
 def test_check_film_is_the_one_of_which_the_networks_are_least_certain(packed: Path) -> None:

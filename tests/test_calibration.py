@@ -6,7 +6,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from common.evaluation.calibration import CLIP, Calibration
+from common.statistics.calibration import CLIP, Calibration
 
 
 def simulated(seed: int, n: int = 150, shift: float = 0.0, scale: float = 1.0):

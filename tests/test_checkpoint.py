@@ -20,12 +20,12 @@ import pytest
 import torch
 from conftest import REPOSITORY
 
-from common.artefacts import canonical_json
-from common.config import preset_network
-from common.models import weights
-from common.models.weights import tensors_digest
+from common.compute import seed_torch
+from common.files import canonical_json
+from common.networks import weights
+from common.networks.weights import tensors_digest
+from common.recipe import preset_network
 from common.refusal import Refusal
-from common.runtime import seed_torch
 from common.training import checkpoint
 from common.training.checkpoint import Best, Progress
 
@@ -461,7 +461,7 @@ FULL_DISK = """
 import json, os, resource, sys
 from pathlib import Path
 import torch
-from common.models.weights import save_weights
+from common.networks.weights import save_weights
 from common.refusal import Refusal
 from common.training import checkpoint
 

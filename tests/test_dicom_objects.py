@@ -26,9 +26,9 @@ from pydicom.uid import (
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
 )
 
-from common.data.dicom import read_film
-from common.data.own_outputs import RESEARCH_ONLY
-from common.data.phantom_sets import write_ntuh, write_siim
+from common.demo.phantom_sets import write_ntuh, write_siim
+from common.films.decode import read_film
+from common.films.own_outputs import RESEARCH_ONLY
 from common.prediction import dicom_objects
 from common.prediction.dicom_objects import (
     Maker,

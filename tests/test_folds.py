@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.data.folds import assign_folds, choose_validation
+from common.preparation.folds import assign_folds, choose_validation
 from common.refusal import Refusal
 
 

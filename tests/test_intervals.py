@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from common.evaluation.intervals import (
+from common.statistics.intervals import (
     acceleration,
     bca_interval,
     percentile_interval,

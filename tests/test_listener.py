@@ -28,11 +28,11 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
-from common.artefacts import pseudonym
-from common.data.own_outputs import RESEARCH_ONLY
-from common.prediction.courier import Destination
-from common.prediction.listener import Listener, ListenOptions, main, parse_listen
-from common.prediction.spool import Spool
+from common.command_line import Destination, ListenOptions, parse_listen
+from common.films.own_outputs import RESEARCH_ONLY
+from common.prediction.listener.receive import Listener, main
+from common.prediction.listener.spool import Spool
+from common.pseudonyms import pseudonym
 from common.refusal import Refusal
 from tests.conftest import PATIENCE, REPOSITORY, SECRETS, wait_for
 from tests.listener_process import result_uid, stand_in

@@ -17,9 +17,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from common.evaluation.cases import Cases
-from common.evaluation.groups import STRATA, groups, strata
-from common.evaluation.metrics import (
+from common.statistics.metrics import (
     CASE_MIX,
     DECISIONS,
     DESCRIPTIVE,
@@ -27,10 +25,12 @@ from common.evaluation.metrics import (
     PROPORTIONS,
     REFERENCES,
     TWO_CLASS,
-    Figures,
+    MetricValues,
     Ranks,
     Sums,
 )
+from common.statistics.strata import STRATA, groups, strata
+from common.statistics.tested_films import Cases
 
 NAN = float("nan")
 
@@ -109,7 +109,7 @@ def table(films=FILMS) -> Cases:
 
 
 def on_full_sample(cases: Cases, reference: str, **options) -> dict:
-    figures = Figures(cases, reference, **options)
+    figures = MetricValues(cases, reference, **options)
     values = figures.values(np.ones((1, len(cases))))
     assert list(values) == figures.keys
     return {key: (int(figures.films(*key).sum()), float(value[0])) for key, value in values.items()}
@@ -369,7 +369,7 @@ def test_figures_equal_references_in_every_stratum_and_resample(reference):
     cases = varied(1)
     rng = np.random.default_rng(2)
     counts = np.concatenate([np.ones((1, 240)), rng.multinomial(240, np.full(240, 1 / 240), size=2)])
-    found = Figures(cases, reference, prevalence=0.03).values(counts)
+    found = MetricValues(cases, reference, prevalence=0.03).values(counts)
     kinds = set()
     for i, weights in enumerate(counts):
         for stratum, films in strata(cases, reference).items():
@@ -456,7 +456,7 @@ def test_the_order_of_the_films_changes_no_bit():
 def test_the_number_of_resamples_changes_no_bit_but_of_the_calibration():
     cases = varied(6)
     counts = np.random.default_rng(0).poisson(1, (50, len(cases))).astype(float)
-    figures = Figures(cases, "mask")
+    figures = MetricValues(cases, "mask")
     together = figures.values(counts)
     for i in (0, 7, 49):
         for key, value in figures.values(counts[i : i + 1]).items():
@@ -471,9 +471,9 @@ def test_only_the_metrics_that_are_asked_for():
         alone = on_full_sample(cases, "report", prevalence=0.2, metrics=(metric,))
         assert {key[2] for key in alone} == {metric}
         assert str(alone) == str({key: all_of_them[key] for key in alone})
-    without = Figures(cases, "report").keys
+    without = MetricValues(cases, "report").keys
     assert [
-        key for key in Figures(cases, "report", 0.2).keys if not key[2].endswith("_prevalence")
+        key for key in MetricValues(cases, "report", 0.2).keys if not key[2].endswith("_prevalence")
     ] == without
 
 

@@ -16,18 +16,20 @@ import pytest
 import torch
 from conftest import STEP_1_1, TESTING, THRESHOLDS, TINY, Scripts
 
-from common import artefacts
-from common.artefacts import CASE
-from common.config import PrepareOptions, Rules
-from common.data import phantom_sets, preparation
-from common.data.preparation import SET_FILES, prepare_sources
-from common.evaluation import out_of_fold, report, testing
-from common.evaluation.unfinished import written_in
+from common.command_line import PrepareOptions, Rules
+from common.demo import phantom_sets
+from common.files import CASE, alone
+from common.inference import choose_thresholds, test_set
+from common.inference.resumable_result import written_in
+from common.paths import prepared_folder
 from common.prediction import bundle
-from common.prediction.spool import Spool
+from common.prediction.listener.spool import Spool
+from common.preparation import run as preparation
+from common.preparation.run import SET_FILES, prepare_sources
 from common.refusal import Refusal, run_script
 from common.removal import Written, move_along, refuse_foreign, remove_temporaries, remove_written
-from common.training.plan import RUN_FILES
+from common.report import terminal
+from common.training.inputs import RUN_FILES
 from common.training.stage import train
 
 PSEUDONYM = "c0123456789abcdef"
@@ -111,9 +113,9 @@ def _main(main: Callable[[], None], scripts: Scripts, flags: tuple[str, ...], ex
 
 
 MAINS = {
-    "inference.sh": (testing.main, ON_CPU),
-    "get_thresholds.sh": (out_of_fold.main, ON_CPU),
-    "bootstrap.py": (report.main, ("--replicates", "40")),
+    "inference.sh": (test_set.main, ON_CPU),
+    "get_thresholds.sh": (choose_thresholds.main, ON_CPU),
+    "bootstrap.py": (terminal.main, ("--replicates", "40")),
 }
 
 
@@ -123,8 +125,8 @@ KINDS = {
     "run": (RUN_FILES, "last.pt"),
     "prepared set": (SET_FILES, "manifest.json"),
     "result": (written_in(Path("/nowhere")), f"maps/{PSEUDONYM}.png"),
-    "thresholds": (out_of_fold.FILES, "roc.png"),
-    "figures": (report.FILES, "figures/roc.svg"),
+    "thresholds": (choose_thresholds.FILES, "roc.png"),
+    "figures": (terminal.FILES, "figures/roc.svg"),
 }
 
 
@@ -290,7 +292,7 @@ def test_what_is_kept_replaces_nothing(tmp_path: Path) -> None:
 def test_claiming_a_folder_changes_no_file(workspace: Path) -> None:
     lock = workspace / ".lock"
     lock.write_text("a user's")
-    artefacts.alone(lock, "busy").close()
+    alone(lock, "busy").close()
     assert lock.read_text() == "a user's"
 
 
@@ -363,7 +365,7 @@ def test_preparing_anew_keeps_what_is_not_its_own(
 ) -> None:
     options = PrepareOptions(siim=str(sources / "siim"))
     prepare_sources(options)
-    folder = artefacts.prepared_folder("siim")
+    folder = prepared_folder("siim")
     if linked:
         _link_away(folder, tmp_path / "large" / "siim")
     theirs = Theirs.put(folder, outside, "cases.xlsx", "mine.npy", ours=("films.npy", "manifest.json"))
@@ -381,7 +383,7 @@ def test_preparing_anew_keeps_what_is_not_its_own(
 def test_interrupted_preparing_of_something_else_keeps_what_is_not_its_own(
     workspace: Path, sources: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = artefacts.prepared_folder("siim")
+    folder = prepared_folder("siim")
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -405,16 +407,16 @@ def test_preparing_anew_from_a_wrong_folder_keeps_the_films(
     workspace: Path, sources: Path, tmp_path: Path
 ) -> None:
     prepare_sources(PrepareOptions(siim=str(sources / "siim")))
-    before = _files(artefacts.prepared_folder("siim"))
+    before = _files(prepared_folder("siim"))
     (tmp_path / "wrong").mkdir()
     with pytest.raises(Refusal):
         prepare_sources(PrepareOptions(siim=str(tmp_path / "wrong"), fresh=True))
-    assert _files(artefacts.prepared_folder("siim")) == before
+    assert _files(prepared_folder("siim")) == before
 
 
 def test_source_where_prepared_films_are_written_is_refused(workspace: Path, sources: Path) -> None:
     """Its cases.csv has the name of ours."""
-    folder = artefacts.prepared_folder("ntuh_train")
+    folder = prepared_folder("ntuh_train")
     source = Path(shutil.copytree(sources / "ntuh", folder))
     shutil.copytree(sources / "ntuh", folder / "deeper")
     before = _files(folder)
@@ -440,7 +442,7 @@ def test_preparing_replaces_nothing_that_is_not_its_own(workspace: Path, sources
 
 
 def _infer(scripts: Scripts) -> str:
-    return _main(lambda: testing.main(""), scripts, (*ON_CPU, "--system", "eff"))
+    return _main(lambda: test_set.main(""), scripts, (*ON_CPU, "--system", "eff"))
 
 
 def test_new_result_takes_along_what_is_not_its_own(chain: Scripts, tmp_path: Path, outside: Path) -> None:

@@ -15,9 +15,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from common.data import phantom_sets
-from common.data.phantom import RECTANGLE_EXCESS, draw_anatomy, draw_film, target_area
-from common.data.phantom_sets import NTUH_TEST, NTUH_TRAIN, cover_with_rectangles, write_ntuh, write_siim
+from common.demo import phantom_sets
+from common.demo.phantom import RECTANGLE_EXCESS, draw_anatomy, draw_film, target_area
+from common.demo.phantom_sets import NTUH_TEST, NTUH_TRAIN, cover_with_rectangles, write_ntuh, write_siim
 
 # SIIM-ACR writes ages as "64", which pydicom calls invalid
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR AS")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data.dicom import read_film
-from common.data.faults import FilmFault
-from common.data.pictures import decode_picture
+from common.films.decode import read_film
+from common.films.fault import FilmFault
+from common.films.pictures import decode_picture
 
 GREY = np.arange(256, dtype=np.uint8).reshape(16, 16)
 DEEP = GREY.astype(np.uint16) * 200 + 1000  # min-max: GREY again

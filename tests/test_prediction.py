@@ -15,17 +15,18 @@ import numpy as np
 import pydicom
 import pytest
 
-from common.artefacts import pseudonym, result_folder
-from common.data.dicom import Film, read_film
-from common.data.faults import FilmFault
-from common.data.own_outputs import RESEARCH_ONLY
-from common.data.store import SIDE
-from common.evaluation.decision import NEGATIVE_AREA, NEGATIVE_PROBABILITY, POSITIVE, OperatingPoint
-from common.prediction.films import FilmReader, NewFilm
+from common.films.decode import Film, read_film
+from common.films.fault import FilmFault
+from common.films.own_outputs import RESEARCH_ONLY
+from common.inference.two_stage_rule import NEGATIVE_AREA, NEGATIVE_PROBABILITY, POSITIVE, OperatingPoint
+from common.paths import result_folder
 from common.prediction.finding import NO_ANSWER, find, on_film
+from common.prediction.new_films import FilmReader, NewFilm
 from common.prediction.overlay import overlay
 from common.prediction.predictor import FilmPredictor
 from common.prediction.suitability import Concern
+from common.preparation.film_store import SIDE
+from common.pseudonyms import pseudonym
 from common.refusal import Refusal
 from tests.conftest import PREDICTION, SECRET_FOLDER, SECRETS, Scripts
 

@@ -18,9 +18,9 @@ import torch
 from monai.data import get_track_meta, set_track_meta
 
 from benchmarks.training_sample import published_chain
-from common.config import Augmentation
-from common.data import augment as fused
-from common.data.store import Lesion
+from common.preparation.film_store import Lesion
+from common.recipe import Augmentation
+from common.training import augment as fused
 
 SIDE, SIZE = 128, 64
 COUNT = 600

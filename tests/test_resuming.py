@@ -25,23 +25,25 @@ import torch
 from conftest import PATIENCE, REPOSITORY, STEP_1_1, STEP_1_2, Held, wait_for
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from common.artefacts import STAGES, whole_file
-from common.config import Recipe, preset_network, preset_recipe
-from common.data.dataset import EpochSampler, TrainingFilms, training_loader
-from common.data.preparation import open_prepared
-from common.data.store import PreparedSet
-from common.evaluation.predict import Predictor, Validation
-from common.models import weights
-from common.models.weights import tensors_digest
-from common.processes import Processes
+from common.compute import seed_torch
+from common.distributed import Processes
+from common.files import whole_file
+from common.inference.run_networks import Predictor, Validation
+from common.networks import weights
+from common.networks.weights import tensors_digest
+from common.preparation.film_store import PreparedSet
+from common.preparation.run import open_prepared
+from common.recipe import Recipe, preset_network, preset_recipe
 from common.refusal import Refusal, run_script
-from common.runtime import seed_torch
-from common.training import checkpoint, engine, record
-from common.training.engine import Fit
-from common.training.learner import Learner
-from common.training.record import Record
+from common.stages import STAGES
+from common.training import checkpoint, loop
+from common.training import log as training_log
+from common.training.batches import EpochSampler, TrainingFilms, training_loader
+from common.training.log import TrainingLog
+from common.training.loop import Fit
 from common.training.schedule import learning_rate
 from common.training.stage import train
+from common.training.step import Learner
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # the reader warns of what it purges
 
@@ -75,7 +77,7 @@ def quick_curves(monkeypatch: pytest.MonkeyPatch) -> None:
         with whole_file(path) as temporary:
             temporary.write_bytes(b"curves")
 
-    monkeypatch.setattr(record, "curves_picture", draw)
+    monkeypatch.setattr(training_log, "curves_picture", draw)
 
 
 # --- a run in this process -------------------------------------------------------------------------
@@ -223,9 +225,9 @@ MOMENTS: dict[str, Arm] = {
     "in a step": lambda patch, fit, _: patch.setattr(
         fit.learner.scaler, "step", _stopping(fit.learner.scaler.step, 5, after=True)
     ),
-    "after a step": lambda patch, fit, _: patch.setattr(Record, "step", _stopping(Record.step, 5)),
+    "after a step": lambda patch, fit, _: patch.setattr(TrainingLog, "step", _stopping(TrainingLog.step, 5)),
     "after the last step of an epoch": lambda patch, fit, _: patch.setattr(
-        Record, "step", _stopping(Record.step, 6, after=True)
+        TrainingLog, "step", _stopping(TrainingLog.step, 6, after=True)
     ),
     "in a validation": lambda patch, fit, _: patch.setattr(
         Predictor, "probabilities", _stopping(Predictor.probabilities, 3)
@@ -453,7 +455,7 @@ def test_long_run_records_the_published_schedules(
     films: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """4 epochs of 750 steps, the fewest that have the full warm-up of 1,500, stopped in step 1,200."""
-    monkeypatch.setattr(engine, "examples", lambda *_: [])
+    monkeypatch.setattr(loop, "examples", lambda *_: [])
     monkeypatch.setattr(Judge, "validation", lambda *_: Validation(0.5, 0.5))
     published = preset_recipe("published", STAGES["ntuh_classification"], "vit")
     recipe = replace(published, epochs=4, films_per_epoch=750 * published.batch_size)

@@ -27,8 +27,9 @@ from conftest import (
     Scripts,
 )
 
-from common.artefacts import N_FOLDS, STAGES, SYSTEMS, run_name
-from common.models.weights import read_metadata
+from common.networks.weights import read_metadata
+from common.paths import run_name
+from common.stages import N_FOLDS, STAGES, SYSTEMS
 
 PHASES = [STEP_1_1, STEP_1_2, STEP_2_1, STEP_2_2]
 
@@ -240,7 +241,7 @@ def test_help_teaches_and_a_foreign_common_is_not_used(tmp_path: Path, script: s
     assert "bash" in done.stdout or "python bootstrap.py" in done.stdout
     assert "--system" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "common.artefacts" in imported
+    assert "common.files" in imported
     assert not imported & {"timm", "segmentation_models_pytorch", "monai", "sklearn"}  # seconds each
 
 

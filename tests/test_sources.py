@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.config import Rules
-from common.data import hospital, ntuh, siim
-from common.data.cases import SourceFilm
-from common.data.masks import RunLengths
-from common.data.tables import RAGGED
+from common.command_line import Rules
+from common.films.annotations import RunLengths
 from common.refusal import Refusal
+from common.sources import case_table, ntuh, siim
+from common.sources.csv_rows import RAGGED
+from common.sources.source_film import SourceFilm
 
 # --- the hospital's export -----------------------------------------------------------------------------
 
@@ -269,8 +269,8 @@ def test_every_source_marks_the_same_pixels(tmp_path: Path) -> None:
     masks["ntuh"] = _films(folder)[0].annotation.mask(1024, 1024)
     Image.fromarray(lesion).save(tmp_path / "mask.png")
     (tmp_path / "film.png").touch()
-    (tmp_path / hospital.TABLE).write_text("image,mask,pneumothorax,set\nfilm.png,mask.png,1,train\n")
-    (film,) = hospital.source_films(tmp_path, "ntuh_train", Rules())
+    (tmp_path / case_table.TABLE).write_text("image,mask,pneumothorax,set\nfilm.png,mask.png,1,train\n")
+    (film,) = case_table.source_films(tmp_path, "ntuh_train", Rules())
     masks["hospital"] = film.annotation.mask(1024, 1024)
     for source, mask in masks.items():
         assert (mask == (lesion > 0)).all(), source

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.data.dicom import Film
-from common.evaluation.novelty import INVERTED
+from common.films.decode import Film
+from common.inference.unlike_training import INVERTED
 from common.prediction.suitability import Concern, concerns_of, patient_side
 
 # Nothing is to be said of this film

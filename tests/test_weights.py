@@ -1,24 +1,24 @@
-"""Weights in, weights out: coverage, bytes, and what is refused."""
+"""Weights files: whole, of the network they say, and the same bytes each time."""
 
 from __future__ import annotations
 
-import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 from conftest import PATIENCE
 from safetensors.torch import save_file
 
-from common.artefacts import STAGES, weights_file
-from common.config import Network, preset_network
-from common.models import weights
-from common.models.unet import PneumothoraxNet
+from common.compute import evaluating, seed_torch
+from common.networks import imagenet, weights
+from common.networks.imagenet import _in_time, find_imagenet
+from common.networks.unet import PneumothoraxNet
+from common.paths import weights_file
+from common.recipe import preset_network
 from common.refusal import Refusal
-from common.runtime import evaluating, seed_torch
+from common.stages import STAGES
 
 SMALL = preset_network("demo", "vit")
 META = {"stage": "siim_segmentation", "system": "vit", "fold": None, "task": "seg",
@@ -104,67 +104,6 @@ def test_weights_of_another_system_under_this_name_are_refused(workspace: Path) 
         weights.read_stage_weights(stage, "eff", None, "test")
 
 
-# --- ImageNet --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("ending", [".safetensors", ".pth"])
-@pytest.mark.parametrize("system", ["eff", "vit"])
-def test_imagenet_weights_fill_the_whole_encoder(workspace: Path, system: str, ending: str) -> None:
-    network = preset_network("published", system)
-    published = timm.create_model(network.encoder, pretrained=False)
-    path = workspace / "data" / "imagenet" / f"{network.encoder}{ending}"
-    path.parent.mkdir(parents=True)
-    state = {name: tensor.contiguous() for name, tensor in published.state_dict().items()}
-    save_file(state, path) if ending == ".safetensors" else torch.save(state, path)
-    net = PneumothoraxNet(network, "seg")
-    _, unused = weights.load_imagenet(net, network.encoder, weights.find_imagenet(network.encoder, None))
-    own = net.unet.encoder.model.state_dict()
-    # every key of the file is accounted for: it is in the encoder under its name, or the classifier's
-    flat = {name.replace("stages.", "stages_", 1): tensor for name, tensor in state.items()}
-    assert sorted(own) == sorted(set(flat) - set(unused))
-    assert all(torch.equal(own[name], flat[name]) for name in own)
-    parts = {"eff": {"conv_head", "bn2", "classifier"}, "vit": {"head"}}[system]
-    assert {name.split(".")[0] for name in unused} == parts
-
-
-def test_real_imagenet_weights(real: Path) -> None:
-    network = Network("tf_efficientnet_lite0")
-    path = weights.find_imagenet(network.encoder, str(real / "weights"))
-    net = PneumothoraxNet(network, "seg")
-    before = net.unet.encoder.model.conv_stem.weight.clone()
-    weights.load_imagenet(net, network.encoder, path)
-    file = torch.load(path, weights_only=True)
-    assert torch.equal(net.unet.encoder.model.conv_stem.weight, file["conv_stem.weight"])
-    assert not torch.equal(before, file["conv_stem.weight"])
-
-
-def test_other_weights_are_refused_with_the_coverage(tmp_path: Path) -> None:
-    other = timm.create_model("test_efficientnet", pretrained=False)
-    save_file(other.state_dict(), tmp_path / "x.safetensors")
-    net = PneumothoraxNet(SMALL, "seg")
-    with pytest.raises(Refusal, match=r"0 of \d+ tensors"):
-        weights.load_imagenet(net, SMALL.encoder, tmp_path / "x.safetensors")
-
-
-class _Attack:
-    def __reduce__(self) -> tuple:
-        return (Path.touch, (Path("/tmp/pickle-was-run"),))
-
-
-def test_malicious_pickle_is_not_run(tmp_path: Path) -> None:
-    target = Path("/tmp/pickle-was-run")
-    target.unlink(missing_ok=True)
-    (tmp_path / "x.pth").write_bytes(pickle.dumps({"a": _Attack()}))
-    with pytest.raises(Refusal, match="cannot be read as weights"):
-        weights.load_imagenet(PneumothoraxNet(SMALL, "seg"), SMALL.encoder, tmp_path / "x.pth")
-    assert not target.exists()
-
-
-def test_named_folder_without_the_file_is_refused_without_asking_the_hub(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="no ImageNet weights of tiny_vit"):
-        weights.find_imagenet("tiny_vit_21m_512.dist_in22k_ft_in1k", str(tmp_path))
-
-
 def test_hub_has_less_than_five_seconds_for_its_only_answer(
     workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,12 +117,12 @@ def test_hub_has_less_than_five_seconds_for_its_only_answer(
         limits.append(seconds)
         return ask()
 
-    monkeypatch.setattr(weights.urllib.request, "urlopen", urlopen)
-    monkeypatch.setattr(weights, "_in_time", in_time)
-    monkeypatch.setattr(weights.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(weights, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(imagenet.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(imagenet, "_in_time", in_time)
+    monkeypatch.setattr(imagenet.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(imagenet, "try_to_load_from_cache", lambda *_: None)
     with pytest.raises(Refusal, match="hub cannot be reached") as refused:
-        weights.find_imagenet("tiny_vit_21m_512.dist_in22k_ft_in1k", None)
+        find_imagenet("tiny_vit_21m_512.dist_in22k_ft_in1k", None)
     assert "timed out" in str(refused.value)
     assert len(limits) == 2  # of the whole question and of its connection; asked once
     assert max(limits) < 5
@@ -191,6 +130,6 @@ def test_hub_has_less_than_five_seconds_for_its_only_answer(
 
 def test_question_that_takes_longer_than_its_time_is_given_up() -> None:
     answered = threading.Event()
-    assert weights._in_time(lambda: answered.wait(PATIENCE), seconds=0.01) == "no answer"
+    assert _in_time(lambda: answered.wait(PATIENCE), seconds=0.01) == "no answer"
     answered.set()
-    assert weights._in_time(lambda: None, seconds=PATIENCE) is None
+    assert _in_time(lambda: None, seconds=PATIENCE) is None

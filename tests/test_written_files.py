@@ -16,17 +16,17 @@ import pydicom
 import pytest
 from conftest import PREDICTION, Scripts
 
-from common.artefacts import pseudonym
-from common.config import Rules
-from common.data.dicom import decode_film, read_film
-from common.data.faults import FilmFault
-from common.data.film_worker import REJECTED, Task, prepare_film
-from common.data.own_outputs import MANUFACTURER
-from common.data.siim import SourceFilm
+from common.command_line import Rules
+from common.films.decode import decode_film, read_film
+from common.films.fault import FilmFault
+from common.films.own_outputs import MANUFACTURER
 from common.prediction.input_files import list_input, refuse_overlap
 from common.prediction.predictor import FilmPredictor
 from common.prediction.written_files import MANIFEST, NotOurs, WrittenFiles
+from common.preparation.film_task import REJECTED, Task, prepare_film
+from common.pseudonyms import pseudonym
 from common.refusal import Refusal
+from common.sources.source_film import SourceFilm
 
 Predict = Callable[..., int]
 Content = dict[str, bytes]

@@ -26,31 +26,31 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-import tyro
 from PIL import Image
 from safetensors.torch import load
 from tqdm import tqdm
 
-from common.artefacts import N_FOLDS, SYSTEMS, shown, thresholds_file, weights_file, whole_file, workspace
-from common.config import System, flag, preset_network
-from common.data.own_outputs import RESEARCH_ONLY
-from common.data.phantom import draw_film
-from common.data.store import SIDE
-from common.evaluation.decision import OperatingPoint, parse_thresholds
-from common.evaluation.predict import Predictor
-from common.evaluation.trained import CLASSIFICATION, SEGMENTATION, TrainedSystem
-from common.models.unet import PneumothoraxNet
-from common.models.weights import State, tensors_digest
+from common.command_line import parse_export
+from common.compute import set_up
+from common.demo.phantom import draw_film
+from common.files import whole_file
+from common.films.own_outputs import RESEARCH_ONLY
+from common.inference.run_networks import Predictor
+from common.inference.trained_system import CLASSIFICATION, SEGMENTATION, TrainedSystem
+from common.inference.two_stage_rule import OperatingPoint, parse_operating_point
+from common.networks.unet import PneumothoraxNet
+from common.networks.weights import State, tensors_digest
+from common.paths import bundle_file, shown, thresholds_file, weights_file
 from common.prediction.deployed import PREPROCESSING, Deployed
-from common.prediction.films import NewFilms
 from common.prediction.finding import ROUNDING
+from common.prediction.new_films import NewFilms
+from common.preparation.film_store import SIDE
+from common.recipe import preset_network
 from common.refusal import Refusal
-from common.runtime import set_up
+from common.stages import EXPORT_COMMAND, N_FOLDS, SYSTEMS
 
 FORMAT, VERSION = "pneumothorax bundle", 1
 PRECISION = "fp32"  # in which a bundle predicts: no other gives the same probabilities everywhere
-FOLDER = "step3_testing/prediction"
-EXPORT_COMMAND = f"cd {FOLDER} && bash export.sh"
 
 _MANIFEST, _THRESHOLDS, _FILM = "manifest.json", "thresholds.json", "check.png"
 _AGAIN = f"copy it again from where it was made, or make it there again: {EXPORT_COMMAND}"
@@ -119,11 +119,6 @@ class Bundle(Deployed):
     def precision(self) -> str:
         """Full, whatever it was trained in."""
         return PRECISION
-
-
-def bundle_file(system: str) -> Path:
-    """Where a system is packed unless another file is named."""
-    return workspace() / FOLDER / f"{system}.bundle"
 
 
 def check_here(
@@ -232,7 +227,7 @@ def _read(archive: zipfile.ZipFile, file_bytes: int) -> Bundle:
         if manifest[key] != value:
             raise Refusal(f"the manifest does not belong to the rest: it says another {key}")
     check = Check.of_json(manifest["check"], _decode_film(read(_FILM)))
-    return Bundle(deployed.trained, deployed.point, deployed.novelty, deployed.thresholds, check)
+    return Bundle(deployed.trained, deployed.point, deployed.likeness, deployed.thresholds, check)
 
 
 def _refuse_bombs(entries: list[zipfile.ZipInfo], file_bytes: int) -> None:
@@ -360,7 +355,7 @@ def _refuse_foreign_code(metadata: dict[str, Any]) -> None:
 
 
 def _operating_point(trained: TrainedSystem, thresholds: dict[str, Any]) -> OperatingPoint:
-    point = parse_thresholds(thresholds, trained.system, _THRESHOLDS)
+    point = parse_operating_point(thresholds, trained.system, _THRESHOLDS)
     if (thresholds["made_from"], point.image_size) != (trained.made_from, trained.image_size):
         raise Refusal("its thresholds were computed from other networks or another working size")
     return point
@@ -369,28 +364,13 @@ def _operating_point(trained: TrainedSystem, thresholds: dict[str, Any]) -> Oper
 # --- packing ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ExportOptions:
-    """Which systems to pack, and where to."""
-
-    system: tuple[System, ...] = SYSTEMS
-    """Systems to pack, a file each."""
-    output: flag(str, "file to write, where one system is packed", f"<system>.bundle in {FOLDER}", "FILE") = (
-        None
-    )
-
-
 def main(description: str, arguments: Sequence[str] | None = None) -> None:
     """Pack the systems asked for on the command line.
 
     Raises:
         Refusal: Networks or thresholds are missing or do not belong together, or the file cannot be written.
     """
-    options = tyro.cli(ExportOptions, args=arguments, description=description)
-    if options.output and len(options.system) != 1:
-        raise Refusal(
-            "--output names one file, and each system is packed in its own", do="add --system eff or vit"
-        )
+    options = parse_export(description, arguments)
     set_up(torch.device("cpu"))
     outputs = {system: Path(options.output or bundle_file(system)) for system in options.system}
     for output in outputs.values():
@@ -435,7 +415,7 @@ def export(system: str, output: Path) -> Bundle:
         for name in tqdm(files, desc=f"{system} members", unit="file", disable=None):
             _add(archive, name, read(name))
         _add(archive, _FILM, film)
-    bundle = Bundle(deployed.trained, deployed.point, deployed.novelty, deployed.thresholds, check)
+    bundle = Bundle(deployed.trained, deployed.point, deployed.likeness, deployed.thresholds, check)
     _say(bundle, output)
     return bundle
 

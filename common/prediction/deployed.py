@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from common.artefacts import canonical_json, digest
-from common.config import EvaluationOptions
-from common.evaluation.decision import OperatingPoint
-from common.evaluation.novelty import Novelty
-from common.evaluation.trained import TrainedSystem, operating_point, read_trained
+from common.command_line import EvaluationOptions
+from common.files import canonical_json, digest
+from common.inference.trained_system import TrainedSystem, operating_point, read_trained
+from common.inference.two_stage_rule import OperatingPoint
+from common.inference.unlike_training import TrainingLikeness
 
 # How a film is brought to the networks (`store.resample`, `PneumothoraxNet`): part of what a system is
 PREPROCESSING = {
@@ -27,13 +27,13 @@ class Deployed:
     Attributes:
         trained: Its ten networks.
         point: Where it decides.
-        novelty: What the training films look like.
-        thresholds: Content of the thresholds file that `point` and `novelty` stand in.
+        likeness: What the training films look like.
+        thresholds: Content of the thresholds file that `point` and `likeness` stand in.
     """
 
     trained: TrainedSystem
     point: OperatingPoint
-    novelty: Novelty
+    likeness: TrainingLikeness
     thresholds: dict[str, Any]
 
     @classmethod
@@ -49,7 +49,7 @@ class Deployed:
     @classmethod
     def of(cls, trained: TrainedSystem, point: OperatingPoint, thresholds: dict[str, Any]) -> Deployed:
         """A system from its networks and its thresholds file."""
-        return cls(trained, point, Novelty.of_json(thresholds.get("novelty")), thresholds)
+        return cls(trained, point, TrainingLikeness.of_json(thresholds.get("novelty")), thresholds)
 
     @property
     def system(self) -> str:

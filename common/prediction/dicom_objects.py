@@ -31,8 +31,8 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pydicom.valuerep import VR
 
-from common.artefacts import digest
-from common.data.own_outputs import MANUFACTURER, RESEARCH_ONLY
+from common.files import digest
+from common.films.own_outputs import MANUFACTURER, RESEARCH_ONLY
 
 _NAMESPACE = uuid.UUID("5b0f6f0e-4c1c-5d0a-8a55-2d6a3c1f9e77")  # any will do, but always this one
 _SERIES_NUMBERS = {"segmentation": 9101, "capture": 9102}  # beyond those of a device

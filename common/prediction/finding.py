@@ -9,13 +9,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from common.artefacts import N_FOLDS
-from common.data.dicom import Film
-from common.data.own_outputs import RESEARCH_ONLY
-from common.evaluation.decision import POSITIVE, OperatingPoint
-from common.evaluation.overlap import MAP_THRESHOLD
-from common.evaluation.surface import Scale
+from common.films.decode import Film
+from common.films.own_outputs import RESEARCH_ONLY
+from common.inference.two_stage_rule import POSITIVE, OperatingPoint
 from common.prediction.suitability import Concern, patient_side
+from common.stages import N_FOLDS
+from common.statistics.overlap import MAP_THRESHOLD
+from common.statistics.surface_distance import Scale
 
 NEGATIVE = "negative"
 NO_ANSWER = "no answer"

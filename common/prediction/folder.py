@@ -10,19 +10,20 @@ from typing import Any
 
 from tqdm import tqdm
 
-from common import artefacts
-from common.artefacts import csv_text, pseudonym, shown
-from common.config import parse_prediction
-from common.data.faults import FilmFault
-from common.data.own_outputs import RESEARCH_ONLY
-from common.data.workers import cores
-from common.evaluation.decision import POSITIVE
-from common.prediction.films import FileState, NewFilm, read_in_order
+from common.command_line import parse_prediction
+from common.files import alone, csv_text
+from common.films.fault import FilmFault
+from common.films.own_outputs import RESEARCH_ONLY
+from common.inference.two_stage_rule import POSITIVE
+from common.paths import shown
 from common.prediction.finding import COLUMN_MEANINGS, NO_ANSWER, Finding
+from common.prediction.finding_files import FOLDERS, FindingFiles, remove_finding, write_finding
 from common.prediction.input_files import Entry, list_input, refuse_overlap
-from common.prediction.outputs import FOLDERS, FindingFiles, remove_finding, write_finding
+from common.prediction.new_films import FileState, NewFilm, read_in_order
 from common.prediction.predictor import FilmPredictor
 from common.prediction.written_files import MANIFEST, WrittenFiles
+from common.preparation.crash_safe_pool import cores
+from common.pseudonyms import pseudonym
 from common.refusal import Refusal
 
 SOME_NOT_READ = 3  # exit status
@@ -45,7 +46,7 @@ def main(description: str) -> None:
     refuse_overlap(source, output, [output / name for name in FOLDERS], listing.links)
     _refuse_unknown_results(output)
     predictor = FilmPredictor.open(options.system, options.bundle, options.gpu, options.backend)
-    with artefacts.alone(output / ".lock", f"another process writes into {shown(output)}"):
+    with alone(output / ".lock", f"another process writes into {shown(output)}"):
         run = _Folder(
             predictor, source, output, listing.entries, options.keep_identifiers, WrittenFiles(output)
         )

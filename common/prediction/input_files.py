@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.artefacts import shown
+from common.paths import shown
 from common.refusal import Refusal
 
 _INDEX = "DICOMDIR"  # lists the files of a medium, and is no film

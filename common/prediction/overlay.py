@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from common.data.own_outputs import RESEARCH_ONLY
-from common.data.store import SIDE
-from common.evaluation.decision import POSITIVE
+from common.films.own_outputs import RESEARCH_ONLY
+from common.inference.two_stage_rule import POSITIVE
 from common.prediction.finding import NO_ANSWER, Finding
+from common.preparation.film_store import SIDE
 
 _LINE, _HALO = (255, 96, 0), (0, 0, 0)  # RGB, of the outline and of its dark border
 _INK, _LOUD = (235, 235, 235), (255, 176, 64)

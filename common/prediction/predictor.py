@@ -20,20 +20,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.artefacts import SYSTEMS, Stage, shown
-from common.data.dicom import Film
-from common.evaluation.predict import Predictor
-from common.evaluation.trained import CLASSIFICATION, SEGMENTATION
+from common.compute import set_up
+from common.distributed import one_device
+from common.films.decode import Film
+from common.inference.run_networks import Predictor
+from common.inference.trained_system import CLASSIFICATION, SEGMENTATION
+from common.paths import shown
 from common.prediction.bundle import Bundle, check_here, read_bundle
 from common.prediction.deployed import PREPROCESSING, Deployed
-from common.prediction.films import FilmReader, NewFilm, NewFilms, read_new_film
 from common.prediction.finding import ROUNDING, Finding, find
-from common.prediction.outputs import FindingFiles, adopt_findings, write_finding
+from common.prediction.finding_files import FindingFiles, adopt_findings, write_finding
+from common.prediction.new_films import FilmReader, NewFilm, NewFilms, read_new_film
 from common.prediction.suitability import Concern, concerns_of
 from common.prediction.written_files import WrittenFiles
-from common.processes import one_device
 from common.refusal import Refusal
-from common.runtime import set_up
+from common.stages import SYSTEMS, Stage
 
 ACCELERATED_ROUNDING = 1e-3  # by which another backend may differ in a probability
 
@@ -165,7 +166,7 @@ class FilmPredictor:
         ]
 
     def _concerns(self, film: NewFilm) -> list[Concern]:
-        return concerns_of(film.film, film.square, self.deployed.novelty)
+        return concerns_of(film.film, film.square, self.deployed.likeness)
 
     def _written_in(self, folder: Path) -> WrittenFiles:
         """The manifest of the listener's folder, read when its first film comes."""
@@ -192,7 +193,7 @@ class FilmPredictor:
     def _networks(self, stage: Stage) -> list[torch.nn.Module]:
         if self.backend == "torch":
             return self.deployed.trained.networks(stage, self.device)
-        from common.models.accelerated import accelerate  # its package is optional
+        from common.networks.openvino_backend import accelerate  # its package is optional
 
         nets = self.deployed.trained.each_network(stage, self.device)  # one in memory at a time
         return [accelerate(nets, self.deployed.image_size)]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.config import Rules
-from common.data.dicom import CHEST, Film
-from common.evaluation.novelty import TURNED, UPSIDE_DOWN, Novelty
+from common.command_line import Rules
+from common.films.decode import Film
+from common.films.header import CHEST
+from common.inference.unlike_training import TURNED, UPSIDE_DOWN, TrainingLikeness
 
 RADIOGRAPHS = ("CR", "DX", "RG", "RF")  # modalities
 SHORTEST_SIDE = 512  # pixels
@@ -39,7 +40,7 @@ class Concern:
     serious: bool
 
 
-def concerns_of(film: Film, square: np.ndarray, novelty: Novelty) -> list[Concern]:
+def concerns_of(film: Film, square: np.ndarray, likeness: TrainingLikeness) -> list[Concern]:
     """What is to be known about a film, the serious first.
 
     Serious are: another modality than CR, DX, RG and RF; a body part other than the chest; a lateral, oblique
@@ -49,9 +50,9 @@ def concerns_of(film: Film, square: np.ndarray, novelty: Novelty) -> list[Concer
     Args:
         film: Its pixels as they were read and the facts of its header.
         square: (1024, 1024) uint8, air dark: the film as a prepared set would hold it.
-        novelty: What the training films look like.
+        likeness: What the training films look like.
     """
-    serious = [*_against_by_header(film), *_against_by_picture(square, novelty)]
+    serious = [*_against_by_header(film), *_against_by_picture(square, likeness)]
     return [Concern(text, True) for text in serious] + [Concern(text, False) for text in _remarks(film)]
 
 
@@ -101,12 +102,12 @@ def _against_by_header(film: Film) -> list[str]:
     return found
 
 
-def _against_by_picture(square: np.ndarray, novelty: Novelty) -> list[str]:
+def _against_by_picture(square: np.ndarray, likeness: TrainingLikeness) -> list[str]:
     found = []
-    distance = novelty.distance(square)
-    if distance > novelty.threshold:
-        found.append(f"unlike the training films (distance {distance:.1f}, limit {novelty.threshold:.1f})")
-    if seems := novelty.seems(square):
+    distance = likeness.distance(square)
+    if distance > likeness.threshold:
+        found.append(f"unlike the training films (distance {distance:.1f}, limit {likeness.threshold:.1f})")
+    if seems := likeness.seems(square):
         found.append(f"seems {seems}")
     return found
 

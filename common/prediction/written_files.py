@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from common.artefacts import canonical_json, shown, whole_file
+from common.files import canonical_json, whole_file
+from common.paths import shown
 from common.refusal import Refusal
 
 MANIFEST = "written.jsonl"

@@ -1,1 +1,1 @@
-"""How it learns: losses, schedules, the training loop and the stages."""
+"""How is it trained? A stage: its inputs, its loop, its step, its batches, and what it leaves."""

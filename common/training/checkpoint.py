@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
-from common.artefacts import canonical_json, digest, shown, whole_file
-from common.models.unet import PneumothoraxNet
-from common.models.weights import State, tensors_digest
+from common.files import canonical_json, digest, whole_file
+from common.networks.unet import PneumothoraxNet
+from common.networks.weights import State, tensors_digest
+from common.paths import shown
 from common.refusal import Refusal
 
 _FORMER = "previous.pt"

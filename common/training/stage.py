@@ -1,4 +1,4 @@
-"""One training stage: plan, assemble, fit, export. The four `train.py` differ by one word."""
+"""One training stage: check its inputs, assemble, fit, export. The four `train.py` differ by one word."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common import artefacts
-from common.artefacts import N_FOLDS, STAGES, shown, weights_file
-from common.config import parse_train
-from common.data.dataset import EpochSampler, TrainingFilms, training_loader
-from common.evaluation.predict import Predictor
-from common.models import weights
-from common.models.unet import PneumothoraxNet
-from common.processes import Processes, running
+from common.command_line import parse_train
+from common.compute import seed_torch, set_up
+from common.distributed import Processes, running
+from common.files import alone, write_json
+from common.inference.run_networks import Predictor
+from common.networks import weights
+from common.networks.imagenet import load_imagenet
+from common.networks.unet import PneumothoraxNet
+from common.paths import shown, weights_file
 from common.removal import remove_temporaries, remove_written
-from common.runtime import seed_torch, set_up
+from common.stages import N_FOLDS, STAGES
 from common.training import checkpoint
-from common.training.check import Cost, in_words, measure
+from common.training.batches import EpochSampler, TrainingFilms, training_loader
 from common.training.checkpoint import file_of, read_progress
-from common.training.engine import Fit
-from common.training.learner import Learner
-from common.training.plan import RUN_FILES, Plan, Run, film_rows, make_plan
+from common.training.cost_estimate import Cost, in_words, measure_cost
+from common.training.inputs import RUN_FILES, Run, StageInputs, check_inputs, film_rows
+from common.training.loop import Fit
+from common.training.step import Learner
 
 METRIC = {"seg": "Dice", "cls": "AUROC"}
 
@@ -32,7 +34,7 @@ def train(key: str, description: str) -> None:
     """Run a training stage from the command line.
 
     Args:
-        key: Of the stage, as in `common.artefacts.STAGES`.
+        key: Of the stage, as in `common.stages.STAGES`.
         description: The script's docstring, shown by `--help`.
 
     Raises:
@@ -42,14 +44,14 @@ def train(key: str, description: str) -> None:
     request = parse_train(stage, description)
     with running(request.options.gpu) as processes:
         set_up(processes.device)
-        plan = make_plan(stage, request, processes)
+        inputs = check_inputs(stage, request, processes)
         if request.options.check:
-            _check(plan)
+            _print_cost(inputs)
             return
-        for run in plan.waiting:
-            _train(run, plan)
+        for run in inputs.waiting:
+            _train(run, inputs)
         if processes.first:
-            _summary(plan.runs)
+            _summary(inputs.runs)
 
 
 def _first_network(run: Run, imagenet: Path | None) -> tuple[PneumothoraxNet, list[dict[str, Any]]]:
@@ -65,7 +67,7 @@ def _first_network(run: Run, imagenet: Path | None) -> tuple[PneumothoraxNet, li
     start: dict[str, Any] = {"stage": "start", "kind": run.expected["network"]["initial_weights"]}
     if start["kind"] == "imagenet":
         encoder = run.expected["network"]["encoder"]
-        start["sha256"], unused = weights.load_imagenet(net, encoder, imagenet)
+        start["sha256"], unused = load_imagenet(net, encoder, imagenet)
         tensors = len(net.unet.encoder.model.state_dict())
         print(
             f"{run.name}: starts from {shown(imagenet)}, {tensors} of {tensors} tensors of the encoder; "
@@ -79,10 +81,10 @@ def _coverage(net: PneumothoraxNet, new: list[str]) -> str:
     return f"{total - len(new)} of {total} tensors" + (f"; new: {', '.join(new)}" if new else "")
 
 
-def _assemble(run: Run, plan: Plan) -> Fit:
+def _assemble(run: Run, inputs: StageInputs) -> Fit:
     """The run's network with its first weights, its films and its validation."""
-    recipe, prepared, processes = run.recipe, plan.prepared, plan.processes
-    net, lineage = _first_network(run, plan.imagenet.get(run.system))
+    recipe, prepared, processes = run.recipe, inputs.prepared, inputs.processes
+    net, lineage = _first_network(run, inputs.imagenet.get(run.system))
     positives, negatives, validation = film_rows(run, prepared)
     sampler = EpochSampler(
         positives, negatives, recipe.batch_size, recipe.films_per_epoch, recipe.seed, processes
@@ -90,11 +92,11 @@ def _assemble(run: Run, plan: Plan) -> Fit:
     films = TrainingFilms(prepared, recipe.image_size, recipe.seed, recipe.augmentation)
     device = processes.device
     predictor = Predictor(
-        prepared, recipe.image_size, device, recipe.precision, plan.workers, 2 * recipe.batch_size
+        prepared, recipe.image_size, device, recipe.precision, inputs.workers, 2 * recipe.batch_size
     )
     return Fit(
-        learner=Learner(net, recipe, processes, plan.options.checkpointing),
-        loader=training_loader(films, sampler, plan.workers, pin=device.type == "cuda"),
+        learner=Learner(net, recipe, processes, inputs.options.checkpointing),
+        loader=training_loader(films, sampler, inputs.workers, pin=device.type == "cuda"),
         sampler=sampler,
         predictor=predictor,
         validation=validation,
@@ -103,27 +105,27 @@ def _assemble(run: Run, plan: Plan) -> Fit:
         folder=run.folder,
         facts=run.expected | {"lineage": lineage},
         title=run.name,
-        save_minutes=plan.options.save_minutes,
+        save_minutes=inputs.options.save_minutes,
     )
 
 
-def _train(run: Run, plan: Plan) -> None:
+def _train(run: Run, inputs: StageInputs) -> None:
     begun = time.monotonic()
-    with _alone(run, plan.processes):
-        if plan.options.fresh or not file_of(run.folder).is_file():
-            plan.processes.wait()  # no process may look for a checkpoint that is being dropped
-            if plan.processes.first:
+    with _alone(run, inputs.processes):
+        if inputs.options.fresh or not file_of(run.folder).is_file():
+            inputs.processes.wait()  # no process may look for a checkpoint that is being dropped
+            if inputs.processes.first:
                 remove_written(run.folder, RUN_FILES)
-        if plan.processes.first:
+        if inputs.processes.first:
             remove_temporaries(run.folder, *RUN_FILES.names)
             remove_temporaries(run.file.parent, run.file.name)
-        fit = _assemble(run, plan)
+        fit = _assemble(run, inputs)
         print(f"{run.name}: {_describe(run, fit, read_progress(file_of(run.folder)))}", flush=True)
-        if plan.processes.first:
-            artefacts.write_json(run.folder / "config.json", fit.facts)
-        plan.processes.wait()
+        if inputs.processes.first:
+            write_json(run.folder / "config.json", fit.facts)
+        inputs.processes.wait()
         best = fit.run()
-        if not plan.processes.first:
+        if not inputs.processes.first:
             return
         metric = METRIC[run.stage.task]
         result = {
@@ -132,7 +134,7 @@ def _train(run: Run, plan: Plan) -> None:
             "epoch": best.epoch,
             "validation_films": len(fit.validation),
         }
-        computed_on = plan.processes.device.type
+        computed_on = inputs.processes.device.type
         weights.save_weights(run.file, best.state, fit.facts | {"result": result, "computed_on": computed_on})
         checkpoint.drop(run.folder)
     print(
@@ -149,7 +151,7 @@ def _alone(run: Run, processes: Processes) -> Iterator[None]:
         yield
         return
     lock = run.folder.with_name(f".{run.name}.lock")
-    with artefacts.alone(lock, f"{run.name} is being trained by another process"):
+    with alone(lock, f"{run.name} is being trained by another process"):
         yield
 
 
@@ -165,25 +167,25 @@ def _describe(run: Run, fit: Fit, done: tuple[int, int] | None) -> str:
     )
 
 
-def _check(plan: Plan) -> None:
+def _print_cost(inputs: StageInputs) -> None:
     """Print what would be trained, with its memory and time. Folds cost the same, so one of each is timed."""
-    if not plan.waiting:
+    if not inputs.waiting:
         return
     total = 0.0
     costs: dict[str, Cost] = {}
-    for run in plan.waiting:
-        fit = _assemble(run, plan)
-        done = None if plan.options.fresh else read_progress(file_of(run.folder))
+    for run in inputs.waiting:
+        fit = _assemble(run, inputs)
+        done = None if inputs.options.fresh else read_progress(file_of(run.folder))
         print(f"{run.name}: {_describe(run, fit, done)}", flush=True)
         if run.system not in costs:
-            costs[run.system] = measure(fit)
+            costs[run.system] = measure_cost(fit)
             print(costs[run.system].lines(run.recipe.precision))
         epochs, steps = done or (0, 0)
         left = run.recipe.epochs - epochs
         seconds = costs[run.system].seconds(left * len(fit.sampler) - steps, left, len(fit.validation))
         print(f"  time:   about {in_words(seconds)}")
         total += seconds
-    print(f"\n{len(plan.waiting)} runs, about {in_words(total)} in all. Nothing was trained (--check).")
+    print(f"\n{len(inputs.waiting)} runs, about {in_words(total)} in all. Nothing was trained (--check).")
 
 
 def _summary(runs: list[Run]) -> None:

@@ -14,7 +14,7 @@ if __name__ == "__main__":  # all imports are below: processes that prepare film
     from pathlib import Path
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from common.evaluation.out_of_fold import main
+    from common.inference.choose_thresholds import main
     from common.refusal import run_script
 
     run_script(lambda: main(__doc__))

@@ -19,7 +19,8 @@ if __name__ == "__main__":  # all imports are below: processes that read films i
     from pathlib import Path
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from common.prediction.listener import ListenOptions, Process, main
+    from common.command_line import ListenOptions
+    from common.prediction.listener.receive import Process, main
     from common.refusal import run_script
 
     def prepare(options: ListenOptions) -> Process:

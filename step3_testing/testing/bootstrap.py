@@ -11,7 +11,7 @@ Reads what `bash inference.sh` left: result_eff/ and result_vit/, of each cases.
 each system, against the masks (primary) and against the radiology reports, for the two-stage decision
 (primary) and for stage 1 alone: detection (AUROC, AUPRC, sensitivity, specificity, PPV, NPV, likelihood
 ratios, F1, accuracy), calibration (Brier score, slope, intercept), segmentation (three Dice, IoU, HD95, NSD),
-the area shown, and the confusion counts. common/evaluation/metrics.py defines each.
+the area shown, and the confusion counts. common/statistics/metrics.py defines each.
 
 Writes metrics.csv, one row a figure, and metrics.json, the same and where it comes from. Each run replaces
 both. They hold every stratum (all films, small, medium and large lesions, sex, age, view, device), of which
@@ -34,7 +34,7 @@ if __name__ == "__main__":
     from pathlib import Path
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from common.evaluation.report import main
     from common.refusal import run_script
+    from common.report.terminal import main
 
     run_script(lambda: main(__doc__))

@@ -1,0 +1,450 @@
+"""The command lines of all scripts: their options, and what of them no run could use."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from common.recipe import PRESETS, Network, Recipe, preset_network, preset_recipe
+from common.refusal import Refusal
+from common.stages import LISTENER_FOLDER, N_FOLDS, PREDICTION_FOLDER, SYSTEMS, Stage
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What films must be to be prepared, and how: one set of rules for all later steps."""
+
+    minimum_age: float = 20
+    """Youngest age in years (films of unknown age are kept and counted; SIIM-ACR has no age rule)."""
+    views: tuple[str, ...] = ()
+    """ViewPosition of the films to keep, for example AP; none: every view. Unknown views are kept."""
+    allow_chest_tube: bool = False
+    """Keep films with a chest tube."""
+    allow_burned_in: bool = False
+    """Keep films whose header says that text is burned into the picture (it may name the patient)."""
+    test_from: str = ""
+    """First date (YYYY-MM-DD) of the test set, for a cases.csv without the column `set`."""
+    replace_saturated: bool = False
+    """Give saturated pixels (markers, borders) the film's median, as the original method did."""
+    keep_identifiers: bool = False
+    """Write the source's own case and patient identifiers instead of pseudonyms."""
+    max_fault_share: float = 0.1
+    """Largest share of faulty films; with more, preparing stops and says so."""
+
+
+Preset = Literal["published", "demo"]
+System = Literal["eff", "vit"]
+
+
+def flag(kind: Any, help_text: str, default: str, metavar: str | None = None) -> Any:
+    """The type of an optional flag whose help names its default in words."""
+    argument = tyro.conf.arg(help=help_text, help_behavior_hint=f"(default: {default})", metavar=metavar)
+    return Annotated[kind | None, argument]
+
+
+Gpu = Annotated[
+    str,
+    tyro.conf.arg(
+        help="GPU to use, as in `bash train.sh 1`; several: `bash train.sh 0,1`; `cpu`: none",
+        metavar="GPU",
+    ),
+]
+NtuhPath = flag(str, "folder of the NTUH export", "data/ntuh", "PATH")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What is not a number of the recipe."""
+
+    gpu: Gpu = "0"
+    system: tuple[System, ...] = SYSTEMS
+    """Systems to train, in this order."""
+    folds: tuple[int, ...] = tuple(range(N_FOLDS))
+    """Folds to train (fine-tuning only)."""
+    preset: Preset = "published"
+    """The recipe: the published one, or the demo's quick one; the flags below change single numbers."""
+    siim: flag(str, "folder of the SIIM-ACR download", "data/siim", "PATH") = None
+    ntuh: NtuhPath = None
+    imagenet: flag(
+        str, "timm's ImageNet weights: a file, or a folder of files", "data/imagenet, else timm's hub", "PATH"
+    ) = None
+    encoder: flag(
+        str,
+        "another timm encoder, in step 1.1 (later steps take it from the weights)",
+        "the preset's",
+        "NAME",
+    ) = None
+    initial_weights: flag(
+        Literal["imagenet", "random"], "what the encoder starts from in step 1.1", "the preset's"
+    ) = None
+    workers: flag(int, "processes that read films; changes no result", "0 on a CPU, else 4", "N") = None
+    checkpointing: bool = False
+    """Need less memory: compute activations again in the backward pass. A third slower, the same result."""
+    save_minutes: float = 10.0
+    """Within an epoch, save a checkpoint whenever so many minutes have passed; its end always does."""
+    check: bool = False
+    """Print what would run, with memory and time estimated from a few steps, and train nothing."""
+    fresh: bool = False
+    """Start over: drop an interrupted run, or train again although finished weights are there (the new ones
+    replace them when the run ends). To go on with an interrupted run, leave it off."""
+
+
+def _override_type(stage: Stage) -> type:
+    """A dataclass with one optional field for each number of the recipe; its help shows the presets'."""
+    published, demo = (preset_recipe(preset, stage, "eff") for preset in PRESETS)
+    fields = []
+    for item in dataclasses.fields(Recipe):
+        if item.name == "augmentation":
+            continue  # a set of ranges that belong together: not turned one by one from the command line
+        old, new = getattr(published, item.name), getattr(demo, item.name)
+        default = f"{old}; demo {new}" if new != old else f"{old}"
+        if item.name == "weight_decay":
+            each = (preset_recipe("published", stage, system).weight_decay for system in SYSTEMS)
+            default = ", ".join(f"{system} {decay}" for system, decay in zip(SYSTEMS, each, strict=True))
+        kind = Literal["auto", "fp32"] if item.name == "precision" else type(old)
+        metavar = None if item.name == "precision" else {int: "N", float: "X"}[kind]
+        fields.append((item.name, flag(kind, item.metadata["help"], default, metavar), field(default=None)))
+    return dataclasses.make_dataclass("Recipe", fields, frozen=True)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asked for: the options, and the numbers of the recipe that it changes."""
+
+    options: TrainOptions
+    changes: dict[str, Any]
+
+    def recipe(self, stage: Stage, system: str) -> Recipe:
+        """The recipe of the preset with the command line's changes."""
+        return replace(preset_recipe(self.options.preset, stage, system), **self.changes)
+
+    def network(self, system: str) -> Network:
+        """The network of step 1.1."""
+        network = preset_network(self.options.preset, system)
+        if self.options.encoder is not None:
+            network = replace(network, encoder=self.options.encoder, encoder_args={})
+        if self.options.initial_weights is not None:
+            network = replace(network, initial_weights=self.options.initial_weights)
+        return network
+
+
+def parse_train(stage: Stage, description: str, arguments: Sequence[str] | None = None) -> Request:
+    """Read the command line of a training script.
+
+    Raises:
+        Refusal: A value that no run could use. (A flag that does not exist is tyro's own exit 2.)
+    """
+    numbers = _override_type(stage)
+    both = dataclasses.make_dataclass(
+        "Train",
+        [
+            ("options", TrainOptions, field(default=TrainOptions())),
+            ("recipe", numbers, field(default=numbers())),
+        ],
+    )
+    parsed = tyro.cli(both, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,))
+    options = parsed.options
+    changes = {k: v for k, v in dataclasses.asdict(parsed.recipe).items() if v is not None}
+    for fold in options.folds:
+        if not 0 <= fold < N_FOLDS:
+            raise Refusal(f"--folds {fold}: there is no such fold", do=f"use 0 to {N_FOLDS - 1}")
+    if options.encoder is not None and len(options.system) != 1:
+        raise Refusal("--encoder is for one system", do="add --system eff or --system vit")
+    for name in ("image_size", "epochs", "batch_size", "learning_rate", "accumulation"):
+        if name in changes and changes[name] <= 0:
+            raise Refusal(f"--{name.replace('_', '-')} {changes[name]} must be positive")
+    if changes.get("image_size", 32) % 32:
+        raise Refusal(f"--image-size {changes['image_size']} must be a multiple of 32")
+    return Request(options, changes)
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Options of get_thresholds and inference: all else stands in the weights."""
+
+    gpu: Gpu = "0"
+    system: tuple[System, ...] = SYSTEMS
+    """Systems to evaluate, in this order."""
+    ntuh: NtuhPath = None
+    preset: flag(Preset, "insist that the networks were trained with this preset", "any") = None
+    workers: flag(int, "processes that read films; changes no result", "0 on a CPU, else 4", "N") = None
+
+
+@dataclass(frozen=True)
+class ThresholdOptions(EvaluationOptions):
+    """Options of get_thresholds."""
+
+    rule: Literal["youden", "sensitivity-95", "lowest-cost"] = "youden"
+    """How the probability threshold is chosen: the best Youden index; the highest specificity at a
+    sensitivity of at least 0.95; or the lowest expected cost. Choose before testing."""
+    prevalence: flag(
+        float, "of pneumothorax where the system is to be used, for lowest-cost", "none", "X"
+    ) = None
+    cost_ratio: flag(float, "cost of a miss over cost of a false alarm, for lowest-cost", "1", "X") = None
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """Which films to prepare, and by which rules."""
+
+    siim: flag(str, "folder of the SIIM-ACR download", "data/siim, where it exists", "PATH") = None
+    ntuh: flag(str, "folder of the hospital's films", "data/ntuh, where it exists", "PATH") = None
+    fresh: bool = False
+    """Prepare again although the films are prepared; weights made from them must then be trained anew."""
+    rules: Rules = field(default_factory=Rules)
+
+
+def parse_prepare(description: str, arguments: Sequence[str] | None = None) -> PrepareOptions:
+    """Read the command line of prepare.
+
+    Raises:
+        Refusal: A value that no preparation could use.
+    """
+    options = tyro.cli(
+        PrepareOptions, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,)
+    )
+    rules = options.rules
+    if rules.test_from:
+        try:
+            date.fromisoformat(rules.test_from)
+        except ValueError:
+            raise Refusal(f"--test-from {rules.test_from} is no date", do="write it as 2020-01-01") from None
+    if not 0 <= rules.max_fault_share <= 1:
+        raise Refusal(f"--max-fault-share {rules.max_fault_share} must lie between 0 and 1")
+    if not 0 <= rules.minimum_age <= 130:
+        raise Refusal(f"--minimum-age {rules.minimum_age} is no age in years")
+    return options
+
+
+def parse_evaluation(description: str, arguments: Sequence[str] | None = None) -> EvaluationOptions:
+    """Read the command line of inference."""
+    return tyro.cli(EvaluationOptions, args=arguments, description=description)
+
+
+def parse_thresholds(description: str, arguments: Sequence[str] | None = None) -> ThresholdOptions:
+    """Read the command line of get_thresholds.
+
+    Raises:
+        Refusal: A rule without what it needs, or a value that cannot be.
+    """
+    options = tyro.cli(ThresholdOptions, args=arguments, description=description)
+    prevalence, ratio = options.prevalence, options.cost_ratio
+    needs = "--rule lowest-cost" if options.rule == "lowest-cost" else f"--cost-ratio {ratio}"
+    if prevalence is None and (options.rule == "lowest-cost" or ratio is not None):
+        raise Refusal(
+            f"{needs} needs the prevalence where the system is to be used",
+            do="add it, for example --prevalence 0.1",
+        )
+    if prevalence is not None and not 0 < prevalence < 1:
+        raise Refusal(f"--prevalence {prevalence} must lie between 0 and 1")
+    if ratio is not None and not 0 < ratio < math.inf:
+        raise Refusal(f"--cost-ratio {ratio} must be positive")
+    return options
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Which films, and by what."""
+
+    input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
+    """A film (DICOM, PNG, JPEG or TIFF), or a folder of them; hidden files and DICOMDIR are passed over."""
+    output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
+    """Folder of the results, outside the input; what the same command left there before is kept."""
+    gpu: Gpu = "0"
+    system: flag(System, "system to use", "eff, or the bundle's") = None
+    bundle: flag(
+        str, "file made by export.sh; without it the system trained in this workspace", "none", "FILE"
+    ) = None
+    backend: Literal["torch", "openvino"] = "torch"
+    """What computes; openvino is faster on a CPU (pip install openvino)."""
+    keep_identifiers: bool = False
+    """Write each film's path in findings.csv; it may hold a name."""
+    fresh: bool = False
+    """Delete first what an earlier run wrote into the output folder, and nothing else."""
+
+
+def parse_prediction(description: str, arguments: Sequence[str] | None = None) -> PredictOptions:
+    """Read the command line of predict.
+
+    Raises:
+        Refusal: A backend that does not fit the device.
+    """
+    options = tyro.cli(PredictOptions, args=arguments, description=description)
+    if options.backend == "openvino" and options.gpu != "cpu":
+        raise Refusal("--backend openvino computes on the CPU", do="name cpu as the device")
+    return options
+
+
+Interval = Literal["percentile", "bca"]
+_FEWEST_REPLICATES = 40  # with fewer the 2.5% tails hold less than one of them
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Figures of the test results, with 95% intervals."""
+
+    replicates: int = 10_000
+    """Resamples behind each interval."""
+    seed: int = 0
+    """Of the resampling; the same seed gives the same bytes."""
+    system: tuple[Literal["eff", "vit"], ...] = SYSTEMS
+    """Systems to report, in this order; metrics.csv then holds these only."""
+    interval: Interval = "percentile"
+    """How an interval is made from the resamples: bca is bias-corrected and accelerated (Efron 1987)."""
+    prevalence: float | None = None
+    """Give PPV and NPV at this prevalence, too, from sensitivity and specificity."""
+    readers: Path | None = None
+    """CSV of human readers' calls (columns case, reader, call, perhaps confidence), scored as the systems."""
+
+
+def parse_report(description: str, arguments: Sequence[str] | None = None) -> ReportOptions:
+    """Read the command line of bootstrap.
+
+    Raises:
+        Refusal: A value that gives no interval.
+    """
+    options = tyro.cli(ReportOptions, args=arguments, description=description)
+    if options.replicates < _FEWEST_REPLICATES:
+        raise Refusal(
+            f"--replicates {options.replicates} is too few for a 95% interval",
+            do=f"use at least {_FEWEST_REPLICATES}; the default is {ReportOptions.replicates}",
+        )
+    if options.seed < 0:
+        raise Refusal(f"--seed {options.seed} is negative", do="use 0 or more")
+    if options.prevalence is not None and not 0 < options.prevalence < 1:
+        raise Refusal(f"--prevalence {options.prevalence} is not between 0 and 1", do="use for example 0.05")
+    if not options.system:
+        raise Refusal("--system names no system", do=f"use --system {' '.join(SYSTEMS)}")
+    return options
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Which systems to pack, and where to."""
+
+    system: tuple[System, ...] = SYSTEMS
+    """Systems to pack, a file each."""
+    output: flag(
+        str, "file to write, where one system is packed", f"<system>.bundle in {PREDICTION_FOLDER}", "FILE"
+    ) = None
+
+
+def parse_export(description: str, arguments: Sequence[str] | None = None) -> ExportOptions:
+    """Read the command line of export.
+
+    Raises:
+        Refusal: One file is named for several systems.
+    """
+    options = tyro.cli(ExportOptions, args=arguments, description=description)
+    if options.output and len(options.system) != 1:
+        raise Refusal(
+            "--output names one file, and each system is packed in its own", do="add --system eff or vit"
+        )
+    return options
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where results are sent.
+
+    Attributes:
+        ae_title: As it wants to be called.
+        host: Name or address.
+        port: TCP port.
+    """
+
+    ae_title: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, text: str) -> Destination:
+        """From `AE_TITLE@HOST:PORT`.
+
+        Raises:
+            Refusal: It is not written so.
+        """
+        parts = re.fullmatch(r"([^@]+)@(.+):(\d{1,5})", text)
+        if not parts or not 0 < int(parts[3]) < 65536:
+            raise Refusal(f"--destination {text} names no destination", do="write it as PACS@127.0.0.1:11113")
+        return cls(ae_title("--destination", parts[1]), parts[2].strip("[]"), int(parts[3]))
+
+    def __str__(self) -> str:
+        return f"{self.ae_title}@{self.host}:{self.port}"
+
+
+def ae_title(name: str, title: str) -> str:
+    """An AE title (PS3.5 6.2): at most 16 characters of ASCII, no backslash, not only spaces."""
+    if not re.fullmatch(r"[ -\[\]-~]{1,16}", title) or not title.strip():
+        raise Refusal(f"{name} {title!r} is no AE title", do="use 1 to 16 letters, digits and underscores")
+    return title
+
+
+@dataclass(frozen=True)
+class ListenOptions:
+    """Who may send films, where results go, and by what they are found."""
+
+    gpu: Gpu = "0"
+    caller: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """AE title of a device that may send films; give the flag once for each. At least one is needed."""
+    destination: flag(
+        str, "archive that gets the results, as AE_TITLE@HOST:PORT", "none, they only lie in the folder", "AE"
+    ) = None
+    folder: flag(str, "where films wait and results lie", LISTENER_FOLDER, "PATH") = None
+    ae_title: str = "PTX"
+    """Our own AE title; a caller must call it."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Beyond this machine, only in a network that you trust: DICOM sends films
+    unencrypted, and anybody can claim an AE title."""
+    port: int = 11112
+    """TCP port to listen on."""
+    system: flag(System, "system to use", "eff, or the bundle's") = None
+    bundle: flag(
+        str, "file made by export.sh; without it the system trained in this workspace", "none", "FILE"
+    ) = None
+    backend: Literal["torch", "openvino"] = "torch"
+    """What computes; openvino is faster on a CPU (pip install openvino)."""
+    largest_film: int = 256
+    """MB; a larger one is refused."""
+    keep_free: int = 1024
+    """MB of the disk to keep free: with less, films are refused (status A700) and their senders keep them."""
+    associations: int = 8
+    """Callers served at the same time."""
+    idle: float = 60.0
+    """Seconds after which a caller that says nothing is cut off."""
+
+
+def parse_listen(description: str, arguments: Sequence[str] | None = None) -> ListenOptions:
+    """Read the command line of listen.
+
+    Raises:
+        Refusal: No caller is named, or a value that cannot be.
+    """
+    options = tyro.cli(ListenOptions, args=arguments, description=description)
+    if not options.caller:
+        raise Refusal(
+            "nobody may send films", do="name each device that may: --caller AE_TITLE, once for each"
+        )
+    for name, titles in (("--caller", options.caller), ("--ae-title", (options.ae_title,))):
+        for title in titles:
+            ae_title(name, title)
+    if options.destination is not None:
+        Destination.of(options.destination)
+    for name in ("largest_film", "associations", "idle"):
+        if not getattr(options, name) > 0:
+            raise Refusal(f"--{name.replace('_', '-')} {getattr(options, name)} must be positive")
+    if options.keep_free < 0:
+        raise Refusal(f"--keep-free {options.keep_free} must not be negative")
+    if not 0 <= options.port < 65536:
+        raise Refusal(f"--port {options.port} is no port")
+    if options.backend == "openvino" and options.gpu != "cpu":
+        raise Refusal("--backend openvino computes on the CPU", do="name cpu as the device")
+    return options

@@ -1,1 +1,0 @@
-"""Where films come from: files on disk -> prepared arrays -> batches."""

@@ -1,0 +1,1 @@
+"""Where do synthetic films come from? Drawn chests, laid out as the sources are."""

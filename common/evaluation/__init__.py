@@ -1,1 +1,0 @@
-"""How good it is: prediction, thresholds, the two-stage rule and the statistics."""

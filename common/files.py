@@ -1,0 +1,124 @@
+"""How files are written and read: whole or not at all, by one process at a time, the same bytes each time."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from common.paths import shown
+from common.refusal import Refusal
+
+TEMPORARY = ".tmp"  # the end of the name under which a file is written
+LOCK = ".lock"  # file by which a process claims a folder for itself; it holds nothing
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success it is flushed to disk and renamed to `path`.
+
+    Raises:
+        Refusal: The folder cannot be written or the disk is full; an earlier file stays as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise Refusal(
+            f"cannot write {shown(path)}", found=error.strerror or error, do="free space or mend the rights"
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def alone(lock: Path, busy: str) -> IO[str]:
+    """Hold a lock file, until the file that is returned is closed or this process ends.
+
+    Raises:
+        Refusal: Another process holds it; `busy` says what that process does.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    file = open(lock, "a")  # noqa: SIM115  # changes nothing, whatever file of this name is there
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise Refusal(busy, do="wait for it, or end it first") from None
+    return file
+
+
+def canonical_json(content: Any) -> str:
+    """The one spelling of a JSON value (sorted keys, no spaces, finite numbers only)."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def json_text(content: Any) -> str:
+    """`content` as readable JSON; infinities and NaN are refused (ValueError)."""
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as readable JSON; infinities and NaN are refused (ValueError), never written."""
+    text = json_text(content)
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path, made_by: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        Refusal: The file is missing or malformed; `made_by` is the command that makes it.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Refusal(f"{path.name} is needed", missing=shown(path), made_by=made_by) from None
+    except (ValueError, OSError) as error:
+        raise Refusal(
+            f"{shown(path)} cannot be read as JSON", found=error, do=f"make it again: {made_by}"
+        ) from None
+    if not isinstance(content, dict):
+        raise Refusal(f"{shown(path)} holds no JSON object", do=f"make it again: {made_by}")
+    return content
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows as CSV, as `csv_text` has them."""
+    with whole_file(path) as temporary:
+        temporary.write_text(csv_text(columns, rows), encoding="utf-8", newline="")
+
+
+def csv_text(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as CSV; None is an empty cell, a float is written so that it reads back exactly."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({c: "" if row[c] is None else row[c] for c in columns} for row in rows)
+    return text.getvalue()
+
+
+def digest(*parts: bytes | memoryview | str) -> str:
+    """SHA-256 (hex) of the parts, each preceded by its length, so that no two lists of parts collide."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = memoryview(part.encode() if isinstance(part, str) else part)
+        total.update(data.nbytes.to_bytes(8, "little"))
+        total.update(data if data.c_contiguous else data.tobytes())
+    return total.hexdigest()
+
+
+CASE = "c" + "[0-9a-f]" * 16  # the pseudonym of a case, as a pattern of file names

@@ -1,0 +1,264 @@
+"""What a DICOM header says of a film. Its values may hold anything, a name too."""
+
+from __future__ import annotations
+
+import math
+import re
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+from common.films.fault import FilmFault
+
+_FUNCTIONAL_GROUPS = ("FrameVOILUTSequence", "PixelValueTransformationSequence", "PixelMeasuresSequence")
+_POSTURES = {  # PS3.16 CID 19 and 20, in SNOMED CT and in the SNOMED RT codes of older devices
+    "10904000": "ERECT",
+    "C86043": "ERECT",
+    "F-10440": "ERECT",
+    "102538003": "RECUMBENT",
+    "F-10450": "RECUMBENT",
+    "102539006": "SEMIERECT",
+    "F-10460": "SEMIERECT",
+    "40199007": "SUPINE",
+    "F-10340": "SUPINE",
+    "1240000": "PRONE",
+    "F-10310": "PRONE",
+}
+_VIEWS = {  # PS3.16 CID 4010, likewise, and the words of technicians
+    "399348003": "AP",
+    "R-10206": "AP",
+    "272479007": "PA",
+    "R-10214": "PA",
+    "R-40888": "PA",
+    "399173006": "LL",
+    "R-10236": "LL",
+    "399198007": "RL",
+    "R-10232": "RL",
+    "399067008": "LAT",
+    "R-102CD": "LAT",
+    "399182000": "OBL",
+    "R-102C1": "OBL",
+    "399356000": "RAO",
+    "R-10218": "RAO",
+    "R-40985": "RAO",
+    "399135007": "LAO",
+    "R-10220": "LAO",
+    "399038007": "RPO",
+    "R-10210": "RPO",
+    "399006002": "LPO",
+    "R-10212": "LPO",
+    **{word: word for word in ("AP", "PA", "LAT", "OBL")},
+    "LATERAL": "LAT",
+    "OBLIQUE": "OBL",
+}
+_MODALITIES = (  # PS3.3 C.7.3.1.1.1, those of pictures; OT (other) says nothing
+    "BI|BMD|CFM|CR|CT|DG|DX|ES|GM|HC|IO|IVOCT|IVUS|KER|LEN|LS|MG|MR|NM|OAM|OCT|OP|OPM|OPT|OPV|PT|PX|RF|RG|"
+    "RTIMAGE|SM|TG|US|XA|XC"
+)
+CHEST, OTHER = "CHEST", "OTHER"
+_SNOMED = ("SCT", "SRT", "SNM3", "99SDM")  # coding schemes
+_CHEST_CODES = ("816094009", "51185008", "T-D3000", "39607008", "T-28000")  # chest, thorax, lung
+_CHEST_WORDS = ("CHEST", "CXR", "LUNG", "LUNGS", "THORAX")
+_OTHER_WORDS = (  # of BodyPartExamined (PS3.16 Annex L) and of descriptions
+    "ABDOMEN|ABDOMENPELVIS|ANKLE|ARM|BREAST|CALCANEUS|CHESTABDOMEN|CHESTABDPELVIS|CLAVICLE|COCCYX|CSPINE|"
+    "ELBOW|EXTREMITY|FEMUR|FINGER|FOOT|FOREARM|HAND|HEAD|HEADNECK|HIP|HUMERUS|JAW|KNEE|LEG|LOWERLEG|LOWERLIMB|"
+    "LSPINE|MANDIBLE|NECK|NECKCHEST|PATELLA|PELVIS|PHANTOM|RIB|RIBS|SACRUM|SCAPULA|SHOULDER|SKULL|SPINE|SSPINE|"
+    "STERNUM|THIGH|THUMB|TIBIA|TOE|TSPINE|UPPERARM|UPPERLIMB|WHOLEBODY|WRIST"
+)
+
+
+def facts(dataset: Dataset) -> dict[str, Any]:
+    """What a header says of its film: all that a `decode.Film` holds besides the pixels."""
+    return {
+        "patient_id": get_text(dataset, "PatientID"),
+        "age": _age(dataset),
+        "sex": get_text(dataset, "PatientSex") if get_text(dataset, "PatientSex") in ("M", "F") else None,
+        "view": _view(dataset),
+        "spacing": _spacing(dataset),
+        "study": get_text(dataset, "StudyInstanceUID"),
+        "position": _position(dataset),
+        "manufacturer": _manufacturer(dataset),
+        "date": _date(dataset),
+        "burned_in": get_text(dataset, "BurnedInAnnotation").upper() == "YES",
+        "modality": _modality_of(dataset),
+        "body_part": _body_part(dataset),
+        "orientation": _orientation(dataset),
+        "for_processing": get_text(dataset, "PresentationIntentType").upper() == "FOR PROCESSING",
+    }
+
+
+# --- values, which may hold anything ----------------------------------------------------------------
+
+
+def get_value(dataset: Dataset, keyword: str) -> Any:
+    """A value; None where it is missing, empty or not readable."""
+    try:
+        value = dataset.get(keyword)
+    except Exception:  # pydicom converts values when they are asked for
+        return None
+    return None if value is None or value == "" else value
+
+
+def get_text(dataset: Dataset, keyword: str) -> str:
+    """A value as text without blanks at its ends; `""` where it is missing."""
+    return str(get_value(dataset, keyword) or "").strip()
+
+
+def get_items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; none where it is missing."""
+    value = get_value(dataset, keyword)
+    return list(value) if isinstance(value, pydicom.Sequence) else []
+
+
+def get_number(dataset: Dataset, keyword: str) -> float | None:
+    """The first of the values; None where there is none, NaN where it is no number."""
+    values = get_numbers(dataset, keyword)
+    return values[0] if values else None
+
+
+def get_numbers(dataset: Dataset, keyword: str) -> list[float]:
+    """The values; one NaN where they are no numbers."""
+    try:
+        value = dataset.get(keyword)
+        values = list(value) if isinstance(value, MultiValue | list) else [value]
+        return [float(value) for value in values if value is not None and value != ""]
+    except Exception:  # of pydicom's conversion as well
+        return [math.nan]
+
+
+def get_whole_number(dataset: Dataset, keyword: str, default: int | None = None) -> int:
+    """A whole number above 0.
+
+    Raises:
+        FilmFault: It is not one, or missing without a default.
+    """
+    value = get_number(dataset, keyword)
+    if value is None and default is not None:
+        return default
+    if value is None or not value >= 1 or value != int(value):
+        raise FilmFault(f"has no {keyword}" if value is None else f"has an impossible {keyword}")
+    return int(value)
+
+
+def flatten(dataset: Dataset) -> None:
+    """Lift windows, rescaling and spacing of an enhanced object of one frame to where others have them."""
+    for groups in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        for group in get_items(dataset, groups)[:1]:
+            for name in _FUNCTIONAL_GROUPS:
+                for element in (element for item in get_items(group, name)[:1] for element in item):
+                    if element.tag not in dataset:
+                        dataset.add(element)
+
+
+# --- facts ------------------------------------------------------------------------------------------
+
+
+def _code(text: str) -> str | None:
+    """A short code such as AP. Anything else may be free text, so it is dropped."""
+    return text.upper() if re.fullmatch(r"[A-Za-z]{1,4}", text) else None
+
+
+def _age(dataset: Dataset) -> float | None:
+    """PatientAge (`045Y`, SIIM's `45`, months, weeks, days), else birth to study date; in years."""
+    match = re.fullmatch(r"(\d{1,3})([DWMY]?)", get_text(dataset, "PatientAge"))
+    if match:
+        return round(int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1, "": 1}[match[2]], 2)
+    dates = [get_text(dataset, name) for name in ("PatientBirthDate", "StudyDate")]
+    if all(re.fullmatch(r"\d{8}", date) for date in dates):
+        birth, study = dates
+        age = int(study[:4]) - int(birth[:4]) - (study[4:] < birth[4:])
+        return float(age) if 0 <= age <= 130 else None
+    return None
+
+
+def _spacing(dataset: Dataset) -> tuple[float, float] | None:
+    """Spacing in the patient's plane as far as known (PS3.3 10.7.1.3), (row, column) in mm."""
+    magnification = get_number(dataset, "EstimatedRadiographicMagnificationFactor")
+    plausible = magnification is not None and 1 <= magnification <= 3
+    for name, divisor in (("PixelSpacing", 1.0), ("ImagerPixelSpacing", magnification if plausible else 1.0)):
+        values = [number / divisor for number in get_numbers(dataset, name)]
+        if len(values) == 2 and all(0 < number < 10 for number in values):
+            return values[0], values[1]
+    return None
+
+
+def _position(dataset: Dataset) -> str | None:
+    """How the patient lay or stood: coded (PS3.3 C.8.11.5), a word, else PatientPosition."""
+    for item in get_items(dataset, "PatientOrientationCodeSequence")[:1]:
+        for code in (*get_items(item, "PatientOrientationModifierCodeSequence"), item):
+            if get_text(code, "CodeValue") in _POSTURES:
+                return _POSTURES[get_text(code, "CodeValue")]
+    for name in ("PatientOrientation", "PatientPosition"):
+        word = get_text(dataset, name).upper().replace("-", "")
+        if word in _POSTURES.values():
+            return word
+    code = get_text(dataset, "PatientPosition")
+    return code if re.fullmatch(r"(HF|FF|LF|RF|AF|PF)(S|P|DR|DL|I|)", code) else None
+
+
+def _view(dataset: Dataset) -> str | None:
+    """ViewPosition, else coded (PS3.3 C.8.11.5), else the only one that descriptions name."""
+    position = get_text(dataset, "ViewPosition")
+    if view := _VIEWS.get(position.upper()) or _code(position):
+        return view
+    for item in get_items(dataset, "ViewCodeSequence")[:1]:
+        if view := _VIEWS.get(get_text(item, "CodeValue")):
+            return view
+    named = {_VIEWS[word] for word in _words(dataset, "ProtocolName", "SeriesDescription") if word in _VIEWS}
+    return named.pop() if len(named) == 1 else None
+
+
+def _modality_of(dataset: Dataset) -> str | None:
+    code = get_text(dataset, "Modality").upper()
+    return code if re.fullmatch(_MODALITIES, code) else None
+
+
+def _body_part(dataset: Dataset) -> str | None:
+    """Of several that BodyPartExamined names, the chest comes last; of those of free text, it comes first."""
+    parts = _parts(dataset, "BodyPartExamined")
+    if parts:
+        return min(parts, key=CHEST.__eq__)
+    for item in get_items(dataset, "AnatomicRegionSequence")[:1]:
+        if get_text(item, "CodeValue") and get_text(item, "CodingSchemeDesignator") in _SNOMED:
+            return CHEST if get_text(item, "CodeValue") in _CHEST_CODES else OTHER
+    parts = _parts(dataset, "ProtocolName", "SeriesDescription", "StudyDescription")
+    return max(parts, key=CHEST.__eq__, default=None)
+
+
+def _parts(dataset: Dataset, *keywords: str) -> list[str]:
+    """The body parts that descriptions name."""
+    words = [CHEST if word in _CHEST_WORDS else word for word in _words(dataset, *keywords)]
+    return [word for word in words if word == CHEST or re.fullmatch(_OTHER_WORDS, word)]
+
+
+def _words(dataset: Dataset, *keywords: str) -> list[str]:
+    """The words of descriptions, in capitals. They may be names: only what a table makes of them is kept."""
+    return re.findall(r"[A-Z]+", " ".join(get_text(dataset, keyword) for keyword in keywords).upper())
+
+
+def _orientation(dataset: Dataset) -> tuple[str, str] | None:
+    value = get_value(dataset, "PatientOrientation")
+    directions = [str(each).strip().upper() for each in value] if isinstance(value, MultiValue) else []
+    if len(directions) != 2 or not all(re.fullmatch(r"[LRAPHF]{1,3}", each) for each in directions):
+        return None
+    across, down = directions
+    one_axis = any(across[0] in axis and down[0] in axis for axis in ("LR", "AP", "HF"))
+    return None if one_axis else (across, down)
+
+
+def _manufacturer(dataset: Dataset) -> str | None:
+    text = " ".join(get_text(dataset, "Manufacturer").split())
+    return text if re.fullmatch(r"[A-Za-z0-9 .,&()-]{1,32}", text) else None
+
+
+def _date(dataset: Dataset) -> str | None:
+    for name in ("StudyDate", "AcquisitionDate", "ContentDate"):
+        digits = get_text(dataset, name).replace(".", "")  # ACR-NEMA: 2004.08.26
+        if re.fullmatch(r"(19|20)\d{6}", digits):
+            with suppress(ValueError):  # no such day
+                return datetime(int(digits[:4]), int(digits[4:6]), int(digits[6:])).date().isoformat()
+    return None

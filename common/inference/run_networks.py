@@ -1,0 +1,176 @@
+"""The only evaluation loop: validation, thresholds, inference and new films all go through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from common.compute import autocast, evaluating
+from common.distributed import Processes
+from common.networks.batch import Batch, batch_item
+from common.networks.ensemble import fold_probabilities, mean_map
+from common.networks.unet import PneumothoraxNet
+from common.statistics.auroc import auroc
+from common.statistics.overlap import MAP_THRESHOLD, dice
+
+_MOST = 16  # films at a time
+_CPU_PIXELS = 512 * 512  # of the films at a time: what a network makes of more leaves a processor's cache
+
+
+def films_at_once(device: torch.device, size: int) -> int:
+    """How many films of a working size are computed at a time, where nobody says otherwise."""
+    return _MOST if device.type == "cuda" else min(_MOST, max(1, _CPU_PIXELS // size**2))
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How good a network is on the validation films.
+
+    Attributes:
+        dice: Mean over the positives of the Dice of their map over `MAP_THRESHOLD` (0 where one is empty).
+        auroc: Of the classification; None for a segmentation model.
+    """
+
+    dice: float
+    auroc: float | None
+
+    @property
+    def score(self) -> float:
+        """What the best epoch is chosen by: AUROC where there is one, else Dice."""
+        return self.dice if self.auroc is None else self.auroc
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """How films are run through networks.
+
+    Attributes:
+        prepared: Where the films are from.
+        size: Working size in pixels.
+        device: Where to compute.
+        precision: As in the recipe.
+        workers: Processes that read films.
+        batch_size: Films at a time; changes speed, not results (beyond rounding). None: what is fastest.
+    """
+
+    prepared: Films
+    size: int
+    device: torch.device
+    precision: str = "auto"
+    workers: int = 0
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size is None:
+            object.__setattr__(self, "batch_size", films_at_once(self.device, self.size))
+
+    def cut(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Films in the batches that they are computed in; only the last may be smaller."""
+        return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+
+    def _batches(self, rows: Sequence[int], title: str | None) -> Iterator[dict[str, torch.Tensor]]:
+        films = EvaluationFilms(self.prepared, rows, self.size)
+        loader = evaluation_loader(films, self.batch_size, self.workers, pin=self.device.type == "cuda")
+        with tqdm(total=len(rows), desc=title, unit="film", disable=None if title else True) as bar:
+            for batch in loader:
+                yield batch
+                bar.update(len(batch["row"]))
+
+    def probabilities(
+        self, nets: Sequence[PneumothoraxNet], rows: Sequence[int], title: str | None = None
+    ) -> np.ndarray:
+        """Probability of pneumothorax by each network: (films, networks) float64, 0-1.
+
+        Args:
+            nets: Classification networks on the device.
+            rows: Films of the set.
+            title: Of a progress bar; None: no bar.
+        """
+        found = [each for _, each in self.scores(nets, rows, title)]
+        return np.array(found, dtype=np.float64).reshape(len(rows), len(nets))
+
+    def scores(
+        self, nets: Sequence[PneumothoraxNet], rows: Sequence[int], title: str | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Classify films.
+
+        Yields:
+            Row; probability of pneumothorax by each network, (networks,) float64, 0-1.
+        """
+        for batch in self._batches(rows, title):
+            with evaluating(*nets), autocast(self.device, self.precision):
+                film = batch["film"].to(self.device, non_blocking=True)
+                found = fold_probabilities(nets, film).double().cpu().numpy()
+            yield from zip(batch["row"].tolist(), found, strict=True)
+
+    def maps(
+        self, nets: Sequence[PneumothoraxNet], rows: Sequence[int], title: str | None = None
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Segment films.
+
+        Yields:
+            Row; mean map over the networks, (size, size) float32, 0-1; true mask, (size, size) bool.
+        """
+        for batch in self._batches(rows, title):
+            with evaluating(*nets), autocast(self.device, self.precision):
+                maps = mean_map(nets, batch["film"].to(self.device, non_blocking=True)).cpu().numpy()
+            for row, found, mask in zip(batch["row"].tolist(), maps, batch["mask"].numpy(), strict=True):
+                yield row, found, mask[0] > 0.5
+
+    def validation(
+        self, net: PneumothoraxNet, rows: Sequence[int], processes: Processes | None = None
+    ) -> Validation:
+        """Score a network on validation films.
+
+        Args:
+            net: On the device.
+            rows: Films of the set; for segmentation, positives only.
+            processes: Each of them predicts its part; None: there is only this one.
+        """
+        processes = processes or Processes(self.device)
+        rows = np.asarray(rows)
+        positives = rows[self.prepared.has_mask[rows]]
+        own = [dice(m > MAP_THRESHOLD, truth) for _, m, truth in self.maps([net], processes.share(positives))]
+        mean_dice = float(processes.joined(np.array(own)).mean())
+        if net.task == "seg":
+            return Validation(mean_dice, None)
+        scores = processes.joined(self.probabilities([net], processes.share(rows))[:, 0])
+        return Validation(mean_dice, auroc(self.prepared.has_mask[rows], scores))
+
+
+class Films(Protocol):
+    """What evaluation asks of films: of a prepared set, or of new ones without masks."""
+
+    has_mask: np.ndarray
+
+    def film(self, row: int, side: int) -> np.ndarray:
+        """The working-size view of a film, (side, side) uint8."""
+
+    def mask(self, row: int, side: int) -> np.ndarray:
+        """Its mask, (side, side) bool."""
+
+
+class EvaluationFilms(Dataset):
+    """Films as they are, at the working size."""
+
+    def __init__(self, prepared: Films, rows: Sequence[int], size: int) -> None:
+        self.prepared, self.rows, self.size = prepared, rows, size
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        row = int(self.rows[index])
+        film = self.prepared.film(row, self.size).astype(np.float32) / 255
+        return batch_item(film, self.prepared.mask(row, self.size), row, self.prepared.has_mask[row])
+
+
+def evaluation_loader(films: EvaluationFilms, batch_size: int, workers: int, pin: bool) -> DataLoader:
+    """Every film once, in order; the last batch may be smaller."""
+    return DataLoader(films, batch_size=batch_size, num_workers=workers, pin_memory=pin)

@@ -1,0 +1,286 @@
+"""Both systems on the test films: the work of `inference.py`."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from common.command_line import parse_evaluation
+from common.compute import set_up
+from common.distributed import Processes, running
+from common.files import digest, write_csv, write_json
+from common.inference.result_files import CASE_COLUMNS, COLUMN_MEANINGS
+from common.inference.resumable_result import PICTURES, Entry, ResumableResult
+from common.inference.run_networks import Predictor
+from common.inference.trained_system import (
+    CLASSIFICATION,
+    SEGMENTATION,
+    TrainedSystem,
+    operating_point,
+    read_trained,
+    refuse_other_films,
+)
+from common.inference.two_stage_rule import POSITIVE, OperatingPoint
+from common.paths import result_folder, shown
+from common.preparation.film_store import PreparedSet
+from common.preparation.run import open_prepared
+from common.refusal import Refusal
+from common.stages import INFERENCE_COMMAND, Stage
+from common.statistics.overlap import MAP_THRESHOLD, dice, iou
+from common.statistics.surface_distance import TOLERANCE_MM, Scale, surface_metrics, tolerance_px
+
+PICTURE_SIDE = 512  # of the films kept for the report
+
+
+def main(description: str) -> None:
+    """Run the systems asked for on the command line on the test films.
+
+    Raises:
+        Refusal: Networks or thresholds are missing or do not belong together, or a patient of the training
+            films is in the test films.
+    """
+    options = parse_evaluation(description)
+    with running(options.gpu) as processes:
+        device = processes.device
+        set_up(device)
+        systems = read_trained(options, "inference")
+        points = {trained.system: operating_point(trained)[0] for trained in systems}
+        prepared, training = (
+            _open_prepared(name, options.ntuh, processes) for name in ("ntuh_test", "ntuh_train")
+        )
+        for trained in systems:
+            refuse_other_films(trained, training)
+        _refuse_shared_patients(prepared, training)
+        workers = options.workers if options.workers is not None else (0 if device.type == "cpu" else 4)
+        for trained in systems:
+            precision = trained.facts["recipe"]["precision"]
+            predictor = Predictor(prepared, trained.image_size, device, precision, workers)
+            _Inference(trained, points[trained.system], predictor, processes).run()
+        print("Next, the figures: cd step3_testing/testing && python bootstrap.py")
+
+
+def _open_prepared(name: str, source: str | None, processes: Processes) -> PreparedSet:
+    """The films; where they are not prepared yet, the first process does it."""
+    if not processes.first:
+        processes.wait()
+    prepared = open_prepared(name, source, "inference")
+    if processes.first:
+        processes.wait()
+    return prepared
+
+
+def _refuse_shared_patients(prepared: PreparedSet, training: PreparedSet) -> None:
+    shared = prepared.cases["case"][prepared.cases["patient"].isin(training.cases["patient"])]
+    if len(shared):
+        raise Refusal(
+            f"{len(shared)} test films are of patients who are in the training films",
+            found=", ".join(shared[:10]),
+            do="take these patients out of the test set",
+        )
+
+
+@dataclass(frozen=True)
+class _Inference:
+    """One system on the test films.
+
+    Films are computed in the same batches whatever was done before and however many processes share them,
+    so that an interrupted run ends with the same bytes as an uninterrupted one.
+    """
+
+    trained: TrainedSystem
+    point: OperatingPoint
+    predictor: Predictor
+    processes: Processes
+
+    @property
+    def prepared(self) -> PreparedSet:
+        return self.predictor.prepared
+
+    def run(self) -> None:
+        """Score, segment and decide every test film; the result folder appears when all is done."""
+        target = result_folder(self.trained.system)
+        partial = ResumableResult(target, self._belongs_to(), self.processes)
+        for name in PICTURES:
+            (partial.folder / name).mkdir(exist_ok=True)
+        rows = np.arange(len(self.prepared.cases))
+        self._classify(rows, partial)
+        scores = partial.found(1)
+        by_fold = np.array([scores[row]["folds"] for row in rows.tolist()])
+        probability = by_fold.mean(axis=1)
+        stage_1 = np.array([self.point.stage_1(each) for each in probability])
+        # Stage 2 is needed where stage 1 says positive; films with a mask are segmented all the same, for
+        # the figures of the segmentation model by itself, which the decision never sees.
+        self._segment(rows[stage_1 | self.prepared.has_mask], partial)
+        found = partial.found(2)
+        if not self.processes.first:
+            return
+        cases = [self._case(row, by_fold[row], probability[row], found.get(row)) for row in rows.tolist()]
+        self._write(partial.folder, cases)
+        partial.finish()
+        called = sum(case["two_stage"] for case in cases)
+        unlabelled = sum(case["report"] is None for case in cases)
+        print(
+            f"{self.trained.system}: {len(cases)} films, {int(self.prepared.has_mask.sum())} with a mask"
+            + (f", {unlabelled} without a label" if unlabelled else "")
+            + f"; {int(stage_1.sum())} reach the probability, {called} also the area -> {shown(target)}"
+        )
+
+    def _belongs_to(self) -> dict[str, Any]:
+        """What decides the result."""
+        return {
+            "weights": self.trained.made_from,
+            "thresholds": asdict(self.point),
+            "films": self.prepared.content,
+            "cases": digest((self.prepared.folder / "cases.csv").read_bytes()),
+            "device": self.predictor.device.type,
+            "precision": self.predictor.precision,
+            "batch_size": self.predictor.batch_size,
+        }
+
+    def _own(self, rows: np.ndarray, done: dict[int, Entry]) -> np.ndarray:
+        """This process's share of the batches that are not done."""
+        waiting = [batch for batch in self.predictor.cut(rows) if not all(row in done for row in batch)]
+        return np.concatenate([rows[:0], *self.processes.share(waiting)])
+
+    def _title(self, stage: int) -> str | None:
+        return f"{self.trained.system} stage {stage}" if self.processes.first else None
+
+    def _networks(self, stage: Stage) -> list:
+        return self.trained.networks(stage, self.predictor.device)
+
+    def _classify(self, rows: np.ndarray, partial: ResumableResult) -> None:
+        """Stage 1 of this process's films."""
+        own = self._own(rows, partial.found(1))
+        if not len(own):
+            return
+        with partial.journal(1) as add:
+            for row, folds in self.predictor.scores(self._networks(CLASSIFICATION), own, self._title(1)):
+                add(row, case=self.prepared.cases["case"].iloc[row], folds=folds.tolist())
+
+    def _segment(self, rows: np.ndarray, partial: ResumableResult) -> None:
+        """Stage 2 of this process's films: figures and pictures."""
+        folder = partial.folder
+        done = {
+            row: entry
+            for row, entry in partial.found(2).items()
+            if entry["pictures"] == _pictures_digest(self._pictures(folder, row))
+        }
+        own = self._own(rows, done)
+        if not len(own):
+            return
+        with partial.journal(2) as add:
+            for row, found, truth in self.predictor.maps(self._networks(SEGMENTATION), own, self._title(2)):
+                pictures = self._pictures(folder, row)
+                _write_picture(pictures[0], np.rint(found * 255).astype(np.uint8))
+                _write_picture(pictures[1], truth.astype(np.uint8) * 255)
+                _write_picture(pictures[2], self.prepared.film(row, PICTURE_SIDE))
+                figures = self._figures(row, found > MAP_THRESHOLD, truth)
+                add(row, **figures, pictures=_pictures_digest(pictures))
+
+    def _pictures(self, folder: Path, row: int) -> list[Path]:
+        """The probability map (8 bit), the true mask and the film of a case, for the report."""
+        case = self.prepared.cases["case"].iloc[row]
+        return [folder / kind / f"{case}{suffix}" for kind, suffix in PICTURES.items()]
+
+    def _scale(self, row: int) -> Scale:
+        facts = self.prepared.cases.iloc[row]
+        names = ("width", "height", "spacing_row", "spacing_column")
+        return Scale.of(self.predictor.size, *(facts[name] for name in names))
+
+    def _figures(self, row: int, predicted: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+        """What stage 2 found in a film, and how well where it has a mask."""
+        figures: dict[str, Any] = {"area_pixels": int(predicted.sum())}
+        if self.prepared.has_mask[row]:
+            distance, share = surface_metrics(predicted, truth, self._scale(row))
+            figures |= {
+                "dice_segmentation": dice(predicted, truth),
+                "iou": iou(predicted, truth),
+                "hd95": distance,
+                "nsd": share,
+            }
+        return figures
+
+    def _case(
+        self, row: int, by_fold: np.ndarray, probability: float, segmented: Entry | None
+    ) -> dict[str, Any]:
+        """One row of the result: the raw probability and the decision are kept apart."""
+        facts = {
+            key: None if value != value else value for key, value in self.prepared.cases.iloc[row].items()
+        }
+        scale, found = self._scale(row), segmented or {}
+        area, overlap = found.get("area_pixels"), found.get("dice_segmentation")
+        rule = self.point.rule(probability, area)
+        fraction = None if area is None else area / scale.size**2
+        in_cm2 = None not in (fraction, scale.film_cm2)
+        return {
+            "case": facts["case"],
+            "patient": facts["patient"],
+            "has_mask": int(facts["has_mask"]),
+            "report": _whole(facts["report"]),
+            "mask_area_fraction": float(facts["mask_area_fraction"]) if facts["has_mask"] else None,
+            "probability": float(probability),
+            **{f"fold_{fold}": float(value) for fold, value in enumerate(by_fold)},
+            "area_pixels": area,
+            "area_fraction": fraction,
+            "area_cm2": fraction * scale.film_cm2 if in_cm2 else None,
+            "stage_1": int(self.point.stage_1(probability)),
+            "two_stage": int(rule == POSITIVE),
+            "rule": rule,
+            "dice_segmentation": overlap,
+            "dice_positives": None if overlap is None else overlap * (rule == POSITIVE),
+            **{key: found.get(key) for key in ("iou", "hd95", "nsd")},
+            "distance_unit": scale.unit,
+            "film_cm2": scale.film_cm2,
+            **{key: facts[key] for key in ("age", "sex", "view", "manufacturer")},
+            "chest_tube": _whole(facts["chest_tube"]),
+        }
+
+    def _write(self, folder: Path, cases: list[dict[str, Any]]) -> None:
+        """Everything but the pictures, which are there."""
+        write_csv(folder / "cases.csv", CASE_COLUMNS, cases)
+        shutil.copyfile(self.prepared.folder / "flow.json", folder / "flow.json")
+        write_json(
+            folder / "meta.json",
+            {
+                "system": self.trained.system,
+                "cls_threshold": self.point.cls_threshold,
+                "seg_threshold": self.point.seg_threshold,
+                "image_size": self.point.image_size,
+                "n_cases": len(cases),
+                "cases_sha256": digest((folder / "cases.csv").read_bytes()),
+                "films": self.prepared.content,
+                "preset": self.trained.facts["preset"],
+                "weights": self.trained.made_from,
+                "nsd_tolerance_mm": TOLERANCE_MM,
+                "nsd_tolerance_px": tolerance_px(self.point.image_size),
+                "dice_convention": "films with a mask only; both masks empty: 1, one empty: 0 (IoU likewise)",
+                "surface_convention": "films with a mask only; an empty map: HD95 is the film's diagonal, "
+                "NSD 0; in mm along both sides of the original film, or, where its spacing is unknown, in "
+                "pixels of the working size; NSD at the tolerance of that unit",
+                "surface_caution": "where lesions are annotated as rectangles the true outline is blocky: "
+                "distances to its sides and corners say as much of the annotation as of the system",
+                "columns": COLUMN_MEANINGS,
+            },
+        )
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _pictures_digest(pictures: list[Path]) -> str | None:
+    """SHA-256 of the files; None where one is missing: a power cut can lose what was written last."""
+    try:
+        return digest(*(path.read_bytes() for path in pictures))
+    except OSError:
+        return None
+
+
+def _write_picture(path: Path, pixels: np.ndarray) -> None:
+    if not cv2.imwrite(str(path), pixels):
+        raise Refusal(f"cannot write {shown(path)}", do=f"free space, then again: {INFERENCE_COMMAND}")

@@ -1,0 +1,221 @@
+"""Out-of-fold predictions -> operating point: the rules that choose it, and how steady their choice is.
+
+A film is called positive when its probability reaches the threshold, and a threshold is the probability of
+one of the films: "nothing is positive" is no operating point. Of equally good thresholds, every rule takes
+the highest; merits that differ by less than rounding (1e-12) are equally good.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from common.statistics.bootstrap import resample_counts
+from common.statistics.metrics import share
+
+YOUDEN, SENSITIVITY_95, LOWEST_COST = "youden", "sensitivity-95", "lowest-cost"
+RULES = {
+    YOUDEN: "largest sensitivity + specificity - 1 (Youden, Cancer 1950;3:32)",
+    SENSITIVITY_95: "highest specificity at a sensitivity of at least 0.95",
+    LOWEST_COST: "lowest expected cost at a stated prevalence and cost ratio (Metz, Semin Nucl Med 1978)",
+}
+MAP_THRESHOLDS = np.arange(256) / 256  # of a map of pneumothorax; 0.5 is one of them
+_ROUNDING = 1e-12
+Rates = TypeVar("Rates", float, np.ndarray)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What mistakes cost where the system is to be used.
+
+    Attributes:
+        prevalence: Of pneumothorax there, between 0 and 1.
+        ratio: Cost of a miss over cost of a false alarm, above 0.
+    """
+
+    prevalence: float
+    ratio: float = 1.0
+
+    def expected(self, sensitivity: Rates, false_positive_rate: Rates) -> Rates:
+        """Expected cost of a film, in costs of one false alarm.
+
+        prevalence * ratio * (1 - sensitivity) + (1 - prevalence) * (1 - specificity), what a correct answer
+        costs being left out (Metz, Semin Nucl Med 1978;8:283). It is lowest where a line of the slope
+        (1 - prevalence) / (prevalence * ratio) touches the ROC curve from above (Zweig & Campbell, Clin Chem
+        1993;39:561).
+
+        Args:
+            sensitivity: 0-1, a number or an array of any shape.
+            false_positive_rate: 0-1, likewise.
+        """
+        missed = self.prevalence * self.ratio * (1 - sensitivity)
+        return missed + (1 - self.prevalence) * false_positive_rate
+
+
+@dataclass(frozen=True)
+class RocPoint:
+    """A threshold with the rates there, all 0-1."""
+
+    threshold: float
+    sensitivity: float
+    false_positive_rate: float
+
+    @property
+    def specificity(self) -> float:
+        return 1 - self.false_positive_rate
+
+
+@dataclass(frozen=True)
+class Roc:
+    """The ROC curves of r resamples of the films: their k points, highest threshold first.
+
+    Attributes:
+        thresholds: (k,) float64, falling: the distinct probabilities of the films.
+        sensitivity: (r, k) float64, 0-1; NaN in a resample without a positive film.
+        false_positive_rate: (r, k) float64, 0-1; NaN in a resample without a negative film.
+        drawn: (r, k) bool: the resample holds a film of this very probability.
+    """
+
+    thresholds: np.ndarray
+    sensitivity: np.ndarray
+    false_positive_rate: np.ndarray
+    drawn: np.ndarray
+
+    @classmethod
+    def of(cls, positive: np.ndarray, probability: np.ndarray, counts: np.ndarray | None = None) -> Roc:
+        """Trace the curves.
+
+        Args:
+            positive: (n,) bool.
+            probability: (n,) float64, finite.
+            counts: How often each film was drawn, float64 whole numbers, (r, n); None: the films themselves.
+        """
+        counts = np.ones((1, len(positive))) if counts is None else counts
+        order = np.argsort(-probability, kind="stable")
+        falling = probability[order]
+        last = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))  # of each distinct probability
+        films = counts[:, order]
+        called = films.cumsum(axis=1)[:, last]
+        true = (films * positive[order]).cumsum(axis=1)[:, last]
+        false = called - true
+        return cls(
+            thresholds=falling[last],
+            sensitivity=share(true, np.broadcast_to(true[:, -1:], true.shape)),
+            false_positive_rate=share(false, np.broadcast_to(false[:, -1:], false.shape)),
+            drawn=np.diff(called, axis=1, prepend=0) > 0,
+        )
+
+    def chosen(self, rule: str, costs: Costs | None = None) -> np.ndarray:
+        """The point that a rule chooses in each resample: (r,) int64, into `thresholds`.
+
+        Where a resample lacks positive or negative films, the number says nothing.
+
+        Args:
+            rule: A key of RULES.
+            costs: For `lowest-cost`.
+        """
+        if rule == YOUDEN:
+            merit = self.sensitivity - self.false_positive_rate
+        elif rule == SENSITIVITY_95:
+            merit = np.where(self.sensitivity >= 0.95 - _ROUNDING, -self.false_positive_rate, -np.inf)
+        else:
+            merit = -costs.expected(self.sensitivity, self.false_positive_rate)
+        merit = np.where(self.drawn, merit, -np.inf)
+        return np.argmax(merit >= merit.max(axis=1, keepdims=True) - _ROUNDING, axis=1)
+
+
+def choose(rule: str, positive: np.ndarray, probability: np.ndarray, costs: Costs | None = None) -> RocPoint:
+    """The operating point by a rule.
+
+    Args:
+        rule: A key of RULES.
+        positive: (n,) bool, with both classes.
+        probability: (n,) float64, each by the fold that held the film out.
+        costs: For `lowest-cost`.
+    """
+    roc = Roc.of(positive, probability)
+    best = roc.chosen(rule, costs)[0]
+    return RocPoint(
+        float(roc.thresholds[best]), float(roc.sensitivity[0, best]), float(roc.false_positive_rate[0, best])
+    )
+
+
+def smallest_overlap(overlaps: np.ndarray) -> int | None:
+    """The smallest lesion that the system has shown it can find.
+
+    Args:
+        overlaps: (positives,) int: pixels shared by predicted and true mask of each out-of-fold positive.
+
+    Returns:
+        The smallest overlap above 0, in pixels; None when there is none.
+    """
+    found = overlaps[overlaps > 0]
+    return int(found.min()) if len(found) else None
+
+
+def dice_by_threshold(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The Dice coefficient of a map against the true mask at every threshold of MAP_THRESHOLDS at once.
+
+    From two histograms of the map, inside and outside the true mask. Their bins end exactly at the thresholds
+    (256 * map is exact in float32), so each figure is the one that `map > threshold` gives, and none of a
+    rounded map.
+
+    Args:
+        found: Any shape, float32, 0-1: the map of pneumothorax.
+        truth: The same shape, bool: the true mask.
+
+    Returns:
+        (256,) float64, 0-1; as in `overlap.dice`, 1 where both masks are empty.
+    """
+    # a pixel of bin b is above the thresholds 0 ... b - 1
+    bins = np.minimum(np.ceil(found * np.float32(256)), 256).astype(np.int64)
+    outside, inside = np.bincount((bins + 257 * truth).ravel(), minlength=2 * 257).reshape(2, 257)
+    shared = inside[:0:-1].cumsum()[::-1]
+    predicted = shared + outside[:0:-1].cumsum()[::-1]
+    total = predicted + inside.sum()
+    return np.divide(2 * shared, total, out=np.ones(256), where=total > 0)
+
+
+def resampled_thresholds(
+    rule: str,
+    positive: np.ndarray,
+    probability: np.ndarray,
+    overlaps: np.ndarray,
+    patient: np.ndarray,
+    costs: Costs | None = None,
+    replicates: int = 2000,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both thresholds in resamples of the patients, drawn as in `bootstrap.resample_counts`.
+
+    This shows how much they hang on single films. It is no confidence interval: the bootstrap is inconsistent
+    for a minimum, below which no resample can fall (Bickel & Freedman, Ann Stat 1981;9:1196), and for a
+    cut-point that maximises an empirical curve, as Youden's (Abrevaya & Huang, Econometrica 2005;73:1175).
+
+    Args:
+        rule: A key of RULES.
+        positive: (n,) bool.
+        probability: (n,) float64, each by the fold that held the film out.
+        overlaps: (n,) int: pixels shared by predicted and true mask; none above 0 without a mask.
+        patient: (n,) names.
+        costs: For `lowest-cost`.
+        replicates: How many resamples.
+        seed: Non-negative.
+
+    Returns:
+        `cls_threshold` and `seg_threshold` (in pixels), each (replicates,) float64; NaN where a resample
+        lacks positive or negative films, or any overlap.
+    """
+    found = np.flatnonzero(overlaps > 0)
+    found = found[np.argsort(overlaps[found], kind="stable")]
+    smallest = np.append(overlaps[found], np.nan)  # the last: nothing was drawn
+    cls, seg = [], []
+    for counts in resample_counts(patient, positive, replicates, seed):
+        roc = Roc.of(positive, probability, counts)
+        defined = np.isfinite(roc.sensitivity[:, 0] + roc.false_positive_rate[:, 0])
+        cls.append(np.where(defined, roc.thresholds[roc.chosen(rule, costs)], np.nan))
+        drawn = np.pad(counts[:, found] > 0, ((0, 0), (0, 1)), constant_values=True)
+        seg.append(smallest[drawn.argmax(axis=1)])
+    return np.concatenate(cls), np.concatenate(seg)

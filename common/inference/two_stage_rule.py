@@ -1,0 +1,81 @@
+"""The two-stage rule: the classification model decides, the segmentation model must agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from common.files import read_json
+from common.paths import shown, thresholds_file
+from common.refusal import Refusal
+from common.stages import SYSTEMS, THRESHOLDS_COMMAND
+
+POSITIVE = "positive"
+NEGATIVE_PROBABILITY = "negative: probability"
+NEGATIVE_AREA = "negative: area"
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Where a system decides.
+
+    Attributes:
+        cls_threshold: Smallest ensemble probability of a positive film, 0-1.
+        seg_threshold: Smallest segmented area of a positive film, pixels at `image_size`.
+        image_size: Working size that `seg_threshold` belongs to.
+    """
+
+    cls_threshold: float
+    seg_threshold: int
+    image_size: int
+
+    def stage_1(self, probability: float) -> bool:
+        """Whether the classification model calls the film positive."""
+        return probability >= self.cls_threshold
+
+    def rule(self, probability: float, area: int | None) -> str:
+        """Which rule decides a film: `positive`, or the first that makes it negative.
+
+        Args:
+            probability: Of the ensemble, 0-1.
+            area: Segmented pixels; may be None where stage 1 says negative.
+        """
+        if not self.stage_1(probability):
+            return NEGATIVE_PROBABILITY
+        return POSITIVE if area >= self.seg_threshold else NEGATIVE_AREA
+
+
+def read_thresholds(system: str) -> tuple[OperatingPoint, dict[str, Any]]:
+    """Read a system's operating point, and the whole file it stands in.
+
+    Raises:
+        Refusal: The file is missing, malformed or of another system.
+    """
+    path = thresholds_file(system)
+    if not path.exists():
+        raise Refusal(
+            f"testing {system} needs its thresholds", missing=shown(path), made_by=THRESHOLDS_COMMAND
+        )
+    content = read_json(path, THRESHOLDS_COMMAND)
+    return parse_operating_point(content, system, shown(path)), content
+
+
+def parse_operating_point(content: dict[str, Any], system: str, name: str) -> OperatingPoint:
+    """The operating point in the content of a thresholds file, which messages call `name`.
+
+    Raises:
+        Refusal: It is malformed or of another system.
+    """
+    again = f"make it again: {THRESHOLDS_COMMAND}"
+    try:
+        if content["system"] not in SYSTEMS or content["system"] != system:
+            raise Refusal(f"{name} is of the system {content['system']}, not {system}")
+        point = OperatingPoint(
+            float(content["cls_threshold"]), int(content["seg_threshold"]), int(content["image_size"])
+        )
+        known = isinstance(content["made_from"], dict)
+    except (KeyError, TypeError, ValueError) as error:
+        raise Refusal(f"{name} is no thresholds file", found=error, do=again) from None
+    if not (known and 0 <= point.cls_threshold <= 1 and point.seg_threshold >= 1):
+        raise Refusal(f"{name} holds impossible thresholds", do=again)
+    return point

@@ -1,1 +1,0 @@
-"""What learns: networks, their weights, and five folds as one model."""

@@ -1,0 +1,31 @@
+"""Five folds as one model: the mean over the folds of what each predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from common.networks.unet import PneumothoraxNet
+
+
+def fold_probabilities(nets: Sequence[PneumothoraxNet], film: torch.Tensor) -> torch.Tensor:
+    """Films (b, 1, s, s) -> probability of pneumothorax by each fold, (b, folds) float32.
+
+    Args:
+        nets: One of each fold; or `AcceleratedNets`, which are all folds in one.
+        film: Float32, 0-1.
+    """
+    logits = [net.classify(film).float().view(len(film), -1) for net in nets]
+    return torch.cat(logits, dim=1).sigmoid()
+
+
+def mean_map(nets: Sequence[PneumothoraxNet], film: torch.Tensor) -> torch.Tensor:
+    """Films (b, 1, s, s) -> mean over the folds of the softmax map of pneumothorax, (b, s, s) float32.
+
+    Args:
+        nets: As above.
+        film: Float32, 0-1.
+    """
+    folds = [fold for net in nets for fold in net(film)[0].split(2, dim=1)]
+    return torch.stack([fold.float().softmax(dim=1)[:, 1] for fold in folds]).mean(dim=0)

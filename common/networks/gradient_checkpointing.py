@@ -1,0 +1,96 @@
+"""Memory of a network in training: how much it needs, and gradient checkpointing to need less."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from common.networks.unet import PneumothoraxNet
+
+_BYTES_A_PARAMETER = 16  # weight, gradient and AdamW's two moments, float32
+
+
+def checkpointed(net: PneumothoraxNet) -> None:
+    """Have a network compute the activations inside its blocks again instead of keeping them.
+
+    Chen et al., Training deep nets with sublinear memory cost, 2016 (arXiv 1604.06174). Each child of the
+    encoder's stages and each block of the decoder keeps only what comes in. Weights, gradients and
+    BatchNorm's statistics come out as without it, bit for bit: the second computation has the first one's
+    random numbers, and leaves the statistics alone.
+    """
+    for block in _blocks(net):
+        _checkpoint(block)
+
+
+def _blocks(net: PneumothoraxNet) -> list[nn.Module]:
+    stages = [
+        stage
+        for name, child in net.unet.encoder.model.named_children()
+        for stage in (child if name == "blocks" else [child] if name.startswith("stages") else [])
+    ]
+    inside = [block for stage in stages for block in getattr(stage, "blocks", stage).children()]
+    return [*inside, *net.unet.decoder.blocks]
+
+
+def _checkpoint(block: nn.Module) -> None:
+    compute = block.forward
+
+    def forward(*inputs: torch.Tensor | None, **options: torch.Tensor | None) -> torch.Tensor:
+        if not (block.training and torch.is_grad_enabled()):
+            return compute(*inputs, **options)
+        return checkpoint(
+            compute,
+            *inputs,
+            use_reentrant=False,
+            context_fn=lambda: (contextlib.nullcontext(), _statistics_kept(block)),
+            **options,
+        )
+
+    block.forward = forward
+
+
+@contextlib.contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """BatchNorm normalises by the batch, but does not count it a second time."""
+    norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0  # running statistics x 1 + batch statistics x 0
+    try:
+        yield
+    finally:
+        for norm, momentum, batches in before:
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(batches)
+
+
+def kept_for_backward(net: PneumothoraxNet, film: torch.Tensor) -> int:
+    """Bytes that a forward pass keeps for the backward pass, besides the weights.
+
+    Args:
+        net: In training mode.
+        film: (b, 1, s, s) float32, on the network's device. Autocast holds as it is set around the call.
+    """
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*net.parameters(), *net.buffers())}
+    kept: dict[int, int] = {}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        output = net(film)  # alive until counted: else storages would be freed and their addresses used again
+    total = sum(kept.values())
+    del output
+    return total
+
+
+def state_bytes(net: nn.Module) -> int:
+    """Bytes of weights, gradients and AdamW's moments, float32."""
+    return _BYTES_A_PARAMETER * sum(p.numel() for p in net.parameters() if p.requires_grad)

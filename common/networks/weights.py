@@ -1,0 +1,161 @@
+"""The previous stage's weights -> network, and a finished network -> its weights file.
+
+A weights file is a safetensors file whose metadata is one key holding canonical JSON (the format writes
+several keys in random order): the same training gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from common.files import canonical_json, digest, whole_file
+from common.networks.unet import PneumothoraxNet
+from common.paths import progress_of, shown, weights_file
+from common.recipe import Network
+from common.refusal import Refusal
+from common.stages import Stage
+
+_METADATA = "pneumothorax"
+
+State = Mapping[str, torch.Tensor]
+
+
+def tensors_digest(state: State) -> str:
+    """SHA-256 of names, types, shapes and values, independent of the file format and its metadata."""
+    parts: list[bytes | str] = []
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        parts += [
+            f"{name} {tensor.dtype} {list(tensor.shape)}",
+            tensor.reshape(-1).view(torch.uint8).numpy().data,
+        ]
+    return digest(*parts)
+
+
+def save_weights(path: Path, state: State, metadata: dict[str, Any]) -> None:
+    """Write a finished network.
+
+    Args:
+        path: A weights file's path.
+        state: The network's state.
+        metadata: What it is and was made from: no clock, host or absolute path.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    with whole_file(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={_METADATA: canonical_json(metadata)})
+        except SafetensorError as error:  # how safetensors says that the disk is full
+            raise OSError(28, "the disk is full, or the file grew too large") from error
+
+
+def read_weights(
+    path: Path, title: str, made_by: str, found: str | None = None
+) -> tuple[State, dict[str, Any]]:
+    """Read a weights file.
+
+    Args:
+        path: The file.
+        title: What is needed and by whom, as the refusal says it.
+        made_by: The command that makes it.
+        found: What is there instead, for the refusal.
+
+    Returns:
+        The network's state (CPU) and the metadata, to which `sha256` of the tensors is added.
+
+    Raises:
+        Refusal: The file is missing, or not a weights file of this project.
+    """
+    if not path.is_file():
+        raise Refusal(title, missing=shown(path), made_by=made_by, found=found)
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = json.loads((file.metadata() or {})[_METADATA])
+        state = load_file(path)
+    except (SafetensorError, OSError, KeyError, ValueError):
+        raise Refusal(
+            f"{shown(path)} is damaged, or no weights file of this project",
+            do=f"delete it and make it again: {made_by}",
+        ) from None
+    return state, metadata | {"sha256": tensors_digest(state)}
+
+
+def read_stage_weights(
+    stage: Stage, system: str, fold: int | None, needed_by: str
+) -> tuple[State, dict[str, Any]]:
+    """Read the weights that a stage left for a system (and fold), checking that they are what they seem.
+
+    Raises:
+        Refusal: Missing, damaged, or of another stage, system or fold.
+    """
+    path = weights_file(stage, system, fold)
+    title = f"{needed_by} needs the {stage.weights_title}"
+    state, metadata = read_weights(path, title, stage.command, progress_of(stage, system, fold))
+    found = [metadata.get(key) for key in ("stage", "system", "fold")]
+    if found != [stage.key, system, fold]:
+        raise Refusal(
+            f"{shown(path)} holds other weights than its name says",
+            found=" ".join(str(value) for value in found if value is not None),
+            do=f"make it again: {stage.command}",
+        )
+    return state, metadata
+
+
+def read_metadata(path: Path) -> dict[str, Any] | None:
+    """The metadata of a weights file; None when the file is missing or damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads((file.metadata() or {})[_METADATA])
+    except (SafetensorError, OSError, KeyError, ValueError):
+        return None
+
+
+def build(metadata: dict[str, Any], task: str | None = None) -> PneumothoraxNet:
+    """The network that a weights file's metadata describes, for its own task unless another is named."""
+    described = metadata["network"]
+    network = Network(**described | {"decoder_channels": tuple(described["decoder_channels"])})
+    # a quarter faster on a CPU (measured with both systems), and what a GPU's mixed precision wants
+    return PneumothoraxNet(network, task or metadata["task"]).to(memory_format=torch.channels_last)
+
+
+def load(net: PneumothoraxNet, state: State, source: Path) -> list[str]:
+    """Load a whole checkpoint; only a new head may be missing.
+
+    Returns:
+        Names of the network's tensors that the checkpoint does not hold: those of a new head.
+
+    Raises:
+        Refusal: Any other tensor is missing, left over or of another shape: all are listed.
+    """
+    own = net.state_dict()
+    new = [name for name in own if name not in state]
+    missing = [name for name in new if ".classification_head." not in f".{name}"]
+    left_over = [name for name in state if name not in own]
+    reshaped = [name for name in own if name in state and own[name].shape != state[name].shape]
+    if missing or left_over or reshaped:
+        raise Refusal(
+            f"{shown(source)} does not fit the network",
+            missing=", ".join(missing) or "nothing",
+            left_over=", ".join(left_over) or "nothing",
+            other_shape=", ".join(reshaped) or "nothing",
+        )
+    net.load_state_dict({**own, **state})
+    return new
+
+
+def network_facts(network: Network) -> dict[str, Any]:
+    """A network as metadata holds it."""
+    return asdict(network) | {"decoder_channels": list(network.decoder_channels)}
+
+
+def parameters(net: torch.nn.Module) -> int:
+    """Number of trainable numbers."""
+    return int(np.sum([p.numel() for p in net.parameters() if p.requires_grad]))

@@ -1,0 +1,87 @@
+"""Where every file that passes between stages lies.
+
+Paths are functions of (stage, system, fold). Nothing is found by globbing or by "the newest".
+Everything lies under one workspace: the repository itself, or the folder named by PTX_WORKSPACE.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+
+from common.stages import PREDICTION_FOLDER, TESTING_FOLDER, THRESHOLDS_FOLDER, Stage
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def workspace() -> Path:
+    """The folder under which all data and results lie."""
+    return _resolved(os.environ.get("PTX_WORKSPACE") or str(REPOSITORY))
+
+
+@cache  # asked for with every pseudonym, and it asks the disk
+def _resolved(folder: str) -> Path:
+    return Path(folder).resolve()
+
+
+def shown(path: Path) -> str:
+    """A path as messages show it: relative to the workspace where it lies inside."""
+    path = Path(path)
+    return str(path.relative_to(workspace())) if path.is_relative_to(workspace()) else str(path)
+
+
+def run_name(stage: Stage, system: str, fold: int | None = None) -> str:
+    """`eff_seg_siim`, `fold_0_eff_seg_ntuh`: the name of one training run."""
+    prefix = "" if fold is None else f"fold_{fold}_"
+    return f"{prefix}{system}_{stage.task}_{stage.source}"
+
+
+def run_folder(stage: Stage, system: str, fold: int | None = None) -> Path:
+    """Folder of a run's configuration, log and curves."""
+    return workspace() / stage.folder / "runs" / run_name(stage, system, fold)
+
+
+def weights_file(stage: Stage, system: str, fold: int | None = None) -> Path:
+    """The weights that a finished run leaves."""
+    return workspace() / stage.folder / "model_weights" / f"{run_name(stage, system, fold)}.safetensors"
+
+
+def thresholds_file(system: str) -> Path:
+    """The operating point of a system, from its out-of-fold predictions."""
+    return workspace() / THRESHOLDS_FOLDER / f"cls_{system}_5fold_result" / "5cv_avg.json"
+
+
+def result_folder(system: str) -> Path:
+    """The result files of inference on the test set."""
+    return workspace() / TESTING_FOLDER / f"result_{system}"
+
+
+def prepared_folder(name: str) -> Path:
+    """A prepared set: `siim`, `ntuh_train` or `ntuh_test`."""
+    return workspace() / "data" / "prepared" / name
+
+
+def leaks_file() -> Path:
+    """The pairs of films that the leak check found."""
+    return workspace() / "data" / "prepared" / "leaks.csv"
+
+
+def progress_of(stage: Stage, system: str, fold: int | None = None) -> str | None:
+    """How far an unfinished run came, for the refusal of whoever needs its weights; None: no run."""
+    folder = run_folder(stage, system, fold)
+    try:
+        epochs = json.loads((folder / "config.json").read_text(encoding="utf-8"))["recipe"]["epochs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    try:
+        done = max(len((folder / "log.csv").read_text().splitlines()) - 1, 0)
+    except OSError:
+        done = 0
+    return f"runs/{folder.name}, interrupted at epoch {done} of {epochs} (the same command resumes it)"
+
+
+def bundle_file(system: str) -> Path:
+    """Where a system is packed unless another file is named."""
+    return workspace() / PREDICTION_FOLDER / f"{system}.bundle"

@@ -1,0 +1,172 @@
+"""What is written of a finding: a JSON file, a picture, and for DICOM films two DICOM objects.
+
+All of it goes through the manifest of the folder (`written_files.py`): no file of the user's is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+from pydicom.dataset import Dataset
+
+from common.files import json_text
+from common.films.fault import FilmFault
+from common.films.own_outputs import MANUFACTURER, RESEARCH_ONLY, SOFTWARE
+from common.prediction.dicom_objects import Maker, ObjectFault, capture, file_bytes, segmentation
+from common.prediction.finding import NO_ANSWER, Finding
+from common.prediction.new_films import NewFilm
+from common.prediction.overlay import overlay
+from common.prediction.suitability import Concern
+from common.prediction.written_files import NotOurs, WrittenFiles
+
+FOLDERS = ("findings", "overlays", "dicom")
+_NAME = re.compile(r"c[0-9a-f]{16}(\.json|\.png|_segmentation\.dcm|_overlay\.dcm)")
+
+
+@dataclass(frozen=True)
+class FindingFiles:
+    """Where the files of a film lie in an output folder."""
+
+    folder: Path
+    case: str
+
+    @property
+    def json(self) -> Path:
+        """The finding; written last, so that it stands for all of them."""
+        return self.folder / "findings" / f"{self.case}.json"
+
+    @property
+    def overlay(self) -> Path:
+        """The picture."""
+        return self.folder / "overlays" / f"{self.case}.png"
+
+    @property
+    def segmentation(self) -> Path:
+        """DICOM Segmentation."""
+        return self.folder / "dicom" / f"{self.case}_segmentation.dcm"
+
+    @property
+    def capture(self) -> Path:
+        """DICOM Secondary Capture of the picture."""
+        return self.folder / "dicom" / f"{self.case}_overlay.dcm"
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Every file that a film can have, in the order in which they are deleted: the JSON first."""
+        return self.json, self.overlay, self.segmentation, self.capture
+
+    def read(self) -> dict[str, Any] | None:
+        """Content of the JSON file of an earlier run; None where it, or a file that it names, is missing."""
+        try:
+            content = json.loads(self.json.read_text(encoding="utf-8"))
+            files = [self.folder / name for name in content["files"].values()]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return content if all(path.is_file() for path in files) else None
+
+
+def write_finding(
+    files: FindingFiles, film: NewFilm, finding: Finding, made_by: dict[str, Any], written: WrittenFiles
+) -> tuple[dict[str, Any], list[Path]]:
+    """Write all files of a finding, the JSON last.
+
+    Args:
+        files: Paths of the film's files.
+        film: The film as it was read.
+        finding: What was found in this film.
+        made_by: `FilmPredictor.provenance`.
+        written: Manifest of the folder.
+
+    Returns:
+        The content of the JSON file, and the paths of the DICOM objects.
+
+    Raises:
+        FilmFault: Somebody else's file lies where one of them belongs, or somebody changed one since.
+        Refusal: The disk is full, or the folder cannot be written.
+    """
+    name = f"{made_by['system']} {made_by['identity'][:12]}"
+    picture = overlay(film.film.pixels, finding, name)
+    contents: dict[str, bytes] = {}
+    if not film.film.burned_in:  # the text may be a name, which belongs in the archive only
+        contents["overlay"] = _png(picture)
+    if film.dicom:
+        try:
+            contents |= _objects(film.header, picture, finding, made_by)
+        except ObjectFault as fault:
+            concern = Concern(f"no DICOM objects: {fault}", serious=False)
+            finding = replace(finding, concerns=(*finding.concerns, concern))
+    paths = {kind: getattr(files, kind) for kind in contents}
+    content = {
+        "note": RESEARCH_ONLY,
+        "case": files.case,
+        "finding": {**finding.columns(), "system": name},
+        "film": _facts(film),
+        "made_by": made_by,
+        "files": {kind: str(path.relative_to(files.folder)) for kind, path in paths.items()},
+    }
+    remove_finding(files, written)
+    written.write(
+        {paths[kind]: data for kind, data in contents.items()} | {files.json: json_text(content).encode()}
+    )
+    return content, [path for kind, path in paths.items() if kind != "overlay"]
+
+
+def adopt_findings(folder: Path, written: WrittenFiles) -> None:
+    """Note the files that a listener of before the manifest wrote into its folder, known by their names."""
+    found = [path for name in FOLDERS for path in (folder / name).glob("*") if _NAME.fullmatch(path.name)]
+    written.adopt(path for path in sorted(found) if path.is_file() and not path.is_symlink())
+
+
+def remove_finding(files: FindingFiles, written: WrittenFiles) -> None:
+    """Delete what was written of a film before.
+
+    Raises:
+        FilmFault: One of the files is not ours, or was changed since; nothing was deleted.
+    """
+    try:
+        written.remove(files.all)
+    except NotOurs as error:
+        name = error.path.relative_to(files.folder).as_posix()
+        raise FilmFault(f"{name} is not as this program wrote it: kept, move it away") from None
+
+
+def _objects(
+    header: Dataset | None, picture: np.ndarray, finding: Finding, made_by: dict[str, Any]
+) -> dict[str, bytes]:
+    """The DICOM objects as files; without an answer no Segmentation: an empty one would say negative."""
+    if header is None:
+        raise ObjectFault("the header cannot be read again")
+    maker = Maker(made_by["system"], made_by["identity"])
+    made = {}
+    if finding.decision != NO_ANSWER:
+        made["segmentation"] = segmentation(header, finding.outline, maker)
+    made["capture"] = capture(header, picture, maker)
+    return {kind: file_bytes(dataset) for kind, dataset in made.items()}
+
+
+def _facts(film: NewFilm) -> dict[str, Any]:
+    height, width = film.film.pixels.shape
+    return {
+        "file": film.file and film.file.digest,
+        "width": width,
+        "height": height,
+        "spacing_mm": None if film.film.spacing is None else list(film.film.spacing),
+        **{name: getattr(film.film, name) for name in ("view", "position", "manufacturer")},
+    }
+
+
+def _png(picture: np.ndarray) -> bytes:
+    """A picture, (h, w, 3) uint8 RGB, as a PNG file whose text says that it is none of a film."""
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text(SOFTWARE, MANUFACTURER)
+    texts.add_text("Comment", RESEARCH_ONLY)
+    file = BytesIO()
+    Image.fromarray(picture).save(file, "PNG", pnginfo=texts, compress_level=1)  # default: 3 times as long
+    return file.getvalue()

@@ -1,0 +1,146 @@
+"""What a worker process does for one film: read, check, stretch, and write it into the prepared arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from common.command_line import Rules
+from common.files import digest
+from common.films.decode import Film, decode_film
+from common.films.fault import FilmFault
+from common.films.resample import resample, resample_mask
+from common.preparation.film_store import SIDE, films_file, masks_file, write_row
+from common.preparation.fingerprints import file_digest
+from common.preparation.near_copies import perceptual_hash
+from common.sources.source_film import SourceFilm
+
+PREPARED, EXCLUDED, REJECTED, FULL = "prepared", "excluded", "rejected", "full"
+_FACTS = ("patient_id", "study", "age", "sex", "view", "position", "manufacturer", "date")
+_CHUNK = 2**25  # bytes: nearly every film in one piece
+
+
+@dataclass(frozen=True)
+class Task:
+    """One film to prepare, into row `row` of the arrays in `folder`."""
+
+    row: int
+    film: SourceFilm
+    folder: Path
+    rules: Rules
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a film.
+
+    Attributes:
+        kind: `prepared`, `excluded` or `rejected`; `full` when it could not be written.
+        reason: Why it is not prepared.
+        file: Digest of the image file (`fingerprints.file_digest`); `""` where it could not be read.
+        facts: Of the header and the source's table; holds identity, never written as it is.
+        picture: SHA-256 of the prepared film.
+        mask: SHA-256 of the packed mask; `""` without a lesion.
+        area: Mask over film area, 0 to 1.
+        perceptual: Perceptual hash of the film, hexadecimal.
+    """
+
+    kind: str
+    reason: str = ""
+    file: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    picture: str = ""
+    mask: str = ""
+    area: float = 0.0
+    perceptual: str = ""
+
+
+def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
+    """Read, check and stretch one film with its mask, and write them into the arrays."""
+    cv2.setNumThreads(1)
+    file = ""
+    try:
+        content = read_content(task.film.path, alive)
+        file = file_digest(content)
+        image = decode_film(content, task.rules.replace_saturated)
+        del content
+        alive()
+        facts = _facts(task.film, image)
+        if excluded := exclusion(facts, task.rules):
+            return Outcome(EXCLUDED, excluded, file)
+        pixels = resample(image.pixels, SIDE)
+        mask = _mask(task.film, *image.pixels.shape)
+    except FilmFault as fault:
+        return Outcome(REJECTED, str(fault), file)
+    except MemoryError:
+        return Outcome(REJECTED, "needs more memory than any film should", file)
+    except OSError as error:
+        return Outcome(REJECTED, f"its file cannot be read ({error.strerror})", file)
+    except Exception as error:  # whatever it is, it costs this film only
+        return Outcome(REJECTED, f"cannot be prepared ({type(error).__name__})", file)
+    try:
+        write_row(films_file(task.folder), task.row, pixels)
+        if mask is not None:
+            write_row(masks_file(task.folder), task.row, mask)
+    except OSError as error:
+        return Outcome(FULL, error.strerror or str(error))
+    return Outcome(
+        PREPARED,
+        file=file,
+        facts=facts,
+        picture=digest(pixels.data),
+        mask="" if mask is None else digest(mask.data),
+        area=0.0 if mask is None else np.count_nonzero(np.unpackbits(mask).view(bool)) / (SIDE * SIDE),
+        perceptual=f"{int(perceptual_hash(pixels)):016x}",
+    )
+
+
+def exclusion(facts: Mapping[str, Any], rules: Rules) -> str | None:
+    """The rule about what header and table say that drops the film, or None."""
+    if facts["age"] is not None and facts["age"] < rules.minimum_age:
+        return f"age under {rules.minimum_age:g}"
+    if rules.views and facts["view"] and facts["view"] not in rules.views:
+        return f"view other than {', '.join(rules.views)}"
+    if facts["burned_in"] and not rules.allow_burned_in:
+        return "text burned into the picture"
+    return None
+
+
+def _facts(film: SourceFilm, image: Film) -> dict[str, Any]:
+    """What is known of a film: the source's table goes before the header."""
+    height, width = image.pixels.shape
+    spacing = image.spacing or (None, None)
+    known = {name: getattr(image, name) for name in _FACTS} | dict(film.facts)
+    return {
+        **known,
+        "burned_in": image.burned_in,
+        "width": width,
+        "height": height,
+        "spacing_row": spacing[0],
+        "spacing_column": spacing[1],
+    }
+
+
+def _mask(film: SourceFilm, height: int, width: int) -> np.ndarray | None:
+    """The packed mask on the prepared grid, (1024, 128) uint8; None without a lesion."""
+    if film.annotation is None:
+        return None
+    mask = resample_mask(film.annotation.mask(width, height), SIDE)
+    if not mask.any():
+        raise FilmFault("its mask vanishes on the prepared grid")
+    return np.packbits(mask, axis=1)
+
+
+def read_content(path: Path, alive: Callable[[], None]) -> bytes:
+    """The content of a file, in pieces: a slow disk is no hanging decoder."""
+    pieces = []
+    with open(path, "rb") as file:
+        while piece := file.read(_CHUNK):
+            pieces.append(piece)
+            alive()
+    return b"".join(pieces)

@@ -1,0 +1,581 @@
+"""Source films -> prepared sets: by itself in the first stage that needs them, or by `common/prepare.sh`.
+
+Films are read in parallel by processes that may be lost (`crash_safe_pool.py`), each written into its row of
+the growing arrays and noted in a journal, so that an interrupted preparation goes on. When all films of a
+source are there, leakage is checked, and the sets are finished: all of them appear, or none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import math
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from common.command_line import PrepareOptions, Rules
+from common.files import digest, read_json, whole_file, write_csv, write_json
+from common.films.resample import resample
+from common.paths import leaks_file, prepared_folder, shown, workspace
+from common.preparation import fingerprints, folds
+from common.preparation.crash_safe_pool import Lost, cores, in_workers
+from common.preparation.film_store import (
+    HEADER,
+    SIDE,
+    PreparedSet,
+    array_header,
+    films_file,
+    masks_file,
+    read_row,
+)
+from common.preparation.film_task import EXCLUDED, FULL, PREPARED, REJECTED, Outcome, Task, prepare_film
+from common.preparation.flow_diagram import count_flow, draw_flow, print_flow
+from common.preparation.leaks import (
+    PAIR_COLUMNS,
+    ComparedFilms,
+    concatenate,
+    find_leaks,
+    first_pairs,
+    not_checkable,
+    pair_rows,
+    read_reviewed,
+)
+from common.preparation.near_copies import CONFIRM_SIDE, SAME_PICTURE
+from common.preparation.prepared_cases import COLUMNS
+from common.preparation.resume_log import ResumeLog, started
+from common.pseudonyms import pseudonym
+from common.refusal import Refusal
+from common.removal import Written, refuse_foreign, remove_written
+from common.sources import case_table, ntuh, siim
+from common.sources.source_film import SourceFilm
+from common.stages import PREPARE_COMMAND
+
+TITLES = {"siim": "SIIM-ACR", "ntuh": "NTUH"}
+SETS = {"siim": ("siim",), "ntuh": ("ntuh_train", "ntuh_test")}  # prepared together
+REVIEWED = "reviewed_pairs.csv"
+BEGUN = "rules.json"  # of a set while it is prepared; then they stand in the manifest
+# The manifest goes first: a set half of which is removed is not finished.
+SET_FILES = Written(
+    (
+        "manifest.json",
+        "journal.jsonl",
+        "films.npy",
+        "masks.npy",
+        "films.partial.npy",
+        "masks.partial.npy",
+        "cases.csv",
+        "rejected.csv",
+        "fingerprints.csv",
+        "flow.json",
+        "flow.png",
+        "folds.json",
+        BEGUN,
+    ),
+    {"manifest.json": '"content"', BEGUN: '"minimum_age"'},
+)
+_LEAKS = Written(("leaks.csv",), {"leaks.csv": ",".join(PAIR_COLUMNS)})
+_FILM_BYTES = SIDE * SIDE
+_NEVER_PREPARED_BY = ("max_fault_share",)  # a rule that decides about the run, not about a film
+
+
+def open_prepared(name: str, source: str | None, needed_for: str) -> PreparedSet:
+    """Open a prepared set, preparing it by the default rules when it is not there.
+
+    Args:
+        name: `siim`, `ntuh_train` or `ntuh_test`. The latter two are prepared together.
+        source: Folder of the download or export; None: `data/siim` or `data/ntuh` of the workspace.
+        needed_for: Who asks, as the refusal names it.
+
+    Raises:
+        Refusal: No source; a source that changed since; leakage; too few films, or too many faults.
+    """
+    key = next(key for key, names in SETS.items() if name in names)
+    with _alone():
+        prepared = PreparedSet(prepared_folder(name))
+        finished = _finished(key)
+        folder = _source_folder(key, source)
+        if not folder.is_dir():
+            if finished and source is None:
+                return prepared
+            raise Refusal(
+                f"{needed_for} needs the {TITLES[key]} films",
+                missing=shown(folder),
+                do=f"put them there, or name their folder: --{key} PATH",
+            )
+        if finished:
+            _refuse_changed(key, folder, Rules(**_plain(prepared.manifest["rules"])))
+        else:
+            _prepare(key, folder, _begun_by(key) or Rules(), fresh=False)
+        return prepared
+
+
+def prepare_sources(options: PrepareOptions) -> None:
+    """Prepare the films of the sources that are named, or that lie in the workspace.
+
+    Raises:
+        Refusal: As in `open_prepared`; prepared before by other rules; no source at all.
+    """
+    sources = {"siim": options.siim, "ntuh": options.ntuh}
+    wanted = [key for key, named in sources.items() if named or _source_folder(key, None).is_dir()]
+    if any(sources.values()):
+        wanted = [key for key, named in sources.items() if named]
+    if not wanted:
+        raise Refusal("there are no films to prepare", do="name their folder: --siim PATH, --ntuh PATH")
+    for key in wanted:
+        folder = _source_folder(key, sources[key])
+        if not folder.is_dir():
+            raise Refusal(f"there are no {TITLES[key]} films", missing=shown(folder))
+        with _alone():
+            _prepare_by_rules(key, folder, options.rules, options.fresh)
+
+
+def _prepare_by_rules(key: str, folder: Path, rules: Rules, fresh: bool) -> None:
+    if fresh or not _finished(key):
+        _prepare(key, folder, rules, fresh)
+        return
+    for name in SETS[key]:
+        manifest = PreparedSet(prepared_folder(name)).manifest
+        _refuse_other_rules(name, Rules(**_plain(manifest["rules"])), rules)
+    _refuse_changed(key, folder, rules)
+    for name in SETS[key]:
+        print_flow(read_json(prepared_folder(name) / "flow.json", PREPARE_COMMAND))
+    print(f"{TITLES[key]}: prepared before, nothing to do")
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Two systems may be trained at the same time: the one that comes second waits for the films."""
+    lock = workspace() / "data" / ".prepare.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _finished(key: str) -> bool:
+    return all((prepared_folder(name) / "manifest.json").exists() for name in SETS[key])
+
+
+def _begun_by(key: str) -> Rules | None:
+    """The rules by which an interrupted preparation began: whoever goes on with it keeps to them."""
+    for name in SETS[key]:
+        file = prepared_folder(name) / BEGUN
+        if file.exists():
+            return Rules(**_plain(read_json(file, PREPARE_COMMAND)))
+    return None
+
+
+def _source_folder(key: str, source: str | None) -> Path:
+    return Path(source).expanduser().resolve() if source else workspace() / "data" / key
+
+
+def _plain(rules: dict[str, Any]) -> dict[str, Any]:
+    """Rules read from JSON: lists as the tuples they were."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in rules.items()}
+
+
+def _list(key: str, folder: Path, rules: Rules) -> dict[str, list[SourceFilm]]:
+    """What a source lists for each of its sets, in order of the identifiers."""
+    if key == "siim":
+        listed = {"siim": siim.source_films(folder)}
+    else:
+        reader = case_table if (folder / case_table.TABLE).is_file() else ntuh
+        listed = {name: reader.source_films(folder, name, rules) for name in SETS[key]}
+    return {name: sorted(films, key=lambda film: film.identifier) for name, films in listed.items()}
+
+
+def _refuse_changed(key: str, folder: Path, rules: Rules) -> None:
+    """Refuse a source that is no longer what the sets were prepared from."""
+    changes = {
+        name: fingerprints.changes(prepared_folder(name), films)
+        for name, films in _list(key, folder, rules).items()
+    }
+    found = [f"{name}: {change}" for name, each in changes.items() for change in each]
+    if found:
+        raise Refusal(
+            f"the films in {shown(folder)} are not those that were prepared",
+            found="; ".join(found[:8]),
+            do=f"name the folder they were prepared from (--{key} PATH), or prepare them anew: "
+            f"{PREPARE_COMMAND} --{key} PATH --fresh",
+        )
+
+
+def _refuse_other_rules(name: str, old: Rules, new: Rules) -> None:
+    different = [
+        f"{field.name} was {getattr(old, field.name)}, is {getattr(new, field.name)}"
+        for field in dataclasses.fields(Rules)
+        if getattr(old, field.name) != getattr(new, field.name) and field.name not in _NEVER_PREPARED_BY
+    ]
+    if different:
+        raise Refusal(
+            f"{name} was prepared by other rules",
+            found="; ".join(different),
+            do="give the same flags, or add --fresh to prepare it anew (and train anew)",
+        )
+
+
+# --- preparing -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Growing:
+    """A set while it is prepared: what the source lists, and the journal of its readable films."""
+
+    name: str
+    listed: list[SourceFilm]
+    readable: list[SourceFilm]
+    rules: Rules
+    journal: ResumeLog
+
+    @property
+    def folder(self) -> Path:
+        return prepared_folder(self.name)
+
+    def entries(self, kind: str) -> list[dict[str, Any]]:
+        """The journal's entries of one kind, in the order of the films."""
+        return [e for _, e in sorted(self.journal.entries.items()) if e["kind"] == kind]
+
+    def left_out(self, kind: str) -> list[tuple[SourceFilm, str]]:
+        """Films that were excluded or rejected, by their row in the table or when they were read."""
+        by_table = [
+            (film, film.fault if kind == REJECTED else film.excluded)
+            for film in self.listed
+            if (film.fault if kind == REJECTED else film.excluded and not film.fault)
+        ]
+        return by_table + [(self.readable[e["row"]], e["reason"]) for e in self.entries(kind)]
+
+
+def _prepare(key: str, folder: Path, rules: Rules, fresh: bool) -> None:
+    listed = _list(key, folder, rules)
+    _refuse_foreign(key, folder)
+    total = sum(not (f.excluded or f.fault) for films in listed.values() for f in films)
+    print(f"Preparing {total:,} {TITLES[key]} films once ({total * _FILM_BYTES / 1e9:.1f} GB on disk)")
+    _refuse_full_disk(total, [prepared_folder(name) for name in listed])
+    growing = [_begin(name, films, rules, fresh) for name, films in listed.items()]
+    _read_films(growing, TITLES[key])
+    for each in growing:
+        _refuse_many_faults(each)
+    rows = {each.name: case_rows(each) for each in growing}
+    parts = {each.name: assign_parts(each.name, rows[each.name]) for each in growing}
+    _refuse_leakage(growing, rows, parts)
+    contents = [_finish(each, rows[each.name], parts[each.name]) for each in growing]
+    for each, content in zip(growing, contents, strict=True):
+        write_json(each.folder / "manifest.json", content | {"rules": dataclasses.asdict(rules)})
+    for each in growing:
+        masks_file(each.folder).unlink()
+        (each.folder / BEGUN).unlink()
+        each.journal.remove()
+
+
+def _refuse_foreign(key: str, source: Path) -> None:
+    """Refuse to write among the source's files, or where something lies that preparing did not write."""
+    for folder in map(prepared_folder, SETS[key]):
+        if source.resolve().is_relative_to(folder.resolve()):
+            raise Refusal(
+                f"the {TITLES[key]} films lie where prepared films are written",
+                found=f"{shown(source)} in {shown(folder)}",
+                do="move them to another folder",
+            )
+        refuse_foreign(folder, SET_FILES)
+    refuse_foreign(leaks_file().parent, _LEAKS)
+
+
+def _refuse_full_disk(films: int, folders: list[Path]) -> None:
+    workspace().mkdir(parents=True, exist_ok=True)
+    held = sum(
+        file.stat().st_blocks * 512
+        for folder in folders
+        for file in map(folder.joinpath, SET_FILES.names)
+        if file.suffix == ".npy" and file.is_file()
+    )
+    needed = films * _FILM_BYTES - held
+    free = shutil.disk_usage(workspace()).free
+    if needed > free:
+        raise Refusal(
+            "the disk is too small for the prepared films",
+            found=f"{free / 1e9:.1f} GB free of {needed / 1e9:.1f} GB needed",
+            do="free space, or set PTX_WORKSPACE to a folder on a larger disk",
+        )
+
+
+def _begin(name: str, listed: list[SourceFilm], rules: Rules, fresh: bool) -> Growing:
+    """Begin a set, or go on where an earlier run stopped, unless it is to be prepared afresh."""
+    write_json(prepared_folder(name) / BEGUN, dataclasses.asdict(rules))
+    if name == "siim":
+        rules = dataclasses.replace(rules, minimum_age=0, views=())
+    folder = prepared_folder(name)
+    heading = _heading(listed, rules)
+    if fresh or not started(folder, heading):
+        remove_written(folder, SET_FILES, spared=[BEGUN])
+    if (folder / "films.npy").exists():  # interrupted after the last film
+        os.replace(folder / "films.npy", films_file(folder))
+    for file in (films_file(folder), masks_file(folder)):
+        file.touch()
+    readable = [film for film in listed if not (film.excluded or film.fault)]
+    return Growing(name, listed, readable, rules, ResumeLog(folder, heading))
+
+
+def _read_films(growing: list[Growing], title: str) -> None:
+    """Read all films that are not in the journals yet, into the growing arrays."""
+    journals = {each.folder: each.journal for each in growing}
+    tasks = [
+        Task(row, film, each.folder, each.rules)
+        for each in growing
+        for row, film in enumerate(each.readable)
+        if row not in each.journal.entries
+    ]
+    total = sum(len(each.readable) for each in growing)
+    progress = tqdm(
+        total=total, initial=total - len(tasks), desc=f"preparing {title}", unit="film", disable=None
+    )
+    with progress:
+        for task, outcome in in_workers(prepare_film, tasks, min(cores(), max(len(tasks), 1))):
+            journals[task.folder].add(journal_entry(task, outcome))
+            progress.update()
+    for journal in journals.values():
+        journal.close()
+
+
+def _heading(listed: list[SourceFilm], rules: Rules) -> str:
+    """SHA-256 of everything that decides what is prepared, but the content of the image files."""
+    relevant = {k: v for k, v in dataclasses.asdict(rules).items() if k not in _NEVER_PREPARED_BY}
+    return digest(str(sorted(relevant.items())), *(key + what for key, what in fingerprints.listing(listed)))
+
+
+def journal_entry(task: Task, outcome: Outcome | Lost) -> dict[str, Any]:
+    """The journal's line of a film, under pseudonyms."""
+    if isinstance(outcome, Lost):
+        outcome = Outcome(REJECTED, outcome.reason)
+    if outcome.kind == FULL:
+        raise Refusal(
+            f"cannot write {shown(films_file(task.folder))}",
+            found=outcome.reason,
+            do="free space and run the same command again: it goes on where it stopped",
+        )
+    entry = {
+        "row": task.row,
+        "kind": outcome.kind,
+        "reason": outcome.reason,
+        **fingerprints.of_file(task.film.path, outcome.file),
+    }
+    if outcome.kind == PREPARED:
+        entry |= {
+            "picture": outcome.picture,
+            "mask": outcome.mask,
+            "area": outcome.area,
+            "perceptual": outcome.perceptual,
+            "case": _named("case", task.film.identifier, task.rules),
+        }
+        facts = {name: value for name, value in outcome.facts.items() if name in COLUMNS}
+        patient = outcome.facts["patient_id"]
+        entry["facts"] = facts | {
+            "patient": _named("patient", patient or f"exam {task.film.identifier}", task.rules),
+            "patient_known": int(bool(patient)),
+            "study": _named("study", outcome.facts["study"], task.rules) if outcome.facts["study"] else None,
+        }
+    return entry
+
+
+def _named(kind: str, identifier: str, rules: Rules) -> str:
+    return identifier if rules.keep_identifiers else pseudonym(kind, identifier)
+
+
+def _refuse_many_faults(growing: Growing) -> None:
+    left_out = [(kind, reason) for kind in (REJECTED, EXCLUDED) for _, reason in growing.left_out(kind)]
+    faults = sum(kind == REJECTED for kind, _ in left_out)
+    share = faults / max(len(growing.listed), 1)
+    reasons = "; ".join(f"{count:,} {kind}: {why}" for (kind, why), count in Counter(left_out).most_common(8))
+    if not growing.entries(PREPARED):
+        _write_rejected(growing)
+        raise Refusal(f"no film of {growing.name} could be prepared", found=reasons or "an empty table")
+    if share > growing.rules.max_fault_share:
+        _write_rejected(growing)
+        raise Refusal(
+            f"{growing.name}: {faults:,} of {len(growing.listed):,} films have a fault, more than "
+            f"{growing.rules.max_fault_share:.0%}",
+            found=reasons,
+            listed=shown(growing.folder / "rejected.csv"),
+            do=f"mend the films or the table, or allow more: {PREPARE_COMMAND} "
+            f"--{growing.name.split('_')[0]} PATH --max-fault-share {math.ceil(share * 100) / 100:.2f} "
+            "(films that were read are not read again)",
+        )
+
+
+def _write_rejected(growing: Growing) -> None:
+    """List every film that was not prepared: those with a fault first, then those that a rule excludes."""
+    left_out = [
+        {"case": pseudonym("case", film.identifier), "origin": film.origin, "kind": kind, "reason": reason}
+        for kind in (REJECTED, EXCLUDED)
+        for film, reason in growing.left_out(kind)
+    ]
+    write_csv(growing.folder / "rejected.csv", ["case", "origin", "kind", "reason"], left_out)
+
+
+def case_rows(growing: Growing) -> list[dict[str, Any]]:
+    """The case table of a set."""
+    rows, masks = [], 0
+    for entry in growing.entries(PREPARED):
+        film = growing.readable[entry["row"]]
+        rows.append(
+            {
+                "case": entry["case"],
+                "has_mask": int(bool(entry["mask"])),
+                "report": film.report,
+                "mask_row": masks if entry["mask"] else -1,
+                "mask_area_fraction": entry["area"],
+                "chest_tube": film.chest_tube,
+                **entry["facts"],
+            }
+        )
+        masks += bool(entry["mask"])
+    return rows
+
+
+def assign_parts(name: str, rows: list[dict[str, Any]]) -> list[int]:
+    """The part each film belongs to: its fold, or 1 for the validation films of pre-training."""
+    positive = np.array([row["has_mask"] == 1 for row in rows])
+    patients = np.array([row["patient"] for row in rows])
+    if name == "siim":
+        return folds.choose_validation(positive, patients).astype(int).tolist()
+    if name == "ntuh_train":
+        return folds.assign_folds(positive, patients).tolist()
+    return [0] * len(rows)
+
+
+# --- leakage ---------------------------------------------------------------------------------------
+
+
+def _refuse_leakage(
+    growing: list[Growing], rows: dict[str, list[dict[str, Any]]], parts: dict[str, list[int]]
+) -> None:
+    """Refuse a patient, a study or a picture that lies in two parts that must not share any.
+
+    Raises:
+        Refusal: With the first pairs; all of them stand in `leaks.csv`. The films are not read again.
+    """
+    sets = [comparable(each, rows[each.name], parts[each.name]) for each in growing]
+    own = {each.name for each in growing}
+    finished = [name for key, names in SETS.items() if _finished(key) for name in names]
+    sets += [_finished_pictures(name) for name in finished if name not in own]
+    films = concatenate(sets)
+    reviewed_file = workspace() / "data" / REVIEWED
+    leaks = find_leaks(films, read_reviewed(reviewed_file))
+    pairs_file = leaks_file()
+    write_csv(pairs_file, list(PAIR_COLUMNS), pair_rows(leaks))
+    if leaks.errors:
+        raise Refusal(
+            f"{len(leaks.errors) + leaks.unlisted:,} pairs of films leak between parts that must not share a "
+            "patient, a study or a picture",
+            found=first_pairs(leaks.errors, leaks.unlisted),
+            listed=shown(pairs_file),
+            do="take one film of each pair out of its table; pairs of pictures that a reader found to differ "
+            f"can be cleared in {shown(reviewed_file)} (columns case_a,case_b)",
+        )
+    print(f"leakage: {len(films):,} films compared, no patient, study or picture in two parts")
+    for line in not_checkable(films, leaks):
+        print(f"  not checked: {line}")
+    if leaks.warnings:
+        print(
+            f"  {len(leaks.warnings):,} pairs look alike but are not the same picture (correlation under "
+            f"{SAME_PICTURE}): {shown(pairs_file)}"
+        )
+
+
+def _part_names(name: str, parts: list[int]) -> list[str]:
+    """The part of each film as leakage sees it: folds apart, SIIM-ACR and the test set each as a whole."""
+    return [f"{name} fold {part}" if name == "ntuh_train" else name for part in parts]
+
+
+def comparable(growing: Growing, rows: list[dict[str, Any]], parts: list[int]) -> ComparedFilms:
+    """What the leak check compares of a set that is not finished yet."""
+    entries = growing.entries(PREPARED)
+    file = films_file(growing.folder)
+    return ComparedFilms.of(
+        rows,
+        [entry["picture"] for entry in entries],
+        [entry["perceptual"] for entry in entries],
+        _part_names(growing.name, parts),
+        lambda i: resample(read_row(file, entries[i]["row"], (SIDE, SIDE)), CONFIRM_SIDE),
+    )
+
+
+def _finished_pictures(name: str) -> ComparedFilms:
+    prepared = PreparedSet(prepared_folder(name))
+    known = fingerprints.read(prepared.folder)
+    known = known[known["picture"] != ""]
+    return ComparedFilms.of(
+        prepared.cases.to_dict("records"),
+        known["picture"].tolist(),
+        known["perceptual"].tolist(),
+        _part_names(name, prepared.part.tolist()),
+        lambda i: prepared.film(i, CONFIRM_SIDE),
+    )
+
+
+# --- finishing -------------------------------------------------------------------------------------
+
+
+def _finish(growing: Growing, rows: list[dict[str, Any]], part: list[int]) -> dict[str, Any]:
+    """Give a set its final files, all but the manifest, whose content is returned."""
+    folder, entries = growing.folder, growing.entries(PREPARED)
+    _pack_masks(growing, [entry for entry in entries if entry["mask"]])
+    write_csv(folder / "cases.csv", list(COLUMNS), rows)
+    _write_rejected(growing)
+    places = {id(film): place for place, film in enumerate(growing.listed)}
+    by_place = {places[id(growing.readable[row])]: e for row, e in growing.journal.entries.items()}
+    fingerprints.write(folder, growing.listed, by_place)
+    excluded, rejected = ([reason for _, reason in growing.left_out(kind)] for kind in (EXCLUDED, REJECTED))
+    flow = count_flow(growing.name, rows, excluded, rejected)
+    write_json(folder / "flow.json", flow)
+    draw_flow(flow, folder / "flow.png")
+    write_json(folder / "folds.json", {"part": part})
+    _close_gaps(growing, [entry["row"] for entry in entries])
+    print_flow(flow)
+    hashes = (
+        f"{entry['picture']} {entry['mask']} {row['report']}"
+        for entry, row in zip(entries, rows, strict=True)
+    )
+    return {
+        "set": growing.name,
+        "films": len(rows),
+        "side": SIDE,
+        "content": digest(*hashes),
+        "split": digest(*map(str, part)),
+    }
+
+
+def _pack_masks(growing: Growing, entries: list[dict[str, Any]]) -> None:
+    """Copy the masks, which lie in the rows of their films, one behind the other."""
+    with whole_file(growing.folder / "masks.npy") as temporary, open(temporary, "wb") as file:
+        file.write(array_header(len(entries), SIDE // 8))
+        for entry in entries:
+            file.write(read_row(masks_file(growing.folder), entry["row"], (SIDE, SIDE // 8)).data)
+
+
+def _close_gaps(growing: Growing, kept: list[int]) -> None:
+    """Move the films that were prepared together, in place, and give the array its name.
+
+    Interrupted here, the journal finds films that are not where its entries say, and reads these again.
+    """
+    partial = films_file(growing.folder)
+    with open(partial, "rb+") as file:
+        for row, old in enumerate(kept):
+            if row != old:
+                film = read_row(partial, old, (SIDE, SIDE))
+                file.seek(HEADER + row * _FILM_BYTES)
+                file.write(film.data)
+        file.truncate(HEADER + len(kept) * _FILM_BYTES)
+        file.seek(0)
+        file.write(array_header(len(kept), SIDE))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, growing.folder / "films.npy")

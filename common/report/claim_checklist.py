@@ -1,0 +1,189 @@
+"""The checklist of a paper on artificial intelligence in imaging, filled with what the run knows.
+
+Numbered as CLAIM (Mongan et al., Radiology: Artificial Intelligence 2020;2:e200029), in our own words; the
+update (Tejani et al., Radiology: Artificial Intelligence 2024;6:e240300) regroups some of the items. What
+only the authors know is left to them, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from common.inference.result_files import Result
+from common.stages import N_FOLDS
+from common.statistics.strata import SIZE_EDGES
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item of the checklist.
+
+    Attributes:
+        number: In CLAIM 2020.
+        section: Of the paper.
+        asked: What the paper should tell.
+        known: What the run knows of it; empty: nothing.
+        authors: What is left to the authors; empty: nothing.
+    """
+
+    number: int
+    section: str
+    asked: str
+    known: str = ""
+    authors: str = ""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the checklist is filled from.
+
+    Attributes:
+        results: By system.
+        flow: flow.json of the test films; empty where it is not there.
+        estimates: By system, the main figures as text.
+        metrics: Titles of the metrics in the tables.
+        groups: Strata in the tables beside `all`.
+        statistics: How intervals were made.
+        out_of_fold: By system, what the thresholds file tells, as text.
+    """
+
+    results: Mapping[str, Result]
+    flow: Mapping[str, Any]
+    estimates: Mapping[str, str]
+    metrics: list[str]
+    groups: list[str]
+    statistics: str
+    out_of_fold: Mapping[str, str]
+
+
+def checklist(known: Known) -> list[Item]:
+    """The 42 items, in order."""
+    answers = {**_data(known), **_model(known), **_evaluation(known)}
+    return [
+        Item(number, section, asked, answers.get(number, ""), authors)
+        for number, (section, asked, authors) in enumerate(_ITEMS, start=1)
+    ]
+
+
+def _data(known: Known) -> dict[int, str]:
+    cases = next(iter(known.results.values())).cases
+    flow = known.flow
+    sizes = " and ".join(sorted({str(result.meta["image_size"]) for result in known.results.values()}))
+    left_out = [*flow.get("excluded", {}).items(), *flow.get("rejected", {}).items()]
+    without = int((cases.report & ~cases.has_mask).sum())
+    unknown = {
+        "age": int(np.isnan(cases.age).sum()),
+        "sex": int((cases.sex == "").sum()),
+        "pixel spacing": int((~cases.in_mm).sum()),
+        "label (in no figure)": flow.get("unlabelled", 0),
+    }
+    exams = flow.get("grouped_by_exam", 0)
+    return {
+        5: "Stored films were scored after the event.",
+        7: f"{len(cases)} test films of {len(set(cases.patient.tolist()))} patients; hash in Provenance.",
+        8: "Left out, with the number of films: "
+        + ("; ".join(f"{reason}: {count}" for reason, count in left_out) if left_out else "none.")
+        if flow
+        else "",
+        9: f"Every film to 8 bit grey levels, stretched to 1024 x 1024 and worked on at {sizes} pixels.",
+        10: "No subset: every prepared film with a label is in the tables.",
+        11: "Lesion size is lesion area over film area: "
+        f"small < {SIZE_EDGES[0]:g} ≤ medium < {SIZE_EDGES[1]:g} ≤ large.",
+        12: "Films, patients and studies carry pseudonyms (keyed hashes, HMAC-SHA-256), unless "
+        "--keep-identifiers was given when they were prepared.",
+        13: "Kept and counted. Films of unknown "
+        + ", ".join(f"{name}: {count}" for name, count in unknown.items())
+        + ".",
+        14: f"Two references: an annotated lesion (primary; {int(cases.has_mask.sum())} films) and the "
+        f"radiology report ({int(cases.report.sum())} films, {without} of them without an annotated lesion).",
+        19: f"{int(cases.has_mask.sum())} films positive by mask, {int((~cases.has_mask).sum())} negative.",
+        20: f"Training and test films are two separate sets; the training films are in {N_FOLDS} folds.",
+        21: "By patient: folds keep patients together, and a training patient among the test films stops the "
+        "test." + (f" {exams} test films had no patient number and were grouped by exam." if exams else ""),
+    }
+
+
+def _model(known: Known) -> dict[int, str]:
+    systems = ", ".join(known.results)
+    presets = ", ".join(sorted({str(result.meta["preset"]) for result in known.results.values()}))
+    return {
+        22: f"Systems: {systems}. Each decides by a classification network, then outlines by a segmentation "
+        "network; both give one map or probability a film.",
+        23: "Versions are in Provenance.",
+        24: "Networks start from those trained on SIIM-ACR films; each weights file holds its lineage.",
+        25: f"Recipe: {presets}. All settings are in config.json of each training run.",
+        26: "Of each fold, the epoch with the best figure on the held-out fold. "
+        + " ".join(f"{system}: {text}" for system, text in known.out_of_fold.items()),
+        27: f"Mean probability and mean map of {N_FOLDS} folds, for each system.",
+    }
+
+
+def _evaluation(known: Known) -> dict[int, str]:
+    failures = "; ".join(
+        f"{system}: {int((cases.has_mask & ~cases.two_stage).sum())} missed, "
+        f"{int((~cases.has_mask & cases.two_stage).sum())} false alarms"
+        for system, cases in ((s, r.cases) for s, r in known.results.items())
+    )
+    estimates = "; ".join(f"{system}: {text}" for system, text in known.estimates.items() if text)
+    return {
+        28: ", ".join(known.metrics) + "." if known.metrics else "",
+        29: known.statistics,
+        30: f"Figures by {', '.join(known.groups)}; and the spread of the folds." if known.groups else "",
+        31: "The system shows the outline that made it call a film positive; see Films.",
+        33: "Drawn in Flow of films." if known.flow else "",
+        34: "Of the test films: Table 1.",
+        35: estimates,
+        36: "Every figure in the tables has its 95% confidence interval and n, or says that it has none.",
+        37: f"{failures}. The worst are shown in Films.",
+        39: "Research use only. Not a medical device.",
+    }
+
+
+_ITEMS = (
+    ("Title, abstract", "The title or abstract names the kind of artificial intelligence", "all"),
+    ("Title, abstract", "A structured summary of design, methods, results and conclusions", "all"),
+    ("Introduction", "Background, and the intended use and role of the system", "all"),
+    ("Introduction", "Aims and hypotheses", "all"),
+    ("Study design", "Prospective or retrospective", "how the films were collected"),
+    ("Study design", "Goal of the study", "all"),
+    ("Data", "Where the data come from", "hospitals, dates, consent and ethics"),
+    ("Data", "Who was eligible, where and when", "setting and dates"),
+    ("Data", "How data were processed before use", ""),
+    ("Data", "Whether only parts of the data were used", ""),
+    ("Data", "What the variables mean", "further variables of the paper"),
+    ("Data", "How identities were removed", "what was removed before the export"),
+    ("Data", "How missing data were dealt with", ""),
+    ("Reference standard", "What counts as the truth, so that others can repeat it", "how masks were drawn"),
+    ("Reference standard", "Why this reference standard was chosen", "all"),
+    ("Reference standard", "Who annotated, and their training", "all"),
+    ("Reference standard", "Tools of annotation", "all"),
+    ("Reference standard", "Agreement between and within annotators, and how it was settled", "all"),
+    ("Partitions", "Intended sample size and its reason", "the reason"),
+    ("Partitions", "How films were assigned to training, tuning and test", "the dates of each set"),
+    ("Partitions", "The level at which the parts are disjoint", ""),
+    ("Model", "The model, its inputs, outputs and layers", "a figure of the networks"),
+    ("Model", "Libraries and their versions", ""),
+    ("Model", "What the parameters start from", ""),
+    ("Training", "Training: augmentation, hyperparameters, number of models", "a summary"),
+    ("Training", "How the final model was chosen", ""),
+    ("Training", "How models were combined", ""),
+    ("Evaluation", "Measures of performance", ""),
+    ("Evaluation", "Measures of significance and uncertainty", ""),
+    ("Evaluation", "Robustness or sensitivity analysis", "further analyses"),
+    ("Evaluation", "Means of explanation", ""),
+    ("Evaluation", "Testing on data from elsewhere", "all"),
+    ("Results", "Flow of patients or films", ""),
+    ("Results", "Demographic and clinical characteristics of each part", "of the training films"),
+    ("Results", "Performance of the best model on all parts", ""),
+    ("Results", "Estimates of accuracy and their precision", ""),
+    ("Results", "What went wrong in films that were called wrongly", "what readers see in them"),
+    ("Discussion", "Limitations: bias, uncertainty, how far results carry over", "all"),
+    ("Discussion", "Meaning for practice, and intended use", "all"),
+    ("Other", "Registration number and registry", "all"),
+    ("Other", "Where the protocol, the code and the model can be found", "all"),
+    ("Other", "Funding, and the role of funders", "all"),
+)

@@ -1,0 +1,381 @@
+"""The report of the test results as one page that opens offline: `report.html`, and its figures as SVG.
+
+Everything on the page is from the result files, the metric rows and the thresholds files. No host, path, user
+or clock is on it: the same inputs and packages give the same bytes. Text from films and files is escaped by
+the template engine, and the page's own policy forbids scripts and everything from outside.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import math
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from common.files import digest, read_json, whole_file
+from common.inference.result_files import Result
+from common.paths import result_folder, thresholds_file, workspace
+from common.report import plots
+from common.report.claim_checklist import Known, checklist
+from common.report.tables import Row, estimate_text, metric_title, number, p_text, tables
+from common.report.worst_films import shown_films, worst_films
+from common.stages import INFERENCE_COMMAND, N_FOLDS, TESTING_FOLDER, THRESHOLDS_COMMAND
+from common.statistics.auroc import auroc
+from common.statistics.curves import calibration, precision_recall, roc
+from common.statistics.intervals import EXPANDED
+from common.statistics.strata import STRATA
+from common.statistics.tested_films import Cases
+
+BAND_REPLICATES = 500
+PLOTS = ("roc", "precision_recall", "calibration", "folds", "dice_by_size", "area_agreement")
+_PACKAGES = (
+    "numpy", "scipy", "scikit-learn", "pandas", "opencv-python-headless", "pillow", "matplotlib", "jinja2",
+)  # fmt: skip
+# What facts of meta.json and 5cv_avg.json are called; others keep their names.
+_NAMES = {
+    "system": "System",
+    "cls_threshold": "Threshold of the probability",
+    "seg_threshold": "Threshold of the area, pixels",
+    "image_size": "Working size, pixels",
+    "n_cases": "Films",
+    "cases_sha256": "cases.csv",
+    "films": "Test films",
+    "preset": "Preset",
+    "weights": "",
+    "ntuh_segmentation": "Network, segmentation, fold",
+    "ntuh_classification": "Network, classification, fold",
+    "content": "Training films",
+    "split": "Division into folds",
+    "auc": "AUROC",
+    "fpr": "1 - specificity",
+    "tpr": "Sensitivity",
+}
+_LONGEST_LIST = 12  # of a file's facts: longer ones are counted, not printed
+_PRIMARY = ("mask", "two_stage", "all")
+
+
+def write_report(
+    results: Mapping[str, Result], rows: Sequence[Row], replicates: int, seed: int
+) -> list[Path]:
+    """Write report.html and figures/*.svg beside the result folders.
+
+    Args:
+        results: By system, the films in the same order in all, as `read_results` gives them.
+        rows: The tidy metric rows, with `system, reference, decision, stratum, metric, n, estimate, ci_low,
+            ci_high` and, where there are any, `interval`, `note`, `p_value`, `p_holm`, `test`.
+        replicates: Behind the rows' intervals.
+        seed: Of the resampling, of the rows and of the curves' bands.
+
+    Returns:
+        What was written, report.html first.
+
+    Raises:
+        Refusal: flow.json or 5cv_avg.json is malformed, or the folder cannot be written.
+    """
+    folder = workspace() / TESTING_FOLDER
+    drawn = draw_plots(results, rows, seed)
+    page = _page(results, rows, replicates, seed, drawn)
+    contents = {folder / "report.html": page.encode()} | {
+        folder / "figures" / f"{name}.svg": svg for name, svg in drawn.items()
+    }
+    for path, content in contents.items():
+        with whole_file(path) as temporary:
+            temporary.write_bytes(content)
+    return list(contents)
+
+
+def _page(
+    results: Mapping[str, Result],
+    rows: Sequence[Row],
+    replicates: int,
+    seed: int,
+    drawn: Mapping[str, bytes],
+) -> str:
+    cases = {system: result.cases for system, result in results.items()}
+    first = next(iter(cases.values()))
+    flow = _flow(next(iter(results)))
+    thresholds = {system: _thresholds(system, result) for system, result in results.items()}
+    statistics = (
+        f"Patients, with all their films, are resampled {replicates:,} times (seed {seed}), those with a "
+        f"positive film and the others apart; {EXPANDED}; the interval of each figure is named in the tables."
+    )
+    known = Known(
+        results=results,
+        flow=flow,
+        estimates={system: _estimates(rows, system) for system in results},
+        metrics=list(dict.fromkeys(metric_title(row["metric"]) for row in rows)),
+        groups=[s for s in dict.fromkeys(row["stratum"] for row in rows) if s != "all"],
+        statistics=statistics,
+        out_of_fold={system: _threshold_text(found) for system, found in thresholds.items() if found},
+    )
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(
+        systems=list(results),
+        demo=any(result.meta["preset"] == "demo" for result in results.values()),
+        cohort=first.cohort(),
+        flow=flow,
+        outcomes={system: _outcomes(c) for system, c in cases.items()},
+        characteristics=_characteristics(first),
+        statistics=statistics,
+        tables=tables(rows, list(results)),
+        figures={name: _data_uri("image/svg+xml", svg) for name, svg in drawn.items()},
+        band_replicates=BAND_REPLICATES,
+        folds={system: _fold_text(_fold_aurocs(system, c)) for system, c in cases.items()},
+        calibration={system: calibration(c, "mask") for system, c in cases.items()},
+        films={system: _films(system, c) for system, c in cases.items()},
+        provenance=_provenance(results, replicates, seed),
+        facts={system: list(_flat(result.meta)) for system, result in results.items()},
+        thresholds={system: found and list(_flat(found)) for system, found in thresholds.items()},
+        checklist=checklist(known),
+        number=number,
+        estimate_text=estimate_text,
+        p_text=p_text,
+        metric_title=metric_title,
+    )
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+# --- the films -------------------------------------------------------------------------------------
+
+
+def _flow(system: str) -> dict[str, Any]:
+    """flow.json of the test films; empty where inference left none."""
+    path = result_folder(system) / "flow.json"
+    return read_json(path, INFERENCE_COMMAND) if path.is_file() else {}
+
+
+def _outcomes(cases: Cases) -> dict[str, int]:
+    """The confusion counts of the two-stage decision under the mask reference."""
+    positive, called = cases.has_mask, cases.two_stage
+    return {
+        "tp": int((positive & called).sum()),
+        "fn": int((positive & ~called).sum()),
+        "fp": int((~positive & called).sum()),
+        "tn": int((~positive & ~called).sum()),
+    }
+
+
+def _characteristics(cases: Cases) -> list[tuple[str, list[str]]]:
+    """Lines of the table of characteristics: all films, those with a mask, those without."""
+    masked = cases.has_mask
+    groups = [cases, cases.taken(np.flatnonzero(masked)), cases.taken(np.flatnonzero(~masked))]
+    lines = [
+        ("Films", [f"{len(group):,}" for group in groups]),
+        ("Patients", [f"{len(set(group.patient.tolist())):,}" for group in groups]),
+        ("Age, years: median (quartiles)", [_quartiles(group.age, "{:.0f}") for group in groups]),
+        (
+            "Lesion area, % of the film: median (quartiles)",
+            [_quartiles(100 * group.mask_area_fraction, "{:.1f}") for group in groups],
+        ),
+    ]
+    for name, title in (("sex", "Sex"), ("view", "View"), ("manufacturer", "Device")):
+        for value in np.unique(getattr(cases, name)).tolist():
+            members = [getattr(group, name) == value for group in groups]
+            lines.append((f"{title}: {value or 'unknown'}", [_share(m) for m in members]))
+    if np.any(cases.chest_tube == 1):
+        lines.append(("Chest tube", [_share(group.chest_tube == 1) for group in groups]))
+    return lines
+
+
+def _quartiles(values: np.ndarray, spelling: str) -> str:
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return "–"
+    low, middle, high = (spelling.format(q) for q in np.quantile(known, [0.25, 0.5, 0.75]))
+    return f"{middle} ({low} to {high}), n {len(known)}"
+
+
+def _share(members: np.ndarray) -> str:
+    return f"{members.sum():,} ({members.mean():.0%})" if len(members) else "0"
+
+
+def _films(system: str, cases: Cases) -> dict[str, list[dict[str, Any]]]:
+    return {
+        kind: [
+            {"case": f.case, "facts": f.facts, "picture": f.jpeg and _data_uri("image/jpeg", f.jpeg)}
+            for f in shown_films(cases, chosen, result_folder(system))
+        ]
+        for kind, chosen in worst_films(cases).items()
+    }
+
+
+# --- the figures -----------------------------------------------------------------------------------
+
+
+def draw_plots(results: Mapping[str, Result], rows: Sequence[Row], seed: int) -> dict[str, bytes]:
+    """Every figure as SVG by its name in FIGURES; under the mask reference."""
+    cases = {system: result.cases for system, result in results.items()}
+    first = next(iter(cases.values()))
+    found = {
+        (row["system"], row["stratum"], row["metric"]): row
+        for row in rows
+        if (row["reference"], row["decision"]) == _PRIMARY[:2]
+    }
+
+    def told(system: str, metric: str) -> str:
+        row = found.get((system, "all", metric))
+        return "" if row is None else estimate_text(row)
+
+    points = {s: {d: _operating_point(c, d) for d in ("stage_1", "two_stage")} for s, c in cases.items()}
+    ensembles, means = {}, {}
+    for system in cases:
+        row = found.get((system, "all", "auroc"))
+        ensembles[system] = None if row is None else _with_interval(row)
+        means[system] = {
+            stratum: found[system, stratum, "dice_segmentation"]["estimate"]
+            for stratum in STRATA[1:]
+            if (found.get((system, stratum, "dice_segmentation")) or {}).get("estimate") is not None
+        }
+    return {
+        "roc": plots.roc_plot(
+            {s: roc(c, "mask", BAND_REPLICATES, seed) for s, c in cases.items()},
+            {s: {d: (1 - p[1], p[0]) for d, p in by.items()} for s, by in points.items()},
+            told,
+            _reader_points(rows, list(cases)),
+        ),
+        "precision_recall": plots.precision_recall_plot(
+            {s: precision_recall(c, "mask", BAND_REPLICATES, seed) for s, c in cases.items()},
+            {s: {d: (p[0], p[2]) for d, p in by.items()} for s, by in points.items()},
+            told,
+            float(first.has_mask.mean()),
+        ),
+        "calibration": plots.calibration_plot(
+            {s: calibration(c, "mask") for s, c in cases.items()}, cases, told
+        ),
+        "folds": plots.folds_plot({s: _fold_aurocs(s, c) for s, c in cases.items()}, ensembles),
+        "dice_by_size": plots.dice_by_size_plot(cases, means),
+        "area_agreement": plots.area_agreement_plot(cases),
+    }
+
+
+def _operating_point(cases: Cases, decision: str) -> tuple[float, float, float]:
+    """Sensitivity, specificity and positive predictive value under `mask`; NaN where undefined."""
+    positive, called = cases.has_mask, cases.called(decision)
+
+    def share(members: np.ndarray, of: np.ndarray) -> float:
+        return float((members & of).sum() / of.sum()) if of.any() else math.nan
+
+    return share(called, positive), share(~called, ~positive), share(positive, called)
+
+
+def _reader_points(rows: Sequence[Row], systems: Sequence[str]) -> list[tuple[float, float]]:
+    """1 - specificity and sensitivity of each human reader under `mask`: rows of no system, nor of a pair."""
+    found: dict[str, dict[str, float | None]] = {}
+    for row in rows:
+        own = row["system"] in systems or row["system"].startswith(tuple(f"{s}-" for s in systems))
+        if not own and (row["reference"], row["stratum"]) == ("mask", "all"):
+            found.setdefault(row["system"], {})[row["metric"]] = row["estimate"]
+    both = [(figures.get("specificity"), figures.get("sensitivity")) for figures in found.values()]
+    return [(1 - pair[0], pair[1]) for pair in both if None not in pair]
+
+
+def _with_interval(row: Row) -> tuple[float, float, float] | None:
+    if row["estimate"] is None:
+        return None
+    low, high = (math.nan if row[end] is None else row[end] for end in ("ci_low", "ci_high"))
+    return row["estimate"], low, high
+
+
+def _fold_aurocs(system: str, cases: Cases) -> list[float] | None:
+    """AUROC of each fold's classification network alone under the mask reference; None where not defined."""
+    path = result_folder(system) / "cases.csv"
+    if cases.has_mask.all() or not cases.has_mask.any() or not path.is_file():
+        return None
+    with open(path, newline="", encoding="utf-8") as file:
+        row_of = {row["case"]: row for row in csv.DictReader(file)}
+    in_order = [row_of[case] for case in cases.case.tolist()]
+    by_fold = ([float(row[f"fold_{fold}"]) for row in in_order] for fold in range(N_FOLDS))
+    return [auroc(cases.has_mask, np.array(probability)) for probability in by_fold]
+
+
+def _fold_text(aurocs: Sequence[float] | None) -> str:
+    if aurocs is None:
+        return "not defined"
+    return (
+        f"{', '.join(f'{value:.3f}' for value in aurocs)} "
+        f"(range {max(aurocs) - min(aurocs):.3f}, standard deviation {np.std(aurocs, ddof=1):.3f})"
+    )
+
+
+# --- where it comes from ---------------------------------------------------------------------------
+
+
+def _estimates(rows: Sequence[Row], system: str) -> str:
+    """The main figures of a system in a line."""
+    metrics = ("auroc", "sensitivity", "specificity", "dice_positives")
+    found = {
+        row["metric"]: row
+        for row in rows
+        if (row["system"], row["reference"], row["decision"], row["stratum"]) == (system, *_PRIMARY)
+    }
+    return ", ".join(f"{metric_title(m)} {estimate_text(found[m])}" for m in metrics if m in found)
+
+
+def _thresholds(system: str, result: Result) -> dict[str, Any] | None:
+    """What the thresholds file tells; None where it is absent or holds other thresholds than were tested."""
+    path = thresholds_file(system)
+    if not path.is_file():
+        return None
+    content = read_json(path, THRESHOLDS_COMMAND)
+    meta = result.meta
+    tested = [meta["cls_threshold"], meta["seg_threshold"], meta["weights"]]
+    if [content.get(key) for key in ("cls_threshold", "seg_threshold", "made_from")] != tested:
+        return None
+    # what is nested (other rules, stability, hashes) stays in the file, whose hash is given
+    told = {key: value for key, value in content.items() if not isinstance(value, dict | list)}
+    return {"SHA-256 of the file": digest(path.read_bytes()), **told}
+
+
+def _threshold_text(found: Mapping[str, Any]) -> str:
+    return (
+        f"probability {found['cls_threshold']:.6g} by {found.get('rule', 'a rule that is not told')}, area "
+        f"{found['seg_threshold']:g} pixels, both chosen on out-of-fold films."
+    )
+
+
+def _provenance(results: Mapping[str, Result], replicates: int, seed: int) -> list[tuple[str, str]]:
+    films = sorted({str(result.meta["films"]) for result in results.values()})
+    return [
+        ("Test films (pixels, labels and masks)", ", ".join(films)),
+        ("Resamples of the tables", f"{replicates:,}"),
+        ("Resamples of the bands in the figures", f"{BAND_REPLICATES:,}"),
+        ("Seed", str(seed)),
+        ("Python", platform.python_version()),
+        *((package, _version(package)) for package in _PACKAGES),
+    ]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # installed under another name, such as opencv-python
+        return "unknown"
+
+
+def _flat(content: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """A JSON value as lines of (where it stands, value)."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from _flat(value, (*where, _NAMES.get(key, str(key))))
+    elif isinstance(content, list) and len(content) <= _LONGEST_LIST:
+        for i, value in enumerate(content):
+            yield from _flat(value, (*where[:-1], f"{where[-1]} {i}"))
+    else:
+        value = f"{len(content)} values" if isinstance(content, list) else str(content)
+        yield " › ".join(filter(None, where)), value

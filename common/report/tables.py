@@ -1,0 +1,273 @@
+"""The tidy metric rows as the tables of the report: a line a metric, a column a system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common.statistics.strata import SIZE_EDGES, STRATA
+
+NOT_ESTIMABLE = "not estimable"
+Row = Mapping[str, Any]
+
+_METRICS = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC (average precision)",
+    "prevalence": "Prevalence",
+    "brier": "Brier score",
+    "calibration_slope": "Calibration slope",
+    "calibration_intercept": "Calibration intercept",
+    "tp": "True positives",
+    "fp": "False positives",
+    "fn": "False negatives",
+    "tn": "True negatives",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "ppv": "Positive predictive value",
+    "npv": "Negative predictive value",
+    "lr_positive": "Likelihood ratio, positive",
+    "lr_negative": "Likelihood ratio, negative",
+    "f1": "F1 score",
+    "accuracy": "Accuracy",
+    "sensitivity_at_specificity_90": "Sensitivity at specificity 0.90",
+    "sensitivity_at_specificity_95": "Sensitivity at specificity 0.95",
+    "dice_segmentation": "Dice, segmentation",
+    "dice_positives": "Dice, positives (a miss is 0)",
+    "dice_true_positives": "Dice, true positives",
+    "iou": "Intersection over union",
+    "hd95_mm": "Surface distance, 95th percentile (mm)",
+    "hd95_px": "Surface distance, 95th percentile (pixels)",
+    "nsd_mm": "Normalised surface Dice (tolerance in mm)",
+    "nsd_px": "Normalised surface Dice (tolerance in pixels)",
+    "false_positive_area": "False-positive area on negatives",
+    "dice_all_films": "Dice, all films",
+    "dice_always_empty": "Dice, all films, of always answering “empty”",
+    "area_bias": "Area, shown minus true: mean",
+    "area_loa_low": "Area, lower limit of agreement",
+    "area_loa_high": "Area, upper limit of agreement",
+}
+REFERENCES = {"mask": "annotated mask", "report": "radiology report"}
+DECISIONS = {"two_stage": "two-stage decision", "stage_1": "stage 1 alone"}
+_STRATA = {
+    "all": "All films",
+    "small": f"Small lesions (< {SIZE_EDGES[0]:.1%} of the film)",
+    "medium": f"Medium lesions ({SIZE_EDGES[0]:.1%} to < {SIZE_EDGES[1]:.1%})",
+    "large": f"Large lesions (≥ {SIZE_EDGES[1]:.1%})",
+}
+
+
+def metric_title(metric: str) -> str:
+    """A metric's name for readers; one that is not known keeps its own."""
+    return _METRICS.get(metric, metric.replace("_", " "))
+
+
+# --- numbers ---------------------------------------------------------------------------------------
+
+
+def number(value: float, like: float | None = None) -> str:
+    """A figure with about three digits: 0.953, 12.35, 130.2; a whole number stays whole.
+
+    Args:
+        value: Finite.
+        like: The figure whose decimals are used (an interval has those of its estimate); None: its own.
+    """
+    if isinstance(value, int):
+        return f"{value:,}"
+    size = abs(value if like is None else like)
+    text = f"{value:.{3 if size < 10 else 2 if size < 100 else 1}f}"
+    return text.replace("-", "−") if float(text) else text.lstrip("-")
+
+
+def estimate_text(row: Row) -> str:
+    """`0.953 (0.921 to 0.978)`, or what of it can be estimated."""
+    if row["estimate"] is None:
+        return NOT_ESTIMABLE
+    if row["ci_low"] is None or row["ci_high"] is None:
+        return number(row["estimate"])
+    low, high = (number(float(row[end]), row["estimate"]) for end in ("ci_low", "ci_high"))
+    return f"{number(row['estimate'])} ({low} to {high})"
+
+
+def p_text(p: float | None) -> str:
+    """A p value as journals print it."""
+    if p is None:
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+# --- tables ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure of a system.
+
+    Attributes:
+        text: Estimate and interval.
+        n: Films that it is over.
+        mark: Of its footnote, or empty.
+    """
+
+    text: str
+    n: int
+    mark: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A comparison of two systems: the cell of the difference, and its test."""
+
+    cell: Cell
+    p: str
+    p_holm: str
+    test: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A metric: a cell a system and a difference a comparison, in the table's order; None: no such row."""
+
+    title: str
+    cells: list[Cell | None]
+    differences: list[Difference | None]
+    interval: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """The figures under one reference and one decision.
+
+    Attributes:
+        title: Of the table.
+        systems: Of the columns.
+        comparisons: Of the columns that follow, e.g. `eff-vit`.
+        groups: Title and lines of each stratum.
+        notes: Footnotes, by mark.
+    """
+
+    title: str
+    systems: list[str]
+    comparisons: list[str]
+    groups: list[tuple[str, list[Line]]]
+    notes: dict[str, str]
+
+    @property
+    def tested(self) -> bool:
+        """Whether any difference has a p value."""
+        return any(d and d.p for _, lines in self.groups for line in lines for d in line.differences)
+
+    @property
+    def columns(self) -> int:
+        """How many there are, the metric's name and the interval's kind included."""
+        return 2 + len(self.systems) + (1 + self.tested) * len(self.comparisons)
+
+
+def comparison_names(systems: Sequence[str]) -> list[str]:
+    """What comparisons of two of these systems are called in the rows."""
+    return [f"{a}-{b}" for a in systems for b in systems if a != b]
+
+
+def _unique(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def table(
+    rows: Sequence[Row], systems: Sequence[str], title: str, stratum_titles: Mapping[str, str] = _STRATA
+) -> Table:
+    """Rows of one reference and decision as a table; strata and metrics in the order of the rows.
+
+    Args:
+        rows: Of these systems and their comparisons; others are passed over.
+        systems: Of the columns, in this order.
+        title: Of the table.
+        stratum_titles: What strata are called; one that is not named keeps its own name.
+    """
+    compared = [name for name in comparison_names(systems) if any(row["system"] == name for row in rows)]
+    found = {(row["system"], row["stratum"], row["metric"]): row for row in rows}
+    shown = [row for row in rows if row["system"] in (*systems, *compared)]
+    marks: dict[str, str] = {}
+    groups = []
+    for stratum in _unique(row["stratum"] for row in shown):
+        metrics = _unique(row["metric"] for row in shown if row["stratum"] == stratum)
+        lines = [
+            _line(
+                metric,
+                [found.get((name, stratum, metric)) for name in systems],
+                [found.get((name, stratum, metric)) for name in compared],
+                marks,
+            )
+            for metric in metrics
+        ]
+        groups.append((stratum_titles.get(stratum, stratum), lines))
+    return Table(title, list(systems), compared, groups, {mark: note for note, mark in marks.items()})
+
+
+def _line(
+    metric: str, figures: Sequence[Row | None], differences: Sequence[Row | None], marks: dict[str, str]
+) -> Line:
+    present = [row for row in (*figures, *differences) if row is not None]
+    return Line(
+        metric_title(metric),
+        [row and _cell(row, marks) for row in figures],
+        [row and _difference(row, marks) for row in differences],
+        "; ".join(_unique(str(row["interval"]) for row in present if row.get("interval", "none") != "none")),
+    )
+
+
+def _cell(row: Row, marks: dict[str, str]) -> Cell:
+    note = row.get("note")
+    mark = marks.setdefault(str(note), str(len(marks) + 1)) if note else ""
+    return Cell(estimate_text(row), int(row["n"]), mark)
+
+
+def _difference(row: Row, marks: dict[str, str]) -> Difference:
+    return Difference(
+        _cell(row, marks), p_text(row.get("p_value")), p_text(row.get("p_holm")), str(row.get("test") or "")
+    )
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All rows, as tables.
+
+    Attributes:
+        primary: Mask reference, two-stage decision: all films, by lesion size, by groups (sex, age ...).
+        others: Every other reference and decision, all strata of each.
+        further: Rows of other systems (human readers) and their comparisons, as they are.
+    """
+
+    primary: list[Table]
+    others: list[Table]
+    further: list[Row]
+
+
+def tables(rows: Sequence[Row], systems: Sequence[str]) -> Tables:
+    """Sort rows into the tables of the report; every row is in one of them."""
+    blocks: dict[tuple[str, str], list[Row]] = {}
+    known = {*systems, *comparison_names(systems)}
+    for row in rows:
+        if row["system"] in known:
+            blocks.setdefault((row["reference"], row["decision"]), []).append(row)
+    primary = blocks.pop(("mask", "two_stage"), [])
+
+    def part(title: str, holds: Callable[[str], bool]) -> Table:
+        return table([row for row in primary if holds(row["stratum"])], systems, title)
+
+    parts = (
+        part("primary results, all films", lambda stratum: stratum == "all"),
+        part("by lesion size", lambda stratum: stratum in STRATA[1:]),
+        part("by group of films", lambda stratum: stratum not in STRATA),
+    )
+    return Tables(
+        [each for each in parts if each.groups],
+        [
+            table(block, systems, f"reference {_title(REFERENCES, key[0])}; {_title(DECISIONS, key[1])}")
+            for key, block in blocks.items()
+        ],
+        [row for row in rows if row["system"] not in known],
+    )
+
+
+def _title(names: Mapping[str, str], key: str) -> str:
+    return names.get(key, key)

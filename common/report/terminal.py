@@ -1,0 +1,411 @@
+"""From the result files of inference to the printed and written figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from common.command_line import ReportOptions, parse_report
+from common.files import write_csv, write_json
+from common.inference.result_files import Result, read_results
+from common.paths import shown, workspace
+from common.removal import Written, refuse_foreign
+from common.report.page import PLOTS, write_report
+from common.stages import SYSTEMS, TESTING_FOLDER
+from common.statistics.bootstrap import RESAMPLING, TOO_FEW, bootstrap, metric_rows
+from common.statistics.compare_systems import PAIR, comparison_rows
+from common.statistics.human_readers import CALL, Reading, read_readers, reader_rows
+from common.statistics.intervals import CONFIDENCE, EXPANDED, MIN_FILMS, MIN_PATIENTS
+from common.statistics.metrics import CASE_MIX, CONFUSION, DECISIONS, DESCRIPTIVE, REFERENCES
+from common.statistics.strata import SIZE_EDGES, STRATA
+from common.statistics.tested_films import Cases
+
+METRIC_COLUMNS = (
+    "system",
+    "reference",
+    "decision",
+    "stratum",
+    "metric",
+    "n",
+    "estimate",
+    "ci_low",
+    "ci_high",
+    "interval",
+    "note",
+    "p_value",
+    "p_holm",
+    "test",
+)
+FILES = Written(
+    (*(f"figures/{name}.svg" for name in PLOTS), "report.html", "metrics.csv", "metrics.json"),
+    {"metrics.csv": ",".join(METRIC_COLUMNS[:5]), "metrics.json": '"replicates"'},
+)
+_ROW_KEY = METRIC_COLUMNS[:5]
+_FEW_REPLICATES = 1_000
+_WIDTH = 100
+_NOT_ESTIMABLE = "not estimable"
+_TITLES = {
+    "two_stage": "two-stage decision",
+    "stage_1": "stage 1 alone (probability >= cls_threshold)",
+    "mask": "reference: mask",
+    "report": "reference: radiology report",
+}
+# Three figures a line keep a table within 100 columns.
+_LINES = (
+    {"auroc": "AUROC", "sensitivity": "Sensitivity", "specificity": "Specificity"},
+    {"auprc": "AUPRC", "ppv": "PPV", "npv": "NPV"},
+    {
+        "dice_segmentation": "Dice, segmentation",
+        "dice_positives": "Dice, positives",
+        "dice_true_positives": "Dice, true positives",
+    },
+)
+_FURTHER = {
+    "prevalence": "Prevalence",
+    "brier": "Brier score",
+    "calibration_slope": "Calibration slope",
+    "calibration_intercept": "Calibration intercept",
+    "sensitivity_at_specificity_90": "Sens. at specificity 0.90",
+    "sensitivity_at_specificity_95": "Sens. at specificity 0.95",
+    "lr_positive": "LR+",
+    "lr_negative": "LR-",
+    "f1": "F1",
+    "accuracy": "Accuracy",
+    "ppv_at_prevalence": "PPV at stated prevalence",
+    "npv_at_prevalence": "NPV at stated prevalence",
+    "iou": "IoU",
+    "hd95_mm": "HD95, mm",
+    "hd95_px": "HD95, pixels",
+    "nsd_mm": "NSD, in mm",
+    "nsd_px": "NSD, in pixels",
+    "dice_all_films": "Dice, all films",
+    "dice_always_empty": "Dice, always empty",
+    "false_positive_area": "Area on negatives, %",
+    "area_bias": "Area shown minus true, %",
+    "area_loa_low": "limit of agreement, low",
+    "area_loa_high": "limit of agreement, high",
+}
+_OF_GROUPS = {
+    "auroc": "AUROC",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "dice_positives": "Dice, positives",
+}
+
+
+# --- writing ---------------------------------------------------------------------------------------
+
+
+def cohort(result: Result) -> dict[str, int]:
+    """How many films, patients and positives there are, and films without a label beside them."""
+    return {**result.cases.cohort(), "without_a_label": result.unlabelled}
+
+
+def write_metrics(
+    results: Mapping[str, Result], rows: Sequence[dict[str, Any]], options: ReportOptions
+) -> tuple[Path, Path]:
+    """Write metrics.csv (the tidy table) and metrics.json (the same and where it comes from).
+
+    The same inputs and seed give the same bytes.
+    """
+    folder = workspace() / TESTING_FOLDER
+    table, record = folder / "metrics.csv", folder / "metrics.json"
+    kept = (
+        "cases_sha256",
+        "cls_threshold",
+        "seg_threshold",
+        "image_size",
+        "nsd_tolerance_mm",
+        "nsd_tolerance_px",
+        "films",
+        "weights",
+        "preset",
+    )
+    write_csv(table, METRIC_COLUMNS, rows)
+    write_json(
+        record,
+        {
+            "replicates": options.replicates,
+            "seed": options.seed,
+            "confidence": CONFIDENCE,
+            "interval": options.interval,
+            "resampling": RESAMPLING,
+            "prevalence": options.prevalence,
+            "fewest_for_an_interval": {"films": MIN_FILMS, "patients": MIN_PATIENTS},
+            "size_edges": list(SIZE_EDGES),
+            "cohort": cohort(next(iter(results.values()))),
+            "systems": {
+                system: {key: result.meta[key] for key in kept if key in result.meta}
+                for system, result in results.items()
+            },
+            "rows": list(rows),
+        },
+    )
+    return table, record
+
+
+# --- printing --------------------------------------------------------------------------------------
+
+
+def estimate_text(row: Mapping[str, Any], digits: int = 3, with_n: bool = True) -> str:
+    """`0.953 (0.921-0.978) n=308`, or what of it can be estimated."""
+    n = f" n={row['n']}" if with_n else ""
+    if row["estimate"] is None:
+        return _NOT_ESTIMABLE + n
+    estimate = f"{row['estimate']:.{digits}f}"
+    if row["metric"] in DESCRIPTIVE:
+        return estimate + n
+    low, high = row["ci_low"], row["ci_high"]
+    if low is None:
+        interval = "too few" if TOO_FEW in row["note"] else _NOT_ESTIMABLE
+    else:
+        interval = f"{low:.{digits}f}{' to ' if low < 0 else '-'}{high:.{digits}f}"
+    return f"{estimate} ({interval}){n}"
+
+
+def print_report(
+    console: Console, results: Mapping[str, Result], rows: Sequence[dict[str, Any]], options: ReportOptions
+) -> None:
+    """Print the header and, for each system, the tables of each reference and decision, and of the groups."""
+    for line in _header(next(iter(results.values())), options):
+        console.print(line)
+    found = {tuple(row[key] for key in _ROW_KEY): row for row in rows}
+    for system, result in results.items():
+        console.print()
+        console.rule(f"System {system}", align="left", characters="=")
+        meta = result.meta
+        console.print(
+            f"cls_threshold {meta['cls_threshold']:.6g}; seg_threshold {meta['seg_threshold']:g} pixels "
+            f"at {meta['image_size']} x {meta['image_size']}"
+        )
+        console.print(
+            f"NSD: share of both outlines within {meta['nsd_tolerance_mm']:g} mm "
+            f"({meta['nsd_tolerance_px']:g} pixels where the spacing is unknown) of the other. Outlines made "
+            "of rectangles are blocky: read HD95 and NSD of such masks with caution."
+        )
+        if meta["preset"] == "demo":
+            console.print("Preset demo: small networks and short runs, not the published recipe.")
+        for reference in REFERENCES:
+            for decision in DECISIONS:
+                _print_block(console, found, result, (system, reference, decision))
+            _print_further(console, found, system, reference)
+        _print_groups(console, found, system)
+    _print_pair(console, rows)
+    _print_readers(console, rows)
+
+
+def _header(result: Result, options: ReportOptions) -> list[str]:
+    counts = cohort(result)
+    one_film_each = counts["patients"] == counts["films"]
+    patients = (
+        "every patient has one film" if one_film_each else "films of one patient are resampled together"
+    )
+    kind = {"percentile": "percentile", "bca": "bias-corrected and accelerated"}[options.interval]
+    low, high = SIZE_EDGES
+    lines = [
+        f"{counts['films']} test films of {counts['patients']} patients ({patients}).",
+        f"Positive by mask: {counts['positive_by_mask']}; "
+        f"by radiology report: {counts['positive_by_report']}, "
+        f"of which {counts['positive_by_report_without_mask']} without a mask; "
+        f"mask but negative by report: {counts['mask_but_negative_by_report']}.",
+        f"Each figure: estimate on the full sample ({CONFIDENCE:.0%} interval) n = films that it is over.",
+        f"Intervals: {kind} bootstrap of patients in two strata (with a positive film, without), "
+        f"{options.replicates} replicates, seed {options.seed}; {EXPANDED}.",
+        *(
+            ["Sensitivity, specificity, PPV, NPV and accuracy have Wilson's interval."]
+            if one_film_each
+            else []
+        ),
+        "Resampled, an estimate of exactly 0 or 1 gets an interval without width: read its n.",
+        f"Too few: below {MIN_FILMS} films or {MIN_PATIENTS} patients, of either class where both count.",
+        "PPV, NPV, AUPRC and figures with * are conditional on the case mix, the prevalence of these films.",
+        f"Size is lesion area over film area: small < {low:.3f} <= medium < {high:.3f} <= large; each size "
+        "against all negatives.",
+        "Dice: only films with a mask enter; map and mask both empty would be 1, one of them empty is 0.",
+        "Dice, segmentation: whatever the decision; positives: a missed film is 0; true positives: only "
+        "films called positive.",
+        "AUROC, AUPRC and Dice, segmentation do not depend on the decision and are repeated.",
+    ]
+    if result.unlabelled:
+        lines.insert(1, f"{result.unlabelled} more have no label and are in no figure.")
+    if options.prevalence is not None:
+        lines.append(f"Stated prevalence: {options.prevalence:g}.")
+    if options.replicates < _FEW_REPLICATES:
+        lines.append(
+            f"CAUTION: {options.replicates} replicates are too few to report; "
+            f"the default is {ReportOptions.replicates:,}."
+        )
+    return lines
+
+
+def _print_block(
+    console: Console, found: Mapping[tuple, dict[str, Any]], result: Result, block: tuple[str, str, str]
+) -> None:
+    system, reference, decision = block
+    primary = " (primary)" if (reference, decision) == (REFERENCES[0], DECISIONS[0]) else ""
+    console.print()
+    console.print(f"{system} | {_TITLES[reference]} | {_TITLES[decision]}{primary}", style="bold")
+    console.print(_reference_note(reference, cohort(result)))
+    for line in _LINES:
+        table = _table(line.values(), justify="left")
+        for stratum in STRATA:
+            table.add_row(stratum, *(estimate_text(found[(*block, stratum, metric)]) for metric in line))
+        console.print(table)
+        console.print()
+    table = _table((name.upper() for name in CONFUSION), justify="right")
+    for stratum in STRATA:
+        table.add_row(stratum, *(str(found[(*block, stratum, name)]["estimate"]) for name in CONFUSION))
+    console.print(table)
+
+
+def _print_further(
+    console: Console, found: Mapping[tuple, dict[str, Any]], system: str, reference: str
+) -> None:
+    """The figures that are in no other table, of all films, a column a decision."""
+    console.print()
+    console.print(f"{system} | {_TITLES[reference]} | further figures, all films", style="bold")
+    table = Table("figure", *DECISIONS, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for metric, title in _FURTHER.items():
+        rows = [found.get((system, reference, decision, "all", metric)) for decision in DECISIONS]
+        if all(row and row["n"] for row in rows):
+            mark = " *" if metric in CASE_MIX else ""
+            table.add_row(title + mark, *(estimate_text(row) for row in rows))
+    console.print(table)
+
+
+def _print_groups(console: Console, found: Mapping[tuple, dict[str, Any]], system: str) -> None:
+    """The main figures of each group, against the primary reference with the primary decision."""
+    block = (system, REFERENCES[0], DECISIONS[0])
+    strata = dict.fromkeys(stratum for *start, stratum, _ in found if tuple(start) == block)
+    groups = [stratum for stratum in strata if stratum not in STRATA]
+    if not groups:
+        return
+    console.print()
+    console.print(f"{system} | {_TITLES[block[1]]} | {_TITLES[block[2]]} | groups", style="bold")
+    table = Table("group", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in ("pos", "neg"):
+        table.add_column(column, justify="right")
+    for column in _OF_GROUPS.values():
+        table.add_column(column, no_wrap=True)
+    for group in groups:
+        rows = [found[(*block, group, metric)] for metric in _OF_GROUPS]
+        positives, negatives = (found[(*block, group, name)]["n"] for name in ("sensitivity", "specificity"))
+        texts = (estimate_text(row, digits=2, with_n=False) for row in rows)
+        table.add_row(group, str(positives), str(negatives), *texts)
+    console.print(table)
+
+
+def _print_pair(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The primary comparisons: one system minus the other on the same films."""
+    family = [row for row in rows if row["system"] == PAIR and row["p_holm"] is not None]
+    if not family:
+        return
+    console.print()
+    title = f"{' minus '.join(SYSTEMS)} | {_TITLES[REFERENCES[0]]} | {_TITLES[DECISIONS[0]]}"
+    console.rule(title, align="left", characters="=")
+    table = _table(("difference", "p", "p (Holm)", "test"), justify="left", first="figure")
+    titles = {name: title for line in _LINES for name, title in line.items()}
+    for row in family:
+        p_values = (_p_text(row["p_value"]), _p_text(row["p_holm"]))
+        table.add_row(titles[row["metric"]], estimate_text(row), *p_values, row["test"])
+    console.print(table)
+    console.print("Holm's adjustment is over these comparisons; metrics.csv has all others, unadjusted.")
+
+
+def _p_text(p: float | None) -> str:
+    return "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _print_readers(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Human readers on the films they read, against the primary reference."""
+    read = [
+        row
+        for row in rows
+        if (row["decision"], row["reference"], row["stratum"]) == (CALL, REFERENCES[0], "all")
+    ]
+    if not read:
+        return
+    console.print()
+    console.rule("Readers, reference: mask", align="left", characters="=")
+    columns = {"sensitivity": "Sensitivity", "specificity": "Specificity"}
+    table = _table(columns.values(), justify="left", first="reader")
+    for reader in dict.fromkeys(row["system"] for row in read):
+        of_reader = {row["metric"]: row for row in read if row["system"] == reader}
+        table.add_row(reader, *(estimate_text(of_reader[metric]) for metric in columns))
+    console.print(table)
+    console.print("Each system against each reader on the films that the reader read: metrics.csv.")
+
+
+def _table(columns: Iterable[str], justify: Literal["left", "right"], first: str = "stratum") -> Table:
+    table = Table(first, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify=justify)
+    return table
+
+
+def _reference_note(reference: str, counts: Mapping[str, int]) -> str:
+    without = counts["positive_by_report_without_mask"]
+    if reference == "mask":
+        return f"Positive by report without a mask, so negative here: {without}."
+    return (
+        f"Positive by report without a mask, so in stratum all only: {without}; "
+        f"mask but negative by report, so negative here: {counts['mask_but_negative_by_report']}."
+    )
+
+
+# --- the command -----------------------------------------------------------------------------------
+
+
+def main(description: str, arguments: Sequence[str] | None = None) -> None:
+    """Read the result files, print the tables, write metrics.csv, metrics.json and report.html.
+
+    Args:
+        description: The script's docstring, shown by `--help`.
+        arguments: Of the command line; None: the script's own.
+
+    Raises:
+        Refusal: An option that gives no interval, result files that cannot be trusted, or files in the way
+            that were not written by this script.
+    """
+    options = parse_report(description, arguments)
+    refuse_foreign(workspace() / TESTING_FOLDER, FILES)
+    results = read_results(tuple(dict.fromkeys(options.system)))
+    systems = {system: result.cases for system, result in results.items()}
+    readers = read_readers(options.readers, next(iter(systems.values()))) if options.readers else {}
+    rows = table_rows(systems, readers, options)
+    # Written first: a reader that closes the pipe early (`| head`) must not cost the files.
+    written = write_metrics(results, rows, options)
+    page, *_ = write_report(results, rows, options.replicates, options.seed)
+    console = _console()
+    print_report(console, results, rows, options)
+    console.print(f"\nwritten: {', '.join(shown(path) for path in (*written, page))}")
+
+
+def table_rows(
+    systems: Mapping[str, Cases], readers: Mapping[str, Reading], options: ReportOptions
+) -> list[dict[str, Any]]:
+    """Everything that metrics.csv holds: the systems' figures, their differences, and the readers'."""
+    found = {
+        reference: bootstrap(
+            systems, reference, options.replicates, options.seed, options.interval, options.prevalence
+        )
+        for reference in REFERENCES
+    }
+    untested = {"p_value": None, "p_holm": None, "test": None}
+    rows = [row | untested for row in metric_rows(found, options.interval, options.prevalence)]
+    for reference in REFERENCES:
+        rows += comparison_rows(systems, found[reference], reference)
+    return rows + reader_rows(systems, readers, options.replicates, options.seed)
+
+
+def _console() -> Console:
+    """The terminal; to a file or a pipe, plain text of 100 columns."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
+    return console

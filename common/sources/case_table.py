@@ -1,0 +1,303 @@
+"""Any hospital's films, listed in a plain `cases.csv` -> source films of training and testing.
+
+The folder holds `cases.csv` (comma-separated, UTF-8, first row the column names) and the image and mask
+files, in any sub-folders. One row is one film; `COLUMNS` says what its cells mean. The columns `image` and
+`pneumothorax` are required; every other column may be absent and, but for `set`, every other cell empty.
+A test film without a mask may have an empty `pneumothorax`: it has no label, and is predicted all the same.
+
+The split is temporal: by the column `set`, or by `Rules.test_from`, the first date of the test set.
+
+Row numbers in messages are a spreadsheet's: the header is row 1, and a row with multi-line cells is one row.
+Messages never repeat what a cell holds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import pandas as pd
+import pandera.pandas as pa
+
+from common.command_line import Rules
+from common.films.annotations import PictureMask
+from common.paths import shown
+from common.refusal import Refusal
+from common.sources.csv_rows import RAGGED, read_rows
+from common.sources.ntuh import TUBED, UNMASKED
+from common.sources.source_film import SourceFilm
+
+TABLE = "cases.csv"
+COLUMNS = {
+    "image": "path of the image file, relative to the folder of cases.csv",
+    "pneumothorax": "1: positive by radiology report or reading; 0: negative; empty: unlabelled test film",
+    "case": "identifier of the film, used once; without it, the image's path",
+    "mask": "path of a PNG or TIFF of the film's size, black but for the lesion; empty: no annotated lesion",
+    "set": "train or test",
+    "date": "of the film, YYYY-MM-DD",
+    "patient": "identifier of the patient",
+    "study": "identifier of the study",
+    "age": "years, 0 to 130",
+    "sex": "M or F",
+    "view": "ViewPosition such as AP",
+    "position": "of the patient, such as SUPINE",
+    "manufacturer": "of the X-ray device",
+    "chest_tube": "1, 0, or empty where unknown",
+}
+REQUIRED = ("image", "pneumothorax")
+_FACTS = {"patient": "patient_id"} | {
+    name: name for name in ("study", "age", "sex", "view", "position", "manufacturer", "date")
+}
+UNLABELLED = "pneumothorax is empty, which only a test film without a mask may have"
+_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_LINE = r"[^\x00-\x1f\x7f]"
+
+
+def _matches(pattern: str) -> Callable[[pd.Series], pd.Series]:
+    return lambda cells: cells.str.fullmatch(pattern)
+
+
+def _is_date(cells: pd.Series) -> pd.Series:
+    real = pd.to_datetime(cells, format="%Y-%m-%d", errors="coerce").notna()
+    return cells.str.fullmatch(_DATE) & real | (cells == "")
+
+
+def _is_age(cells: pd.Series) -> pd.Series:
+    number = cells.str.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?")
+    return number & pd.to_numeric(cells.where(number, "-1")).between(0, 130) | (cells == "")
+
+
+def _line(longest: int) -> Callable[[pd.Series], pd.Series]:
+    return _matches(f"{_LINE}{{0,{longest}}}")
+
+
+def _code(name: str) -> tuple[Callable[[pd.Series], pd.Series], str]:
+    return _matches(r"([A-Za-z][A-Za-z0-9 _/-]{0,15})?"), f"{name} is no code of at most 16 letters"
+
+
+# column -> (what holds for its cells, the fault where it does not)
+_CELLS: dict[str, tuple[Callable[[pd.Series], pd.Series], str]] = {
+    "image": (_matches(f"{_LINE}{{1,1024}}"), "image is empty or no path"),
+    "pneumothorax": (_matches("[01]?"), "pneumothorax is neither 0 nor 1"),
+    "case": (_line(256), "case is no single line of at most 256 characters"),
+    "mask": (_matches(f"{_LINE}{{0,1024}}"), "mask is no path"),
+    "set": (_matches("train|test"), "set is neither train nor test"),
+    "date": (_is_date, "date is no date YYYY-MM-DD"),
+    "patient": (_line(256), "patient is no single line of at most 256 characters"),
+    "study": (_line(256), "study is no single line of at most 256 characters"),
+    "age": (_is_age, "age is no number from 0 to 130"),
+    "sex": (_matches("[MF]?"), "sex is neither M, F nor empty"),
+    "view": _code("view"),
+    "position": _code("position"),
+    "manufacturer": (_line(64), "manufacturer is no single line of at most 64 characters"),
+    "chest_tube": (_matches("[01]?"), "chest_tube is neither 0, 1 nor empty"),
+}
+_SCHEMA = pa.DataFrameSchema(
+    {
+        name: pa.Column(checks=pa.Check(holds, error=fault), required=name in REQUIRED)
+        for name, (holds, fault) in _CELLS.items()
+    }
+)
+
+
+def source_films(folder: Path, name: str, rules: Rules) -> list[SourceFilm]:
+    """List the films of one set.
+
+    Every row is in exactly one set; a row whose set cannot be told is a fault in `ntuh_train`.
+
+    Args:
+        folder: Holds `cases.csv`.
+        name: `ntuh_train` or `ntuh_test`.
+        rules: Of these, `test_from` and `allow_chest_tube` are applied here.
+
+    Raises:
+        Refusal: The table cannot be read, has unknown columns or lacks one, is empty, or its split is not
+            given, or given twice.
+    """
+    table = _read_table(folder / TABLE)
+    _check_split(table, rules)
+    faults = _faults(table)
+    listing = _Listing(Path(os.path.realpath(folder)), rules)
+    rows = zip(table.index, table.to_dict("records"), strict=True)
+    films = [listing.add(number, row, faults.get(number)) for number, row in rows]
+    return [film for is_test, film in films if is_test == (name == "ntuh_test")]
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """The table's cells as stripped text; the index is the row number. Ragged rows have no cells at all."""
+    if not path.is_file():
+        raise Refusal("the folder has no case table", missing=shown(path))
+    (_, header), *body = read_rows(path) or [(1, [])]
+    header = [name.strip() for name in header]
+    _check_header(path, header)
+    if not body:
+        raise Refusal(f"{shown(path)} lists no film", do="it needs one row a film below its column names")
+    width = len(header)
+    cells = [[c.strip() for c in row] if len(row) == width else [None] * width for _, row in body]
+    return pd.DataFrame(cells, index=[number for number, _ in body], columns=header, dtype=object)
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    """Refuse columns that are missing, unknown or there twice."""
+    missing = [name for name in REQUIRED if name not in header]
+    if missing:  # the first row may be no header but a patient's: do not show it
+        raise Refusal(
+            f"{shown(path)} lacks a column",
+            missing=", ".join(missing),
+            found=f"a first row of {len(header)} cells",
+            do="its first row must name the columns, separated by commas: " + ", ".join(COLUMNS),
+        )
+    unknown = [name[:40] if name.isprintable() and name else "(no name)" for name in header]
+    unknown = [name for name in unknown if name not in COLUMNS]
+    twice = sorted({name for name in header if header.count(name) > 1} & set(COLUMNS))
+    if unknown or twice:
+        raise Refusal(
+            f"{shown(path)} has columns that it cannot have",
+            found=", ".join([f"unknown: {name}" for name in unknown] + [f"twice: {name}" for name in twice]),
+            do="delete or rename them; known are " + ", ".join(COLUMNS),
+        )
+
+
+def _check_split(table: pd.DataFrame, rules: Rules) -> None:
+    """Refuse a split that is not given, given twice, or no date."""
+    if "set" in table and rules.test_from:
+        raise Refusal(
+            "the split into training and test is given twice",
+            found=f"the column set in {TABLE}, and --test-from",
+            do="leave out one of the two",
+        )
+    if "set" in table:
+        return
+    if not rules.test_from:
+        raise Refusal(
+            f"{TABLE} does not say which films are for testing",
+            do="add the column set (train or test), or the column date and --test-from YYYY-MM-DD, "
+            "the first date of the test set",
+        )
+    if not _is_date(pd.Series([rules.test_from]))[0]:
+        raise Refusal("--test-from is no date", do="write it as YYYY-MM-DD")
+    if "date" not in table:
+        raise Refusal("--test-from needs the date of each film", do=f"add the column date to {TABLE}")
+
+
+def _faults(table: pd.DataFrame) -> dict[int, str]:
+    """Row number -> its first fault, in the order of `COLUMNS`."""
+    whole = table[table["image"].notna()]
+    faults = dict.fromkeys(table.index.difference(whole.index), RAGGED)
+    try:
+        _SCHEMA.validate(whole, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        found = errors.failure_cases
+        order = {fault: place for place, (_, fault) in enumerate(_CELLS.values())}
+        for number, fault in sorted(
+            zip(found["index"], found["check"], strict=True), key=lambda pair: order[pair[1]]
+        ):
+            faults.setdefault(int(number), fault)
+    return faults
+
+
+@dataclass
+class _Listing:
+    """Makes the rows into films, and knows which cases and files earlier rows have named.
+
+    Attributes:
+        folder: Of the table, without links.
+        rules: See `source_films`.
+    """
+
+    folder: Path
+    rules: Rules
+    _seen: set[tuple[str, str]] = field(default_factory=set)
+
+    def add(self, number: int, row: dict[str, Any], fault: str | None) -> tuple[bool, SourceFilm]:
+        """Whether the row is for testing, and its film."""
+        origin = f"{TABLE}, row {number}"
+        if row["image"] is None:
+            return False, SourceFilm(origin, None, origin, None, 0, fault=fault)
+        image, mask = (self._file(row.get(name) or "") for name in ("image", "mask"))
+        case = row.get("case") or "/".join(_parts(row["image"])) or origin
+        again = self._again(case, image, mask)
+        is_test = self._is_test(row)
+        if image and image == mask:
+            fault = fault or "mask is the image itself"
+        if is_test is None:
+            fault = fault or "date is empty, so that --test-from cannot place the film"
+        if image is None:
+            fault = fault or "image is no relative path inside the folder"
+        if mask is None and row.get("mask"):
+            fault = fault or "mask is no relative path inside the folder"
+        if row["pneumothorax"] == "" and (mask or not is_test):
+            fault = fault or UNLABELLED
+        fault = fault or again
+        if fault:
+            return bool(is_test), SourceFilm(case, None, origin, None, 0, fault=fault)
+        return bool(is_test), self._film(row, case, origin, image, mask, bool(is_test))
+
+    def _file(self, text: str) -> Path | None:
+        """The file of a relative path; None where it is empty or leads out of the folder."""
+        parts = _parts(text)
+        if not parts:
+            return None
+        path = self.folder.joinpath(*parts)
+        try:
+            return path if Path(os.path.realpath(path)).is_relative_to(self.folder) else None
+        except (OSError, ValueError):
+            return None
+
+    def _again(self, case: str, image: Path | None, mask: Path | None) -> str | None:
+        """What the row lists that an earlier row has listed."""
+        keys = {
+            "case": case,
+            "image": image and os.path.realpath(image),
+            "mask": mask and os.path.realpath(mask),
+        }
+        again = [what for what, key in keys.items() if key and (what, key) in self._seen]
+        self._seen.update((what, key) for what, key in keys.items() if key)
+        return f"its {again[0]} is listed a second time" if again else None
+
+    def _is_test(self, row: dict[str, Any]) -> bool | None:
+        """None where the row does not tell."""
+        if "set" in row:
+            return row["set"] == "test"
+        if not re.fullmatch(_DATE, row["date"]):
+            return None
+        return row["date"] >= self.rules.test_from
+
+    def _film(
+        self, row: dict[str, Any], case: str, origin: str, image: Path, mask: Path | None, is_test: bool
+    ) -> SourceFilm:
+        """A row without fault: its files, its label, the rules that it shows, and its facts."""
+        fault = None
+        if not os.path.isfile(image):  # unlike Path.is_file, also for impossible names
+            fault = "no image file"
+        elif mask and not os.path.isfile(mask):
+            fault = "no mask file"
+        excluded = None
+        if row.get("chest_tube") == "1" and not self.rules.allow_chest_tube:
+            excluded = TUBED
+        elif not is_test and row["pneumothorax"] == "1" and mask is None:
+            excluded = UNMASKED
+        facts = {key: row[name] for name, key in _FACTS.items() if row.get(name)}
+        facts |= {key: facts[key].upper() for key in ("view", "position") if key in facts}
+        facts |= {"age": float(facts["age"])} if "age" in facts else {}
+        return SourceFilm(
+            identifier=case,
+            path=None if fault else image,
+            origin=origin,
+            annotation=None if fault or mask is None else PictureMask(mask),
+            report=int(row["pneumothorax"]) if row["pneumothorax"] else None,
+            excluded=excluded,
+            fault=fault,
+            chest_tube=int(row["chest_tube"]) if row.get("chest_tube") else None,
+            facts=facts,
+        )
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    r"""The parts of a relative path, written with / or \; none where it is absolute or goes up."""
+    path = PureWindowsPath(text)
+    return () if path.drive or path.root or ".." in path.parts else path.parts

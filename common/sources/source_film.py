@@ -1,0 +1,47 @@
+"""A film as its source lists it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Annotation(Protocol):
+    """Where a lesion was marked."""
+
+    def mask(self, width: int, height: int) -> np.ndarray: ...
+
+    def content(self) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class SourceFilm:
+    """A film as its source lists it.
+
+    Attributes:
+        identifier: The source's own name of the film; never written.
+        path: Of the image file; None where it is missing.
+        origin: Where the source lists it, without identity: `train-rle.csv, row 12`.
+        annotation: The lesion, or None.
+        report: 1 where the radiology report says pneumothorax, else 0; None for a test film without a label.
+        excluded: The inclusion rule that drops the film, or None.
+        fault: What is wrong with its row, or None.
+        chest_tube: 1 or 0; None where the source does not say.
+        facts: What the source's table says of the film, where it says anything; goes before the header. Keys:
+            patient_id, study (str), age (years), sex (`M`, `F`), view, position, manufacturer,
+            date (`YYYY-MM-DD`), as attributes of `dicom.Film`.
+    """
+
+    identifier: str
+    path: Path | None
+    origin: str
+    annotation: Annotation | None
+    report: int | None
+    excluded: str | None = None
+    fault: str | None = None
+    chest_tube: int | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)

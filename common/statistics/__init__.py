@@ -1,0 +1,1 @@
+"""How good is it, and how sure is that? Metrics, strata, intervals, comparisons, human readers."""

@@ -1,0 +1,299 @@
+"""How sure the figures are: the bootstrap of patients, and the table of figures with their intervals.
+
+Films of one patient are not independent, so patients are drawn, with replacement, and bring all their films
+(the cluster bootstrap: Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8).
+Patients with a positive film and the others are drawn separately, each group to its own size, so that no
+replicate is short of positives and the prevalence stays the test set's. The same draws serve every figure
+and every system: differences of replicates are paired.
+
+So the intervals of PPV, NPV and whatever else depends on the prevalence are for the test set's, and leave its
+own chance variation out; their note says "conditional on the case mix". In simulated test sets of 1,000
+films, 10% positive, the PPV interval held the PPV of that prevalence in 94%; where each set's prevalence
+varied by chance as well, it held the population's PPV in 86%.
+
+The order of the films in `Cases` decides which draw falls on which patient, never their names: another
+pseudonym key gives the same intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from common.command_line import Interval
+from common.statistics.intervals import (
+    EXPANDED,
+    MIN_FILMS,
+    MIN_PATIENTS,
+    acceleration,
+    bca_interval,
+    percentile_interval,
+    wilson_interval,
+)
+from common.statistics.metrics import CASE_MIX, CONFUSION, DESCRIPTIVE, METRICS, PROPORTIONS, MetricValues
+from common.statistics.tested_films import Cases
+
+Key = tuple[str, str, str, str]  # system, decision, stratum, metric
+RESAMPLING = (
+    "bootstrap of patients (all films of a patient together), patients with a positive film and the others "
+    f"resampled separately, so at the test set's prevalence; {EXPANDED}; the estimate is on the full sample"
+)
+NOT_ESTIMABLE = "not estimable"
+TOO_FEW = "too few films for an interval"
+# Elements of one block of (replicates, films): 4 MB of float64, so that a block stays in the cache.
+_BLOCK = 500_000
+
+
+def patient_numbers(patient: np.ndarray) -> np.ndarray:
+    """The films' patients as 0, 1, ... in order of first appearance (int64, length n)."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in patient.tolist()], dtype=np.int64)
+
+
+def patient_groups(patient: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Which patients have a positive film (bool, one a patient, in the order of `patient_numbers`)."""
+    number = patient_numbers(patient)
+    first = np.zeros(int(number.max()) + 1, dtype=bool)
+    first[number[positive]] = True
+    return first
+
+
+def resample_counts(
+    patient: np.ndarray, positive: np.ndarray, replicates: int, seed: int
+) -> Iterator[np.ndarray]:
+    """Draw patients in two groups, block by block.
+
+    Replicate i is the same whatever the number of replicates and the size of a block: each group has its
+    own stream, read in order.
+
+    Args:
+        patient: Name of each film's patient, length n.
+        positive: Films that put their patient in the first group, bool, length n.
+        replicates: How many resamples in all.
+        seed: Non-negative.
+
+    Yields:
+        How often each film is drawn: float64 whole numbers, (at most a block's replicates, n).
+    """
+    number, first = patient_numbers(patient), patient_groups(patient, positive)
+    groups = [
+        (np.flatnonzero(group), np.random.default_rng([seed, i])) for i, group in enumerate((first, ~first))
+    ]
+    block = max(1, _BLOCK // len(number))
+    for start in range(0, replicates, block):
+        rows = min(block, replicates - start)
+        drawn = np.zeros((rows, len(first)))
+        for members, stream in groups:
+            if len(members):
+                drawn[:, members] = _draw(stream, rows, len(members))
+        yield drawn[:, number]
+
+
+def _draw(stream: np.random.Generator, rows: int, size: int) -> np.ndarray:
+    """How often each of `size` is among `size` draws with replacement: int64, (rows, size)."""
+    choice = stream.integers(0, size, size=(rows, size)) + size * np.arange(rows)[:, None]
+    return np.bincount(choice.ravel(), minlength=rows * size).reshape(rows, size)
+
+
+def jackknife_counts(patient: np.ndarray, positive: np.ndarray) -> Iterator[np.ndarray]:
+    """Leave out each patient, block by block; the others of the group then weigh as much as all of it did.
+
+    Args:
+        patient, positive: As in `resample_counts`.
+
+    Yields:
+        The weight of each film: float64, (at most a block's patients, n).
+    """
+    number, first = patient_numbers(patient), patient_groups(patient, positive)
+    size = np.where(first, first.sum(), (~first).sum())
+    weight = size / np.maximum(size - 1, 1)
+    block = max(1, _BLOCK // len(number))
+    for start in range(0, len(first), block):
+        left_out = np.arange(start, min(start + block, len(first)))[:, None]
+        same_group = first[left_out] == first[number]
+        yield np.where(number == left_out, 0.0, np.where(same_group, weight[left_out], 1.0))
+
+
+@dataclass(frozen=True)
+class Bootstrapped:
+    """A figure and its replicates.
+
+    Attributes:
+        n: Films that the figure is over.
+        estimate: On the full sample; NaN where undefined.
+        replicates: float64, one a resample; NaN where undefined.
+        patients: That it is over; where it needs both classes, of the rarer.
+        too_few: It has fewer than MIN_FILMS films or MIN_PATIENTS patients, or, where it needs both classes,
+            of one of them.
+        independent: Every patient of the test set gave one film.
+        acceleration: For the BCa interval; NaN where not computed or not estimable.
+    """
+
+    n: int
+    estimate: float
+    replicates: np.ndarray
+    patients: int
+    too_few: bool = False
+    independent: bool = False
+    acceleration: float = np.nan
+
+
+def bootstrap(
+    systems: Mapping[str, Cases],
+    reference: str,
+    replicates: int,
+    seed: int,
+    interval: Interval = "percentile",
+    prevalence: float | None = None,
+    metrics: Collection[str] = METRICS,
+) -> dict[Key, Bootstrapped]:
+    """Every figure of every system under a reference, with replicates from the same draws.
+
+    Args:
+        systems: Results on the same films in the same order, by system.
+        reference: `mask` or `report`; it also decides the two groups of patients.
+        replicates: At least 1.
+        seed: Non-negative.
+        interval: `bca` computes the accelerations that it needs, too.
+        prevalence: See `metrics.MetricValues`.
+        metrics: Only these, which takes only their time.
+
+    Returns:
+        By (system, decision, stratum, metric), in the order of `metrics.MetricValues.keys`.
+
+    Raises:
+        ValueError: The systems' films differ or stand in another order.
+    """
+    cases = next(iter(systems.values()))
+    for name, other in systems.items():
+        if not np.array_equal(other.case, cases.case):
+            raise ValueError(f"the films of {name} are others, or in another order")
+    prepared = {name: MetricValues(each, reference, prevalence, metrics) for name, each in systems.items()}
+    positive, number = cases.positive(reference), patient_numbers(cases.patient)
+    independent = int(number.max()) + 1 == len(cases)
+    # The products of matrices are small: more threads would only wait for each other on a busy machine.
+    with threadpool_limits(1, "blas"):
+        estimates = _values(prepared, [np.ones((1, len(cases)))], 1)
+        draws = resample_counts(cases.patient, positive, replicates, seed)
+        found = _values(prepared, draws, replicates)
+        accelerations = {}
+        if interval == "bca":
+            first = patient_groups(cases.patient, positive)
+            left_out = _values(prepared, jackknife_counts(cases.patient, positive), len(first))
+            accelerations = dict(
+                zip(left_out, acceleration(np.stack(list(left_out.values())), first), strict=True)
+            )
+    return {
+        (system, *key): Bootstrapped(
+            n=int(figures.films(*key).sum()),
+            estimate=float(estimates[(system, *key)][0]),
+            replicates=found[(system, *key)],
+            patients=min(len(np.unique(number[films])) for films in figures.needed(*key)),
+            too_few=any(_too_few(number[films]) for films in figures.needed(*key)),
+            independent=independent,
+            acceleration=float(accelerations.get((system, *key), np.nan)),
+        )
+        for system, figures in prepared.items()
+        for key in figures.keys
+    }
+
+
+def _values(
+    prepared: Mapping[str, MetricValues], blocks: Iterable[np.ndarray], rows: int
+) -> dict[Key, np.ndarray]:
+    """The figures in each row of the blocks, which have `rows` rows together."""
+    found = {(system, *key): np.empty(rows) for system, figures in prepared.items() for key in figures.keys}
+    start = 0
+    for counts in blocks:
+        for system, figures in prepared.items():
+            for key, values in figures.values(counts).items():
+                found[(system, *key)][start : start + len(counts)] = values
+        start += len(counts)
+    return found
+
+
+def _too_few(patients: np.ndarray) -> bool:
+    """Whether films of these patients (one number a film) are too few for an interval."""
+    return len(patients) < MIN_FILMS or len(np.unique(patients)) < MIN_PATIENTS
+
+
+# --- the table -------------------------------------------------------------------------------------
+
+
+def metric_rows(
+    found: Mapping[str, Mapping[Key, Bootstrapped]],
+    interval: Interval = "percentile",
+    prevalence: float | None = None,
+) -> list[dict[str, Any]]:
+    """The tidy table: one row a figure, for each system, reference, decision and stratum.
+
+    Proportions get Wilson's interval where every patient gave one film. DESCRIPTIVE figures and figures over
+    too few films get none.
+
+    Args:
+        found: What `bootstrap` found, by reference.
+        interval: As given to `bootstrap`.
+        prevalence: As given to `bootstrap`.
+
+    Returns:
+        Rows with `system, reference, decision, stratum, metric, n, estimate, ci_low, ci_high, interval,
+        note`, by system, then reference. An estimate or an end of an interval that is not there is None,
+        `interval` then `none`; `tp, fp, fn, tn` are whole numbers.
+    """
+    rows = [
+        {"system": system, "reference": reference, "decision": decision, "stratum": stratum}
+        | estimate_columns(metric, figure, interval, prevalence)
+        for reference, figures in found.items()
+        for (system, decision, stratum, metric), figure in figures.items()
+    ]
+    order = list(dict.fromkeys(row["system"] for row in rows))
+    return sorted(rows, key=lambda row: order.index(row["system"]))  # stable: references stay in order
+
+
+def estimate_columns(
+    metric: str, figure: Bootstrapped, interval: Interval = "percentile", prevalence: float | None = None
+) -> dict[str, Any]:
+    """The columns of `metric_rows` from `metric` on, of one figure."""
+    kind, ends, notes = "none", None, []
+    estimate: float | None = None if np.isnan(figure.estimate) else figure.estimate
+    if metric in CASE_MIX:
+        notes.append("conditional on the case mix")
+    if metric in ("ppv_at_prevalence", "npv_at_prevalence"):
+        notes.append(f"at prevalence {prevalence:g}")
+    if metric in CONFUSION:
+        estimate = int(figure.estimate)
+    elif estimate is None:
+        notes.append(NOT_ESTIMABLE)
+    elif metric in DESCRIPTIVE:
+        notes.append("describes the films")
+    elif figure.too_few:
+        notes.append(TOO_FEW)
+    else:
+        kind, ends = _interval(metric, figure, interval)
+        if ends is None:
+            kind = "none"
+            notes.append("interval not estimable")
+    low, high = ends or (None, None)
+    return {
+        "metric": metric,
+        "n": figure.n,
+        "estimate": estimate,
+        "ci_low": low,
+        "ci_high": high,
+        "interval": kind,
+        "note": "; ".join(notes),
+    }
+
+
+def _interval(
+    metric: str, figure: Bootstrapped, interval: Interval
+) -> tuple[str, tuple[float, float] | None]:
+    if metric in PROPORTIONS and figure.independent:
+        return "wilson", wilson_interval(round(figure.estimate * figure.n), figure.n)
+    if interval == "bca":
+        return "bca", bca_interval(figure.estimate, figure.replicates, figure.acceleration)
+    return "percentile", percentile_interval(figure.replicates, figure.patients)

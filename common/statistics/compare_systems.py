@@ -1,0 +1,270 @@
+"""One system against the other on the same films: differences with intervals, and tests.
+
+A difference is the first system's figure minus the second's, on the full sample; its interval is from the
+differences of replicates that come from the same draws. Tests are made in stratum `all` only: in a stratum
+the interval of the difference says what there is to say.
+
+Where every patient has one film, AUROC is tested by DeLong's method, sensitivity and specificity by McNemar's
+exact test. Both take films as independent, so with several films of a patient the bootstrap of patients takes
+their place, as it always does for `dice_positives`. The column `test` says which it was. Holm's adjustment is
+over `FAMILY` only; every other p-value is unadjusted and exploratory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from common.stages import SYSTEMS
+from common.statistics.bootstrap import NOT_ESTIMABLE, TOO_FEW, Bootstrapped
+from common.statistics.intervals import percentile_interval, percentile_p
+from common.statistics.metrics import CASE_MIX, DESCRIPTIVE
+from common.statistics.tested_films import Cases
+
+PAIR = "-".join(SYSTEMS)
+# Reference, decision, stratum, metric: the primary comparisons of the pair, chosen before any result.
+FAMILY = (
+    ("mask", "two_stage", "all", "auroc"),
+    ("mask", "two_stage", "all", "sensitivity"),
+    ("mask", "two_stage", "all", "specificity"),
+    ("mask", "two_stage", "all", "dice_positives"),
+)
+DELONG = "DeLong"
+MCNEMAR = "McNemar, exact"
+BOOTSTRAP = "bootstrap of patients"
+# Figures of which a difference says nothing: counts, ratios, and what is best near some value.
+NOT_COMPARED = (
+    *DESCRIPTIVE,
+    "lr_positive",
+    "lr_negative",
+    "calibration_slope",
+    "calibration_intercept",
+    "area_bias",
+    "area_loa_low",
+    "area_loa_high",
+)
+_TESTED = ("auroc", "sensitivity", "specificity", "dice_positives")
+
+
+# --- tests -----------------------------------------------------------------------------------------
+
+
+class DeLong(NamedTuple):
+    """The first AUROC minus the second, its standard error, the two-sided p-value; NaN where undefined."""
+
+    difference: float
+    standard_error: float
+    p: float
+
+
+def delong(first: np.ndarray, second: np.ndarray, positive: np.ndarray) -> DeLong:
+    """DeLong's test of two AUROCs on the same films (DeLong et al., Biometrics 1988;44:837-845).
+
+    The placement values are from midranks (Sun & Xu, IEEE Signal Processing Letters 2014;21:1389-1393):
+    O(n log n), ties included. Where they do not vary at all, p is 1 for equal AUROCs, else NaN.
+
+    Args:
+        first, second: Scores of the two systems, higher is more positive; finite, length n.
+        positive: bool, length n; at least two of each class, else all is NaN.
+    """
+    m, n = int(positive.sum()), int((~positive).sum())
+    if min(m, n) < 2:
+        return DeLong(math.nan, math.nan, math.nan)
+    # Differenced before the division, so that equal placements cancel exactly.
+    wins = _placements(first, positive) - _placements(second, positive)
+    by_positive, by_negative = wins[positive] / n, wins[~positive] / m  # the latter but for its sign
+    difference = float(by_positive.mean())
+    variance = by_positive.var(ddof=1) / m + by_negative.var(ddof=1) / n
+    if np.ptp(by_positive) == 0 and np.ptp(by_negative) == 0:
+        return DeLong(difference, 0.0, 1.0 if difference == 0 else math.nan)
+    standard_error = math.sqrt(variance)
+    return DeLong(difference, standard_error, math.erfc(abs(difference) / standard_error / math.sqrt(2)))
+
+
+def _placements(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Films of the other class below each film, ties as one half (float64, length n)."""
+    below = _midranks(scores)
+    for group in (positive, ~positive):
+        below[group] -= _midranks(scores[group])
+    return below
+
+
+def _midranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1; tied values share the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """McNemar's exact test (Psychometrika 1947;12:153-157): the two-sided p-value.
+
+    The binomial probability of a split of the discordant films at least as uneven, if each fell to either
+    side with probability 1/2. Exact, not mid-p, so rather too large than too small. Without a discordant
+    film it is 1.
+
+    Args:
+        only_first, only_second: Films that only the first, or only the second, called right.
+    """
+    discordant = only_first + only_second
+    tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
+    return min(1.0, 2 * tail / 2**discordant)
+
+
+def bootstrap_p(differences: np.ndarray, patients: int) -> float:
+    """Two-sided p-value from replicates of a difference, as their percentile interval would reject 0.
+
+    From the smaller share on either side of 0, 0 itself on both, with the replicate that was observed added
+    (Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 4.2), so never 0; with many
+    patients it is twice that share.
+
+    Args:
+        differences: R replicates; NaN where undefined.
+        patients: As in `percentile_interval`.
+
+    Returns:
+        NaN where too many replicates are undefined, as in `percentile_interval`.
+    """
+    if percentile_interval(differences, patients) is None:
+        return math.nan
+    defined = differences[~np.isnan(differences)]
+    smaller = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
+    return percentile_p(min(0.5, (1 + smaller) / (1 + len(defined))), patients)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (Scandinavian Journal of Statistics 1979;6:65-70).
+
+    Args:
+        p: The p-values of a family; a test that could not be made (NaN) still counts as one, with p = 1.
+
+    Returns:
+        Adjusted p-values in the same order; NaN stays NaN.
+    """
+    filled = [1.0 if math.isnan(value) else value for value in p]
+    adjusted, largest = [math.nan] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=filled.__getitem__)):
+        largest = max(largest, min(1.0, (len(p) - rank) * filled[i]))
+        adjusted[i] = math.nan if math.isnan(p[i]) else largest
+    return adjusted
+
+
+# --- rows ------------------------------------------------------------------------------------------
+
+
+def comparison_rows(
+    systems: Mapping[str, Cases], found: Mapping[tuple[str, str, str, str], Bootstrapped], reference: str
+) -> list[dict[str, Any]]:
+    """The rows of the pair `eff-vit`; none where only one of them is there.
+
+    Args:
+        systems: Results on the same films in the same order, by system.
+        found: What `bootstrap` found for them under the reference.
+        reference: `mask` or `report`.
+
+    Returns:
+        Rows as `pair_rows` gives them, `p_holm` filled in for `FAMILY`.
+    """
+    if not set(SYSTEMS) <= set(systems):
+        return []
+    rows = pair_rows({system: systems[system] for system in SYSTEMS}, found, reference)
+    by_key = {(row["reference"], row["decision"], row["stratum"], row["metric"]): row for row in rows}
+    family = [by_key[key] for key in FAMILY if key in by_key]
+    p = [math.nan if row["p_value"] is None else row["p_value"] for row in family]
+    for row, adjusted in zip(family, holm(p), strict=True):
+        row["p_holm"] = _known(adjusted)
+    return rows
+
+
+def pair_rows(
+    pair: Mapping[str, Cases], found: Mapping[tuple[str, str, str, str], Bootstrapped], reference: str
+) -> list[dict[str, Any]]:
+    """The first of two against the second, in every figure that both have and that can be subtracted.
+
+    Args:
+        pair: Results of two, in this order, on the same films in the same order, by name.
+        found: Figures by (name, decision, stratum, metric), their replicates from the same draws.
+        reference: `mask` or `report`.
+
+    Returns:
+        Rows with `system` (`first-second`), `reference, decision, stratum, metric, n, estimate, ci_low,
+        ci_high, interval, note, p_value, p_holm, test`. What is not estimable or was not tested is None, and
+        `interval` then `none`; `p_holm` is None throughout. `n` is the films that the figure is over, the
+        smaller number where the two differ, and the note then gives both.
+    """
+    first, second = pair
+    rows = []
+    for (name, decision, stratum, metric), figure in found.items():
+        other = found.get((second, decision, stratum, metric))
+        if name != first or other is None or metric in NOT_COMPARED:
+            continue
+        row = {"system": f"{first}-{second}", "reference": reference, "decision": decision}
+        row |= {"stratum": stratum, "metric": metric, **_difference(pair, metric, figure, other)}
+        if stratum == "all" and metric in _TESTED and row["interval"] != "none":
+            _add_test(row, pair, figure, other)
+        rows.append(row)
+    return rows
+
+
+def _difference(
+    pair: Mapping[str, Cases], metric: str, figure: Bootstrapped, other: Bootstrapped
+) -> dict[str, Any]:
+    """The columns from `n` on, without a test."""
+    first, second = pair
+    estimate = _known(figure.estimate - other.estimate)
+    notes = [f"n is {figure.n} for {first}, {other.n} for {second}"] if figure.n != other.n else []
+    if metric in CASE_MIX:
+        notes.append("conditional on the case mix")
+    ends = None
+    if estimate is None:
+        notes.append(NOT_ESTIMABLE)
+    elif figure.too_few or other.too_few:
+        notes.append(TOO_FEW)
+    else:
+        ends = percentile_interval(figure.replicates - other.replicates, min(figure.patients, other.patients))
+        notes += [] if ends else ["interval not estimable"]
+    low, high = ends or (None, None)
+    return {
+        "n": min(figure.n, other.n),
+        "estimate": estimate,
+        "ci_low": low,
+        "ci_high": high,
+        "interval": "percentile" if ends else "none",
+        "note": "; ".join(notes),
+        "p_value": None,
+        "p_holm": None,
+        "test": None,
+    }
+
+
+def _add_test(
+    row: dict[str, Any], pair: Mapping[str, Cases], figure: Bootstrapped, other: Bootstrapped
+) -> None:
+    """Fill in `p_value` and `test`, and say in `note` what they rest on."""
+    (first, cases), (second, others) = pair.items()
+    metric, positive = row["metric"], cases.positive(row["reference"])
+    usual = {"auroc": DELONG, "dice_positives": BOOTSTRAP}.get(metric, MCNEMAR)
+    test, note = usual if figure.independent else BOOTSTRAP, ""
+    if test == BOOTSTRAP:
+        p = bootstrap_p(figure.replicates - other.replicates, min(figure.patients, other.patients))
+        if usual != BOOTSTRAP:
+            note = f"bootstrap of patients in place of {usual}: several films of a patient"
+    elif test == DELONG:
+        p = delong(cases.probability, others.probability, positive).p
+    else:
+        members = positive if metric == "sensitivity" else ~positive
+        right, other_right = (each.called(row["decision"]) == positive for each in (cases, others))
+        only_first = int((members & right & ~other_right).sum())
+        only_second = int((members & other_right & ~right).sum())
+        p = mcnemar(only_first, only_second)
+        note = f"right in {first} only: {only_first}, in {second} only: {only_second}"
+    if math.isnan(p):
+        note = "no p-value: neither system's ranks vary"
+    row["test"], row["p_value"] = test, _known(p)
+    row["note"] = "; ".join(filter(None, (row["note"], note)))
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,158 @@
+"""Curves of one system: ROC and precision-recall with bootstrap bands, and calibration in tenths.
+
+Imports no torch: the figures need neither it nor a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.statistics.bootstrap import resample_counts
+from common.statistics.intervals import percentile_tail, wilson_interval
+from common.statistics.tested_films import Cases
+
+GRID = np.linspace(0, 1, 201)  # where a band is computed
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve of the full sample and its pointwise band; all values 0-1, float64.
+
+    Attributes:
+        x: Of the curve, ascending, length k.
+        y: Of the curve, length k.
+        low: The band's lower edge at each point of GRID.
+        high: Its upper edge.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def roc(cases: Cases, reference: str, replicates: int, seed: int) -> Curve | None:
+    """Sensitivity against 1 - specificity at every probability as the threshold, joined by straight lines.
+
+    The band is of the sensitivity at each false-positive rate (vertical averaging: Fawcett, Pattern
+    Recognition Letters 2006;27:861-874), by resampling patients. It is pointwise: 95% at each rate, not for
+    the whole curve.
+
+    Args:
+        reference: `mask` or `report`; also decides the two groups of patients that are resampled.
+        replicates: Resamples behind the band, at least 1.
+        seed: Non-negative.
+
+    Returns:
+        The curve from (0, 0) to (1, 1); None without positives or without negatives.
+    """
+    return _curve(cases, reference, replicates, seed, _roc_points, _between)
+
+
+def precision_recall(cases: Cases, reference: str, replicates: int, seed: int) -> Curve | None:
+    """Precision against recall at every probability as the threshold, in steps.
+
+    The precision at a recall is that of the first threshold, from above, that reaches it: a straight line
+    between points would be too favourable (Davis & Goadrich, ICML 2006). So the area below is the average
+    precision. The band is pointwise, as in `roc`, and at the prevalence of these films.
+
+    Returns:
+        The curve from recall 0 to 1; None without positives or without negatives.
+    """
+    return _curve(cases, reference, replicates, seed, _precision_recall_points, _stepped)
+
+
+def _curve(
+    cases: Cases,
+    reference: str,
+    replicates: int,
+    seed: int,
+    points: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    at: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Curve | None:
+    positive = cases.positive(reference)
+    if positive.all() or not positive.any():
+        return None
+    order = np.argsort(-cases.probability, kind="stable")
+    # films of one probability enter together: only the last of them is a threshold
+    last = np.flatnonzero(np.append(np.diff(cases.probability[order]) != 0, True))
+
+    def totals(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        true = np.cumsum(counts[order] * positive[order])[last]
+        return true, np.cumsum(counts[order])[last] - true
+
+    replicate_values = []
+    for block in resample_counts(cases.patient, positive, replicates, seed):
+        for counts in block:
+            true, false = totals(counts)
+            if true[-1] and false[-1]:  # a resample without one of the classes has no curve
+                replicate_values.append(at(*points(true, false)))
+    fewest = min(len(np.unique(cases.patient[films])) for films in (positive, ~positive))
+    tail = percentile_tail(max(2, fewest))
+    low, high = np.quantile(np.array(replicate_values), [tail, 1 - tail], axis=0)
+    return Curve(*points(*totals(np.ones(len(cases)))), low, high)
+
+
+def _roc_points(true: np.ndarray, false: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.append(0, false / false[-1]), np.append(0, true / true[-1])
+
+
+def _precision_recall_points(true: np.ndarray, false: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    recall = true / true[-1]
+    drawn = true + false
+    precision = np.divide(true, drawn, out=np.ones_like(recall), where=drawn > 0)
+    return np.append(0, recall), np.append(precision[:1], precision)
+
+
+def _between(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """y on GRID, by straight lines; where the curve rises upright, its upper end."""
+    return np.interp(GRID, x, y)
+
+
+def _stepped(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """y on GRID: of the first point that reaches each x."""
+    # less the rounding error, or 0.29 would not be reached by 29 of 100
+    return y[np.searchsorted(x, GRID - 1e-9, side="left")]
+
+
+# --- calibration -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tenth:
+    """Films of neighbouring probability.
+
+    Attributes:
+        n: Films.
+        positives: Films that are positive.
+        predicted: Their mean probability, 0-1.
+        observed: positives / n.
+        low: Of the Wilson interval of `observed`, which takes films as independent.
+        high: Likewise.
+    """
+
+    n: int
+    positives: int
+    predicted: float
+    observed: float
+    low: float
+    high: float
+
+
+def calibration(cases: Cases, reference: str) -> list[Tenth]:
+    """Films in tenths by probability, lowest first; films of one probability stay together.
+
+    So there may be fewer than ten groups, of unequal size.
+    """
+    edges = np.unique(np.quantile(cases.probability, np.arange(1, 10) / 10))
+    group = np.searchsorted(edges, cases.probability, side="right")
+    positive = cases.positive(reference)
+    return [_tenth(cases.probability[group == g], positive[group == g]) for g in np.unique(group)]
+
+
+def _tenth(probability: np.ndarray, positive: np.ndarray) -> Tenth:
+    n, positives = len(positive), int(positive.sum())
+    return Tenth(n, positives, float(probability.mean()), positives / n, *wilson_interval(positives, n))

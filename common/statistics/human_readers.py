@@ -1,0 +1,211 @@
+"""Human readers' calls on the test films, scored as the systems are, and each system against each reader.
+
+The calls are a CSV file (UTF-8, first row the column names) with a row for each film that a reader read:
+
+    case         pseudonym of the film, as in cases.csv of the result files
+    reader       who read it, at most 40 characters; written as it stands, so give a code, not a name
+    call         1: pneumothorax; 0: none
+    confidence   optional: of pneumothorax, 0 to 100; for all films of a reader or for none
+
+A reader is scored on the films that the reader read, and compared with a system on the same films, with the
+same draws of patients. Films that the reader did not read are left out and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.paths import shown
+from common.refusal import Refusal
+from common.sources.csv_rows import RAGGED, read_rows
+from common.statistics.bootstrap import bootstrap, estimate_columns
+from common.statistics.compare_systems import pair_rows
+from common.statistics.metrics import DECISIONS, REFERENCES
+from common.statistics.strata import STRATA
+from common.statistics.tested_films import Cases
+
+REQUIRED = ("case", "reader", "call")
+CONFIDENCE_COLUMN = "confidence"
+CALL = "call"  # the decision of a reader, where a system has `two_stage` and `stage_1`
+METRICS = ("auroc", "sensitivity", "specificity", "ppv", "npv", "accuracy")
+_LONGEST_NAME = 40
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one reader said.
+
+    Attributes:
+        rows: Which of the systems' films the reader read, ascending (int64, length k).
+        cases: These films, as if the reader were a system: `stage_1` and `two_stage` are both the call,
+            `probability` is the confidence over 100, NaN where none was given. There is no map.
+        unread: Films of the systems that the reader did not read.
+    """
+
+    rows: np.ndarray
+    cases: Cases
+    unread: int
+
+    @property
+    def has_confidence(self) -> bool:
+        return not np.isnan(self.cases.probability).any()
+
+
+# --- reading ---------------------------------------------------------------------------------------
+
+
+def read_readers(path: Path, cases: Cases) -> dict[str, Reading]:
+    """Read the calls of human readers.
+
+    Args:
+        path: The CSV file. A byte-order mark, any line ends and columns in any order are accepted.
+        cases: The films that can have been read; which system's does not matter.
+
+    Returns:
+        By `reader <name>`, in order of first appearance. Control characters in names are escaped.
+
+    Raises:
+        Refusal: The file cannot be read or lacks a column; or, with its row number as a spreadsheet shows it,
+            a row with an unknown case, a call that is not 0 or 1, a wrong confidence, a confidence that is
+            only sometimes given, or a case that the reader has called before. No cell is repeated.
+    """
+    (_, header), *body = read_rows(path) or [(1, [])]
+    header = [name.strip() for name in header]
+    known = (*REQUIRED, CONFIDENCE_COLUMN)
+    if set(header) - set(known) or set(REQUIRED) - set(header) or len(set(header)) < len(header):
+        raise Refusal(
+            f"{shown(path)} is no table of readers' calls",
+            missing=", ".join(name for name in REQUIRED if name not in header) or None,
+            found=f"a first row of {len(header)} cells",
+            do=f"its first row must name the columns {', '.join(REQUIRED)} and perhaps {CONFIDENCE_COLUMN}, "
+            "separated by commas",
+        )
+    if not body:
+        raise Refusal(f"{shown(path)} holds no call", do="it needs a row for each film that a reader read")
+    place = {case: i for i, case in enumerate(cases.case.tolist())}
+    calls: dict[str, dict[int, tuple[bool, float]]] = {}
+    for number, cells in body:
+        try:
+            _add(calls, header, [cell.strip() for cell in cells], place)
+        except ValueError as error:
+            raise Refusal(f"{shown(path)} holds a wrong row", found=f"row {number}: {error}") from None
+    return {f"reader {name}": _reading(read, cases) for name, read in calls.items()}
+
+
+def _add(
+    calls: dict[str, dict[int, tuple[bool, float]]],
+    header: list[str],
+    cells: list[str],
+    place: Mapping[str, int],
+) -> None:
+    """Add a row's call and confidence to its reader's, by the film's place.
+
+    Raises:
+        ValueError: What is wrong with the row.
+    """
+    if len(cells) != len(header):
+        raise ValueError(RAGGED)
+    row = dict(zip(header, cells, strict=True))
+    if row["case"] not in place:
+        raise ValueError("its case is none of the labelled test films; use the pseudonyms of cases.csv")
+    if not 0 < len(row["reader"]) <= _LONGEST_NAME:
+        raise ValueError(f"reader is empty or longer than {_LONGEST_NAME} characters")
+    if row["call"] not in ("0", "1"):
+        raise ValueError("call is neither 0 nor 1")
+    confidence = _confidence(row.get(CONFIDENCE_COLUMN, ""))
+    read = calls.setdefault(_printable(row["reader"]), {})
+    if place[row["case"]] in read:
+        raise ValueError("its reader has called this case before")
+    if any(np.isnan(confidence) != np.isnan(earlier) for _, earlier in list(read.values())[:1]):
+        raise ValueError("confidence is given for some films of this reader only")
+    read[place[row["case"]]] = row["call"] == "1", confidence
+
+
+def _confidence(text: str) -> float:
+    """0 to 1; NaN where the cell is empty."""
+    try:
+        value = float(text) if text else 0.0
+    except ValueError:
+        value = np.nan
+    if not 0 <= value <= 100:
+        raise ValueError("confidence is no number from 0 to 100")
+    return value / 100 if text else np.nan
+
+
+def _printable(name: str) -> str:
+    """The name with everything that a terminal might obey escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def _reading(read: Mapping[int, tuple[bool, float]], cases: Cases) -> Reading:
+    rows = np.array(sorted(read), dtype=np.int64)
+    call = np.array([read[row][0] for row in rows.tolist()])
+    nothing = np.full(len(rows), np.nan)
+    films = replace(
+        cases.taken(rows),
+        probability=np.array([read[row][1] for row in rows.tolist()]),
+        stage_1=call,
+        two_stage=call,
+        **dict.fromkeys(("dice_segmentation", "area_fraction", "iou", "hd95", "nsd"), nothing),
+    )
+    return Reading(rows, films, len(cases) - len(rows))
+
+
+# --- scoring ---------------------------------------------------------------------------------------
+
+
+def reader_rows(
+    systems: Mapping[str, Cases], readers: Mapping[str, Reading], replicates: int, seed: int
+) -> list[dict[str, Any]]:
+    """Every reader's figures, and each system's minus each reader's on the films that the reader read.
+
+    Intervals are as the systems': from the bootstrap of patients, and Wilson's for proportions where every
+    patient gave one of the films read. A reader's AUROC is of the confidence, and is there only where it was
+    given. Of all films, and by lesion size.
+
+    Args:
+        systems: Results on the same films in the same order, by system.
+        readers: What `read_readers` found for these films.
+        replicates: At least 1.
+        seed: Non-negative.
+
+    Returns:
+        Rows with the columns of `compare.pair_rows`: those of `reader <name>`, whose decision is `call`,
+        then those of `<system>-reader <name>`, whose decision is the system's. P-values are unadjusted.
+    """
+    return [
+        row
+        for name, reading in readers.items()
+        for reference in REFERENCES
+        for row in _rows_of(name, reading, systems, reference, replicates, seed)
+    ]
+
+
+def _rows_of(
+    name: str, reading: Reading, systems: Mapping[str, Cases], reference: str, replicates: int, seed: int
+) -> Iterator[dict[str, Any]]:
+    """The rows of one reader under one reference."""
+    note = f"read {len(reading.rows)} of {len(reading.rows) + reading.unread} films"
+    films = {system: cases.taken(reading.rows) for system, cases in systems.items()} | {name: reading.cases}
+    metrics = METRICS if reading.has_confidence else METRICS[1:]
+    found = {
+        key: figure
+        for key, figure in bootstrap(films, reference, replicates, seed, metrics=metrics).items()
+        if key[2] in STRATA
+    }
+    rows = [
+        {"system": name, "reference": reference, "decision": CALL, "stratum": stratum}
+        | estimate_columns(metric, figure)
+        | {"p_value": None, "p_holm": None, "test": None}
+        for (who, decision, stratum, metric), figure in found.items()
+        if who == name and decision == DECISIONS[0]  # the same under both
+    ]
+    for system in systems:
+        rows += pair_rows({system: films[system], name: reading.cases}, found, reference)
+    for row in rows:
+        yield row | {"note": "; ".join(filter(None, (note, row["note"])))}

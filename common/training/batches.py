@@ -1,0 +1,101 @@
+"""Prepared arrays -> training batches.
+
+Randomness is keyed: the sampler yields (epoch, draw, row), and a film is augmented with
+`default_rng([seed, epoch, draw])`. A film drawn twice is augmented twice, and the result does not depend
+on the number of workers or on what was drawn before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from common.distributed import Processes
+from common.networks.batch import Batch, batch_item
+from common.preparation.film_store import SIDE, PreparedSet
+from common.recipe import Augmentation
+from common.training.augment import augment
+
+
+class TrainingFilms(Dataset):
+    """Augmented films of a prepared set, indexed by (epoch, draw, row)."""
+
+    def __init__(self, prepared: PreparedSet, size: int, seed: int, ranges: Augmentation) -> None:
+        self.prepared, self.size, self.seed, self.ranges = prepared, size, seed, ranges
+        # Augmentation at most halves the film's side, and bilinear sampling is exact area sampling up to
+        # there: a smaller working size starts from a film that was reduced by area to twice that size.
+        self.side = min(2 * size, SIDE)
+
+    def __getitem__(self, key: tuple[int, int, int]) -> Batch:
+        epoch, draw, row = key
+        film, lesion = self.prepared.film(row, self.side), self.prepared.lesion(row, self.side)
+        rng = np.random.default_rng([self.seed, epoch, draw])
+        film, mask = augment(film, lesion, self.size, rng, self.ranges)
+        return batch_item(film, mask, row, self.prepared.has_mask[row])
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """Pseudonyms of films."""
+        return self.prepared.cases["case"].iloc[list(rows)].tolist()
+
+
+class EpochSampler(Sampler):
+    """The films of one epoch after the other, in batches of (epoch, draw, row).
+
+    Args:
+        positives: Rows of the positive training films.
+        negatives: Rows of the negative ones; not used when every positive is drawn once.
+        batch_size: Films a step, of all processes together; an incomplete last batch is dropped.
+        films: Films drawn an epoch, with replacement; 0: every positive once.
+        seed: Of the order.
+        processes: Each of them takes its part of every batch; None: there is only this one.
+    """
+
+    def __init__(
+        self,
+        positives: np.ndarray,
+        negatives: np.ndarray,
+        batch_size: int,
+        films: int,
+        seed: int,
+        processes: Processes | None = None,
+    ) -> None:
+        self.positives, self.negatives = np.asarray(positives), np.asarray(negatives)
+        self.batch_size, self.films, self.seed = batch_size, films, seed
+        self.processes = processes
+        self.epoch, self.share, self.done = 0, 1.0, 0
+
+    def __len__(self) -> int:
+        """Steps an epoch."""
+        return (self.films or len(self.positives)) // self.batch_size
+
+    def start(self, epoch: int, share: float, done: int = 0) -> None:
+        """Choose the epoch to yield next, its expected share of positives (0-1), and the steps to skip."""
+        self.epoch, self.share, self.done = epoch, share, done
+
+    def rows(self) -> np.ndarray:
+        """Rows of the epoch in the order of their draws."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        if not self.films:
+            return rng.permutation(self.positives)
+        positive = rng.random(self.films) < self.share
+        return np.where(
+            positive, rng.choice(self.positives, self.films), rng.choice(self.negatives, self.films)
+        )
+
+    def draws(self, step: int) -> range:
+        """Draws of a step (from 0) of the epoch, of all processes together."""
+        return range(step * self.batch_size, (step + 1) * self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        rows = self.rows()
+        for step in range(self.done, len(self)):
+            draws = self.draws(step)
+            own = self.processes.share(draws) if self.processes else draws
+            yield [(self.epoch, draw, int(rows[draw])) for draw in own]
+
+
+def training_loader(films: TrainingFilms, sampler: EpochSampler, workers: int, pin: bool) -> DataLoader:
+    """Batches of augmented films. The order and content do not depend on `workers`."""
+    return DataLoader(films, batch_sampler=sampler, num_workers=workers, pin_memory=pin)

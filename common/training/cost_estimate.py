@@ -1,0 +1,110 @@
+"""What training will cost: memory and time, from a few steps of it."""
+
+from __future__ import annotations
+
+import resource
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from common.compute import autocast
+from common.networks.gradient_checkpointing import kept_for_backward, state_bytes
+from common.training.loop import Fit
+
+_TIMED = 3  # steps, after one that warms up
+_CUDA = 0.7e9  # bytes: about what CUDA's context and its libraries take
+_GB = 1e9
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one run.
+
+    Attributes:
+        step: Seconds of an optimiser step, films read and augmented in it.
+        film: Seconds of a validation film.
+        state: Bytes of weights, gradients and optimiser.
+        activations: Bytes that the forward pass keeps for a batch.
+        measured: Bytes at the peak: of the GPU, else of this process.
+        on_gpu: Whether they are the GPU's.
+    """
+
+    step: float
+    film: float
+    state: int
+    activations: int
+    measured: int
+    on_gpu: bool
+
+    def seconds(self, steps: int, epochs: int, validation_films: int) -> float:
+        """Time of so many steps and validations."""
+        return steps * self.step + epochs * validation_films * self.film
+
+    def lines(self, precision: str) -> str:
+        """Memory and pace, as two lines for people."""
+        estimate = self.state + self.activations + _CUDA
+        where = "of the GPU" if self.on_gpu else "of this process"
+        kind = "fp32" if precision == "fp32" else "mixed precision"
+        return (
+            f"  memory: about {estimate / _GB:.1f} GB on a GPU with {kind} ({self.state / _GB:.1f} network "
+            f"and optimiser, {self.activations / _GB:.1f} activations, {_CUDA / _GB:.1f} CUDA itself); "
+            f"measured here: {self.measured / _GB:.1f} GB {where}\n"
+            f"  pace:   {self.step:.3g} s a step ({_TIMED} timed), {self.film:.3g} s a validation film"
+        )
+
+
+def in_words(seconds: float) -> str:
+    """`2 d 3 h`, `3 h 20 min`, `4 min`, `30 s`: as exact as an estimate is."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 120:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
+def _as_on_a_gpu(device: torch.device, precision: str) -> AbstractContextManager:
+    """The precision that a GPU would compute in; on a CPU for the estimate only."""
+    if device.type == "cpu" and precision == "auto":
+        return torch.autocast("cpu", dtype=torch.bfloat16)
+    return autocast(device, precision)
+
+
+def measure_cost(fit: Fit) -> Cost:
+    """Time a few steps and some validation films of a run. Nothing is written; the network is changed."""
+    learner, device = fit.learner, fit.processes.device
+    fit.sampler.start(0, 0.5 if fit.sampler.films else 1.0)
+    learner.net.train()
+    taken, activations = [], 0
+    begun = time.monotonic()
+    for step, batch in zip(range(1 + _TIMED), fit.loader, strict=False):
+        learner.step(batch, 0.0, (0, 0, step)).tolist()  # waits for the GPU
+        taken.append(time.monotonic() - begun)
+        if step == 0:
+            piece = batch["film"][: max(1, len(batch["film"]) // fit.recipe.accumulation)]
+            with _as_on_a_gpu(device, fit.recipe.precision):
+                activations = kept_for_backward(learner.net, piece.to(device))
+        begun = time.monotonic()
+    rows = fit.validation[: fit.predictor.batch_size]
+    fit.predictor.validation(learner.net, rows[:1])
+    begun = time.monotonic()
+    fit.predictor.validation(learner.net, rows)
+    on_gpu = device.type == "cuda"
+    peak = (
+        torch.cuda.max_memory_allocated(device)
+        if on_gpu
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    timed = taken[1:] or taken
+    return Cost(
+        step=sum(timed) / len(timed),
+        film=(time.monotonic() - begun) / len(rows),
+        state=state_bytes(learner.net),
+        activations=activations,
+        measured=peak,
+        on_gpu=on_gpu,
+    )

@@ -1,0 +1,346 @@
+"""What a stage was asked to do, checked before any work: its inputs, its runs, and which are left to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.command_line import Request, TrainOptions
+from common.distributed import Processes
+from common.networks import weights
+from common.networks.imagenet import find_imagenet
+from common.networks.unet import MEAN, STD
+from common.paths import run_folder, run_name, shown, weights_file
+from common.preparation.film_store import PreparedSet
+from common.preparation.run import open_prepared
+from common.recipe import Recipe
+from common.refusal import Refusal
+from common.removal import Written, refuse_foreign
+from common.stages import PREPARE_COMMAND, STAGES, Stage
+from common.training.checkpoint import file_of, read_facts
+
+# The checkpoint goes first: a run half of which is removed is begun anew, whatever is left of it.
+RUN_FILES = Written(
+    (
+        "last.pt",
+        "previous.pt",
+        "log.csv",
+        "curves.png",
+        "films.png",
+        "events.out.tfevents." + "[0-9]" * 6,
+        "config.json",
+    ),
+    {"config.json": '"recipe"'},
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network to train: its data, its first weights and its recipe.
+
+    Attributes:
+        fold: Held-out fold; None in pre-training.
+        parent: State and metadata of the weights it starts from; None: ImageNet or random.
+        expected: The metadata its weights file will have, but for the result.
+    """
+
+    stage: Stage
+    system: str
+    fold: int | None
+    recipe: Recipe
+    parent: tuple[weights.State, dict[str, Any]] | None
+    expected: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return run_name(self.stage, self.system, self.fold)
+
+    @property
+    def folder(self) -> Path:
+        return run_folder(self.stage, self.system, self.fold)
+
+    @property
+    def file(self) -> Path:
+        return weights_file(self.stage, self.system, self.fold)
+
+
+@dataclass(frozen=True)
+class StageInputs:
+    """What a stage was asked to do, checked.
+
+    Attributes:
+        runs: All that were asked for.
+        waiting: Those that are not finished.
+        imagenet: File of each system's ImageNet weights, where they are wanted.
+        workers: Processes that read films.
+    """
+
+    runs: list[Run]
+    waiting: list[Run]
+    prepared: PreparedSet
+    imagenet: Mapping[str, Path]
+    processes: Processes
+    workers: int
+    options: TrainOptions
+
+
+def check_inputs(stage: Stage, request: Request, processes: Processes) -> StageInputs:
+    """Check everything that can be checked before any work.
+
+    Raises:
+        Refusal: Inputs are missing, or do not belong together; what is there was made or begun otherwise.
+    """
+    options = request.options
+    parents = {system: _read_parent(stage, system) for system in options.system}
+    imagenet = {
+        system: find_imagenet(request.network(system).encoder, options.imagenet)
+        for system in options.system
+        if _wants_imagenet(stage, system, request)
+    }
+    if not options.check:  # which writes nothing
+        for system in parents:
+            _refuse_unwritable(weights_file(stage, system).parent)
+    prepared = _films(stage, options, processes)
+    folds = (None,) if stage.source == "siim" else options.folds
+    runs = [
+        _run(stage, system, fold, request, parents[system], prepared) for system in parents for fold in folds
+    ]
+    waiting = [run for run in runs if options.fresh or not _finished(run)]
+    for run in waiting:
+        _refuse_too_few(run, prepared)
+        _refuse_uneven(run, processes)
+        _refuse_foreign(run)
+        if not options.fresh:
+            _refuse_other_checkpoint(run)
+    workers = options.workers
+    if workers is None:
+        workers = 0 if processes.device.type == "cpu" else 4
+    return StageInputs(runs, waiting, prepared, imagenet, processes, workers, options)
+
+
+def _films(stage: Stage, options: TrainOptions, processes: Processes) -> PreparedSet:
+    """The stage's films; where they are not prepared yet, the first process does it."""
+    name = "siim" if stage.source == "siim" else "ntuh_train"
+    source = options.siim if stage.source == "siim" else options.ntuh
+    if not processes.first:
+        processes.wait()
+    prepared = open_prepared(name, source, stage.title)
+    if processes.first:
+        processes.wait()
+    return prepared
+
+
+def _read_parent(stage: Stage, system: str) -> tuple[weights.State, dict[str, Any]] | None:
+    if stage.parent is None:
+        return None
+    return weights.read_stage_weights(STAGES[stage.parent], system, None, stage.title)
+
+
+def _wants_imagenet(stage: Stage, system: str, request: Request) -> bool:
+    interrupted = file_of(run_folder(stage, system)).is_file()
+    finished = weights_file(stage, system).is_file() and not interrupted and not request.options.fresh
+    return stage.parent is None and not finished and request.network(system).initial_weights == "imagenet"
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """A week of training must not end at a folder that cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise Refusal(
+            f"cannot write {shown(folder)}", found=error.strerror or error, do="free space or mend the rights"
+        ) from None
+
+
+def _refuse_foreign(run: Run) -> None:
+    """Refuse to write where something lies that training did not write."""
+    refuse_foreign(run.folder, RUN_FILES)
+    there = run.file.exists() or run.file.is_symlink()
+    if there and (run.file.is_symlink() or weights.read_metadata(run.file) is None):
+        raise Refusal(
+            f"{shown(run.file)} would be replaced",
+            found="a link" if run.file.is_symlink() else "no weights file of this project, or a damaged one",
+            do="move it away",
+        )
+
+
+def _run(
+    stage: Stage,
+    system: str,
+    fold: int | None,
+    request: Request,
+    parent: tuple[weights.State, dict[str, Any]] | None,
+    prepared: PreparedSet,
+) -> Run:
+    recipe = request.recipe(stage, system)
+    if parent is None:
+        network = weights.network_facts(request.network(system))
+        lineage: list[dict[str, Any]] = []
+    else:
+        metadata = parent[1]
+        if request.options.encoder not in (None, metadata["network"]["encoder"]):
+            raise Refusal(
+                f"--encoder {request.options.encoder}: {stage.title} takes its network from earlier weights",
+                found=metadata["network"]["encoder"],
+                do="choose the encoder in step 1.1",
+            )
+        network = metadata["network"]
+        if "image_size" not in request.changes:
+            recipe = dataclasses.replace(recipe, image_size=metadata["recipe"]["image_size"])
+        if metadata["preprocessing"]["replace_saturated"] != prepared.replace_saturated:
+            with_or_without = "without" if prepared.replace_saturated else "with"
+            raise Refusal(
+                f"{stage.title}: the earlier weights were trained {with_or_without} --replace-saturated",
+                do=f"prepare SIIM-ACR and NTUH films by the same rules: {PREPARE_COMMAND}",
+            )
+        own = {key: metadata[key] for key in ("stage", "sha256", "content", "split")}
+        lineage = [*metadata["lineage"], own]
+        if stage.source == metadata["source"] and own["split"] != prepared.split:
+            raise Refusal(
+                f"{stage.title} must hold out the films that {STAGES[stage.parent].title} held out",
+                found="the films were prepared anew since",
+                do=f"train it again: {STAGES[stage.parent].command} --fresh",
+            )
+    expected = {
+        "stage": stage.key,
+        "system": system,
+        "fold": fold,
+        "task": stage.task,
+        "source": stage.source,
+        "preset": request.options.preset,
+        "network": network,
+        "recipe": _plain(dataclasses.asdict(recipe)),
+        "preprocessing": {
+            "mean": list(MEAN),
+            "std": list(STD),
+            "range": [0, 1],
+            "channels": 3,
+            "replace_saturated": prepared.replace_saturated,
+        },
+        "content": prepared.content,
+        "split": prepared.split,
+        "lineage": lineage,
+    }
+    return Run(stage, system, fold, recipe, parent, expected)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, so that what is written equals what is read back."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _finished(run: Run) -> bool:
+    """Whether the run's weights are there.
+
+    Raises:
+        Refusal: They are, but were made otherwise than is asked now.
+    """
+    if file_of(run.folder).is_file():  # interrupted, perhaps when it was trained again with --fresh
+        return False
+    metadata = weights.read_metadata(run.file)
+    if metadata is None:
+        if run.file.exists():
+            raise Refusal(
+                f"{shown(run.file)} is damaged, or no weights file of this project",
+                do="move it away, then train again",
+            )
+        return False
+    if differences := _differences_of_runs(metadata, run.expected):
+        raise Refusal(
+            f"{shown(run.file)} was made otherwise than is asked now",
+            differs="; ".join(differences),
+            do="ask for the same, or train again and replace it: add --fresh",
+        )
+    print(f"{run.name}: finished before, kept (train again: --fresh)")
+    return True
+
+
+def _refuse_other_checkpoint(run: Run) -> None:
+    """Refuse to go on with a run that was begun otherwise than is asked now."""
+    begun = read_facts(file_of(run.folder))
+    if begun is not None and (differences := _differences_of_runs(begun, run.expected)):
+        raise Refusal(
+            f"{shown(run.folder)} was begun otherwise than is asked now",
+            differs="; ".join(differences),
+            do="ask for the same to go on with it, or drop it and start anew: add --fresh",
+        )
+
+
+def _differences_of_runs(made: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """How two runs differ. ImageNet's hash is known only once it is loaded: its kind is part of `network`."""
+
+    def compared(facts: Mapping[str, Any]) -> dict[str, Any]:
+        lineage = [link for link in facts.get("lineage") or [] if link["stage"] != "start"]
+        return {key: facts.get(key) for key in asked} | {"lineage": lineage}
+
+    return [*dict.fromkeys(_differences(compared(made), compared(asked)))]
+
+
+def _differences(made: Any, asked: Any, path: str = "") -> list[str]:
+    """`recipe.epochs: 20 -> 3` for each value that differs."""
+    if isinstance(made, dict) and isinstance(asked, dict):
+        keys = sorted({*made, *asked})
+        return [
+            line
+            for key in keys
+            for line in _differences(made.get(key), asked.get(key), f"{path}.{key}" if path else key)
+        ]
+    if made == asked:
+        return []
+    if path in ("content", "split", "lineage"):
+        return [{"lineage": "other earlier weights"}.get(path, "other films")]
+    return [f"{path}: {made} -> {asked}"]
+
+
+def film_rows(run: Run, prepared: PreparedSet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of the positive and negative training films, and of the validation films."""
+    held_out = prepared.part == (1 if run.fold is None else run.fold)
+    positive = prepared.has_mask
+    validation = held_out & positive if run.stage.task == "seg" else held_out
+    return (
+        np.flatnonzero(~held_out & positive),
+        np.flatnonzero(~held_out & ~positive),
+        np.flatnonzero(validation),
+    )
+
+
+def _refuse_too_few(run: Run, prepared: PreparedSet) -> None:
+    positives, negatives, validation = film_rows(run, prepared)
+    films = len(positives) if run.stage.task == "seg" else len(positives) + len(negatives)
+    batch, drawn = run.recipe.batch_size, run.recipe.films_per_epoch
+    if films < batch or (drawn and drawn < batch):
+        raise Refusal(
+            f"{run.name}: fewer training films than one batch",
+            found=f"{films} films"
+            + (f", {drawn} drawn an epoch" if drawn else "")
+            + f"; a batch has {batch}",
+            do="bring more films, or lower --batch-size",
+        )
+    masked = prepared.has_mask[validation]
+    lacking = "positive" if not masked.any() else "negative" if masked.all() else None
+    if lacking == "positive" or (lacking and run.stage.task == "cls"):
+        raise Refusal(
+            f"{run.name}: no {lacking} film to validate on",
+            found=f"{len(validation)} validation films",
+            do="bring more films of both kinds",
+        )
+
+
+def _refuse_uneven(run: Run, processes: Processes) -> None:
+    pieces = processes.count * run.recipe.accumulation
+    if run.recipe.batch_size % pieces:
+        raise Refusal(
+            f"{run.name}: a batch of {run.recipe.batch_size} cannot be divided evenly",
+            found=f"{processes.count} GPUs, --accumulation {run.recipe.accumulation}",
+            do=f"choose them so that their product divides {run.recipe.batch_size}, or another --batch-size",
+        )

@@ -1,0 +1,126 @@
+"""A network and what changes it: one optimiser step at a time."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from common.compute import autocast, gradient_scaler, seed_torch
+from common.distributed import Processes
+from common.networks.gradient_checkpointing import checkpointed
+from common.networks.unet import PneumothoraxNet
+from common.recipe import Recipe
+from common.refusal import Refusal
+from common.training.losses import TaskLoss
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+class Learner:
+    """A network in training.
+
+    Several processes average their gradients (DistributedDataParallel); on GPUs BatchNorm then sees the
+    films of all of them, as if one GPU had the whole batch (timm's conversion, which keeps the activation
+    that its BatchNorm carries). Accumulated batches are smaller ones to BatchNorm.
+
+    Args:
+        net: With its first weights.
+        recipe: Numbers of the run.
+        processes: That train together.
+        checkpointing: Compute activations again in the backward pass instead of keeping them.
+    """
+
+    def __init__(
+        self, net: PneumothoraxNet, recipe: Recipe, processes: Processes, checkpointing: bool = False
+    ) -> None:
+        self.recipe, self.processes, self.device = recipe, processes, processes.device
+        with _memory_help(recipe):
+            net = net.to(self.device)
+        if processes.count > 1 and self.device.type == "cuda":
+            from timm.layers import convert_sync_batchnorm  # as slow to import as the networks
+
+            net = convert_sync_batchnorm(net)
+        if checkpointing:
+            checkpointed(net)
+        self.net = net
+        self.model = net
+        if processes.count > 1:
+            devices = [self.device] if self.device.type == "cuda" else None
+            shallow = len(net.unet.decoder.blocks) < 5  # timm then keeps a last stage that nothing uses
+            self.model = DistributedDataParallel(
+                net, device_ids=devices, gradient_as_bucket_view=True, find_unused_parameters=shallow
+            )
+        self.optimiser = torch.optim.AdamW(
+            net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        self.scaler = gradient_scaler(self.device, recipe.precision)
+        self.loss_of = TaskLoss(recipe.dice_weight)
+
+    def step(self, batch: dict[str, torch.Tensor], rate: float, key: tuple[int, ...]) -> torch.Tensor:
+        """One optimiser step.
+
+        Args:
+            batch: This process's films; as in `common.training.batches`.
+            rate: Learning rate.
+            key: Of this step's random numbers (seed, epoch, step).
+
+        Returns:
+            Mean loss and share of positives over the batch of all processes, (2,) float32 on the device. It
+            is not waited for.
+
+        Raises:
+            Refusal: Memory runs out.
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        seed_torch(*key, self.processes.rank)
+        self.optimiser.zero_grad(set_to_none=True)
+        pieces = self.recipe.accumulation
+        found = torch.zeros(2, device=self.device)
+        with _memory_help(self.recipe):
+            for number in range(pieces):
+                own = {name: tensor.chunk(pieces)[number] for name, tensor in batch.items()}
+                found += self._backward(own, last=number == pieces - 1) / pieces
+            self.scaler.unscale_(self.optimiser)
+            norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
+        if not self.scaler.is_enabled():  # which leaves out such a step, and lowers its scale
+            found[0] += norm * 0  # of a gradient that is not finite nothing must follow: the loss says it
+        return self.processes.mean(found)
+
+    def _backward(self, batch: dict[str, torch.Tensor], last: bool) -> torch.Tensor:
+        """Add the gradients of a piece of the batch; its loss and share of positives."""
+        batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        alone = self.model is not self.net and not last  # gradients are averaged once a step
+        with self.model.no_sync() if alone else contextlib.nullcontext():
+            with autocast(self.device, self.recipe.precision):
+                output = self.model(batch["film"])
+            loss = self.loss_of(output, batch["mask"], batch["label"])
+            self.scaler.scale(loss / self.recipe.accumulation).backward()
+        return torch.stack([loss.detach(), batch["label"].mean()])
+
+
+@contextlib.contextmanager
+def _memory_help(recipe: Recipe):
+    """Turn running out of memory into a refusal that names the flags that help."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's has no type of its own
+        if not any(text in str(error) for text in _NO_MEMORY):
+            raise
+        help_lines = ["--checkpointing (about a third slower, the same result)"]
+        if recipe.batch_size // recipe.accumulation > 1:
+            help_lines.append(
+                f"--accumulation {recipe.accumulation * 2} (BatchNorm then sees "
+                f"{recipe.batch_size // recipe.accumulation // 2} films at a time: not quite the same result)"
+            )
+        if recipe.precision == "fp32":
+            help_lines.append("--precision auto (half the activations on a GPU)")
+        raise Refusal(
+            f"the memory is not enough for a batch of {recipe.batch_size} at {recipe.image_size} px",
+            found=str(error).splitlines()[0][:160],
+            do="add " + ", or ".join(help_lines) + "; --check estimates the memory beforehand",
+        ) from None

@@ -1,0 +1,557 @@
+"""The rules that choose the thresholds, how steady these are, and the script that writes them down."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Barrier
+from types import SimpleNamespace
+from typing import get_args, get_type_hints
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+import torch
+from conftest import PATIENCE, THRESHOLDS, Scripts
+from matplotlib.figure import Figure
+from sklearn.metrics import accuracy_score, roc_auc_score, roc_curve
+
+from common.command_line import EvaluationOptions, ThresholdOptions, parse_thresholds
+from common.distributed import Processes
+from common.inference import choose_thresholds, threshold_plots
+from common.inference.choose_thresholds import STABILITY, OutOfFold, write_thresholds
+from common.inference.run_networks import Predictor
+from common.inference.threshold_rules import (
+    LOWEST_COST,
+    MAP_THRESHOLDS,
+    RULES,
+    SENSITIVITY_95,
+    YOUDEN,
+    Costs,
+    Roc,
+    RocPoint,
+    choose,
+    dice_by_threshold,
+    resampled_thresholds,
+    smallest_overlap,
+)
+from common.inference.trained_system import read_trained
+from common.inference.two_stage_rule import OperatingPoint, read_thresholds
+from common.inference.unlike_training import TrainingLikeness
+from common.paths import prepared_folder, thresholds_file
+from common.preparation.run import open_prepared
+from common.refusal import Refusal
+from common.stages import STAGES
+from common.statistics.bootstrap import resample_counts
+from common.statistics.overlap import dice
+
+CPU = torch.device("cpu")
+RARE = Costs(prevalence=0.1, ratio=5)
+
+# --- the rules -------------------------------------------------------------------------------------
+
+
+def test_rules_by_hand() -> None:
+    positive = np.array([1, 1, 0, 1, 0, 0, 0], bool)
+    probability = np.array([0.9, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1])
+    # the points (sensitivity, false positive rate): (1/3, 0) (2/3, 0) (2/3, 1/4) (1, 1/4) (1, 1/2) ...
+    assert choose(YOUDEN, positive, probability) == RocPoint(0.4, 1, 0.25)  # J 3/4, at 0.8 2/3
+    assert choose(SENSITIVITY_95, positive, probability) == RocPoint(0.4, 1, 0.25)
+    # cost at 0.8: 0.1 * 5 / 3 = 0.17; at 0.4: 0.9 / 4 = 0.23
+    assert choose(LOWEST_COST, positive, probability, RARE) == RocPoint(0.8, pytest.approx(2 / 3), 0)
+    # with a miss at 10 false alarms 0.33 and 0.23
+    assert choose(LOWEST_COST, positive, probability, Costs(0.1, 10)).threshold == 0.4
+    assert Costs(0.1, 10).expected(np.float64(2 / 3), np.float64(0)) == pytest.approx(1 / 3)
+    assert Costs(0.1, 10).expected(np.float64(1), np.float64(0.25)) == pytest.approx(0.225)
+
+
+def test_of_equally_good_thresholds_the_highest_is_chosen() -> None:
+    positive = np.array([1, 0, 1, 0, 1, 0], bool)
+    probability = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    # J is 1/3 at 0.9, 0.7 and 0.5, but for rounding: 2/3 - 1/3 and 1 - 2/3 are not the same float
+    assert len({1 / 3 - 0, 2 / 3 - 1 / 3, 1 - 2 / 3}) > 1
+    assert choose(YOUDEN, positive, probability).threshold == 0.9
+    assert choose(LOWEST_COST, positive, probability, Costs(0.5)).threshold == 0.9
+    # 19 and 20 of 20 at the same specificity: 0.95 is reached at the higher threshold
+    positive = np.array([1] * 20 + [0], bool)
+    probability = np.append(np.arange(20, 0, -1) / 20, 0.0)
+    assert choose(SENSITIVITY_95, positive, probability) == RocPoint(0.1, 0.95, 0)
+
+
+def test_a_threshold_is_the_probability_of_a_film() -> None:
+    """Where it would cost least to call no film positive, too: infinity is no number for a file."""
+    positive, probability = np.array([0, 1, 0], bool), np.array([0.9, 0.5, 0.1])
+    rare = Costs(0.01)
+    assert choose(LOWEST_COST, positive, probability, rare) == RocPoint(0.5, 1, 0.5)
+    assert rare.expected(1, 0.5) > rare.expected(0, 0)
+
+
+def _rates(positive: np.ndarray, probability: np.ndarray, threshold: float) -> tuple[float, float]:
+    """Sensitivity and false positive rate."""
+    called = [p >= threshold for p in probability.tolist()]
+    true, false = (sum(c for c, p in zip(called, positive.tolist(), strict=True) if p == k) for k in (1, 0))
+    return true / positive.sum(), false / (~positive).sum()
+
+
+def _merit(rule: str, sensitivity: float, false_rate: float) -> float:
+    if rule == YOUDEN:
+        return sensitivity - false_rate
+    if rule == SENSITIVITY_95:
+        return -false_rate if sensitivity >= 0.95 else -2
+    return -(RARE.prevalence * RARE.ratio * (1 - sensitivity) + (1 - RARE.prevalence) * false_rate)
+
+
+def _searched(rule: str, positive: np.ndarray, probability: np.ndarray) -> float:
+    """The threshold by a plain search through the films, highest first."""
+    best, chosen = -np.inf, None
+    for threshold in sorted(set(probability.tolist()), reverse=True):
+        merit = _merit(rule, *_rates(positive, probability, threshold))
+        if merit > best + 1e-9:
+            best, chosen = merit, threshold
+    return chosen
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_equal_a_search_film_by_film(rule: str) -> None:
+    rng = np.random.default_rng(0)
+    for digits in (1, 1, 1, 2, 2, 6):  # with many, few and no ties
+        for _ in range(4):
+            positive, probability = rng.permutation(40) < 15, rng.random(40).round(digits)
+            point = choose(rule, positive, probability, RARE)
+            assert point.threshold == _searched(rule, positive, probability)
+            rates = _rates(positive, probability, point.threshold)
+            assert (point.sensitivity, point.false_positive_rate) == pytest.approx(rates)
+            assert point.specificity == pytest.approx(1 - rates[1])
+
+
+def test_curve_equals_scikit_learn() -> None:
+    rng = np.random.default_rng(1)
+    positive, probability = rng.random(200) < 0.3, rng.random(200).round(2)
+    false_rate, sensitivity, thresholds = roc_curve(positive, probability, drop_intermediate=False)
+    roc = Roc.of(positive, probability)
+    assert roc.thresholds.tolist() == thresholds[1:].tolist()
+    assert roc.sensitivity[0] == pytest.approx(sensitivity[1:])
+    assert roc.false_positive_rate[0] == pytest.approx(false_rate[1:])
+
+
+def test_lowest_cost_at_known_prevalences() -> None:
+    """A half, at equal costs, is Youden's; the films' own prevalence, at equal costs, the fewest mistakes."""
+    rng = np.random.default_rng(2)
+    positive = rng.permutation(300) < 60
+    probability = rng.normal(positive * 1.5).round(1)
+    assert choose(LOWEST_COST, positive, probability, Costs(0.5)) == choose(YOUDEN, positive, probability)
+    chosen = choose(LOWEST_COST, positive, probability, Costs(0.2)).threshold
+    accuracy = {t: accuracy_score(positive, probability >= t) for t in set(probability.tolist())}
+    assert accuracy[chosen] == max(accuracy.values())
+
+
+def test_smallest_overlap() -> None:
+    assert smallest_overlap(np.array([0, 30, 7, 900])) == 7
+    assert smallest_overlap(np.array([-1, 0])) is None
+
+
+# --- the command line ------------------------------------------------------------------------------
+
+
+def test_rules_of_the_command_line() -> None:
+    assert get_args(get_type_hints(ThresholdOptions)["rule"]) == tuple(RULES)
+    assert parse_thresholds("", []).rule == YOUDEN
+    options = parse_thresholds("", ["--rule", "lowest-cost", "--prevalence", "0.1", "--cost-ratio", "5"])
+    assert (options.rule, options.prevalence, options.cost_ratio) == (LOWEST_COST, 0.1, 5)
+    assert parse_thresholds("", ["--prevalence", "0.1"]).rule == YOUDEN  # shown beside it
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--rule lowest-cost", "--rule lowest-cost needs the prevalence"),
+        ("--cost-ratio 5", "--cost-ratio 5.0 needs the prevalence"),
+        ("--prevalence 10", "--prevalence 10.0 must lie between 0 and 1"),
+        ("--prevalence nan", "--prevalence nan must lie between 0 and 1"),
+        ("--prevalence 0.1 --cost-ratio 0", "--cost-ratio 0.0 must be positive"),
+        ("--prevalence 0.1 --cost-ratio inf", "--cost-ratio inf must be positive"),
+    ],
+)
+def test_impossible_values_are_refused(line: str, said: str) -> None:
+    with pytest.raises(Refusal, match=said):
+        parse_thresholds("", line.split())
+
+
+# --- Dice at every threshold of the map ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lesion", [0.0, 0.1, 1.0])
+def test_dice_by_threshold_equals_a_loop(lesion: float) -> None:
+    rng = np.random.default_rng(3)
+    found = rng.random((24, 24), dtype=np.float32)
+    found[:8] = rng.integers(0, 257, (8, 24)) / 256  # exactly on the thresholds, 0 and 1 among them
+    found[8] = np.nextafter(found[0], np.float32(2))  # and one step of float32 above them
+    truth = rng.random((24, 24)) < lesion
+    expected = [dice(found > threshold, truth) for threshold in MAP_THRESHOLDS.astype(np.float32)]
+    assert dice_by_threshold(found, truth).tolist() == expected
+
+
+def test_dice_of_an_empty_map_and_mask() -> None:
+    nothing, empty = np.zeros((4, 4), np.float32), np.zeros((4, 4), bool)
+    assert (dice_by_threshold(nothing, empty) == 1).all()
+    assert (dice_by_threshold(nothing, ~empty) == 0).all()
+    assert (dice_by_threshold(nothing + 1, ~empty) == 1).all()
+
+
+# --- how steady the thresholds are -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_resamples_equal_repeated_films(rule: str) -> None:
+    """Each replicate, computed again from the films as often as they were drawn."""
+    rng = np.random.default_rng(4)
+    positive, probability = rng.permutation(40) < 12, rng.random(40).round(1)
+    overlaps = np.where(positive, rng.integers(0, 40, 40), -1)
+    patient = rng.integers(0, 25, 40).astype(str)
+    counts = np.concatenate(list(resample_counts(patient, positive, 30, 5))).astype(int)
+    # worse than chance, too: then the highest films gain nothing, and those that were not drawn no less
+    for scores in (probability, (rng.random(40) - positive).round(2)):
+        cls, seg = resampled_thresholds(rule, positive, scores, overlaps, patient, RARE, 30, seed=5)
+        for i in range(30):
+            films = np.repeat(np.arange(40), counts[i])
+            assert cls[i] == _searched(rule, positive[films], scores[films])
+            assert seg[i] == smallest_overlap(overlaps[films])
+    assert len(set(seg.tolist())) > 1
+
+
+def test_resamples_that_define_no_threshold() -> None:
+    """No lesion was found in any film; and the only negatives are of patients who may not be drawn."""
+    positive, patient = np.array([1, 1, 1, 0], bool), np.array(["a", "b", "c", "c"])
+    probability, overlaps = np.array([0.9, 0.8, 0.7, 0.1]), np.array([0, 0, 0, -1])
+    cls, seg = resampled_thresholds(YOUDEN, positive, probability, overlaps, patient, None, 300, 0)
+    assert np.isnan(seg).all()
+    assert np.isnan(cls).mean() == pytest.approx((2 / 3) ** 3, abs=0.08)  # c is drawn in none of three
+    assert set(cls[~np.isnan(cls)]) <= {0.7, 0.8, 0.9}
+
+
+# --- what is written -------------------------------------------------------------------------------
+
+
+def _prepared(n: int = 100) -> SimpleNamespace:
+    """Stands for a prepared set: a third of its films are positive, two films a patient."""
+    has_mask = np.arange(n) % 3 == 0
+    cases = pd.DataFrame(
+        {
+            "case": [f"c{i}" for i in range(n)],
+            "patient": [f"p{i // 2}" for i in range(n)],
+            "has_mask": has_mask.astype(int),
+        }
+    )
+    return SimpleNamespace(has_mask=has_mask, part=np.arange(n) // 2 % 5, cases=cases)
+
+
+def _found(prepared: SimpleNamespace, overlapping: bool = True) -> OutOfFold:
+    rng = np.random.default_rng(6)
+    n = len(prepared.has_mask)
+    overlaps = rng.integers(20, 500, n) if overlapping else np.zeros(n, int)
+    dices = np.where(prepared.has_mask[:, None], rng.random((n, 256)), np.nan)
+    probability = 1 / (1 + np.exp(-rng.normal(prepared.has_mask)))
+    probability[1] = 0.999  # the highest is a negative's
+    return OutOfFold(probability, np.where(prepared.has_mask, overlaps, -1), dices)
+
+
+NOVELTY = TrainingLikeness(np.zeros(43), np.eye(43), threshold=9.5, n_films=1571, false_warning_rate=0.0051)
+TRAINED = SimpleNamespace(system="eff", image_size=64, facts={"preset": "demo"}, made_from={"weights": {}})
+
+
+def _written(
+    folder: Path, rule: str = YOUDEN, costs: Costs | None = None, overlapping: bool = True
+) -> tuple[dict, str]:
+    """The content of the file that was written in a workspace, and what was printed."""
+    prepared = _prepared()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
+        patch.setenv("PTX_WORKSPACE", str(folder))
+        write_thresholds(TRAINED, prepared, _found(prepared, overlapping), NOVELTY, rule, costs)
+        content = json.loads(thresholds_file("eff").read_text())
+        point, _ = read_thresholds("eff")
+    assert point == OperatingPoint(content["cls_threshold"], content["seg_threshold"], 64)
+    return content, said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, str]:
+    """By the default rule."""
+    return _written(tmp_path_factory.mktemp("thresholds"))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_rule_that_was_asked_for_is_the_one_in_use(tmp_path: Path, rule: str) -> None:
+    content, said = _written(tmp_path, rule, RARE)
+    assert content["rule"] == rule
+    assert list(content["alternatives"]) == list(RULES)
+    chosen = content["alternatives"][rule]
+    assert content["cls_threshold"] == chosen["threshold"]
+    assert content["tpr"] == chosen["sensitivity"]
+    assert 1 - content["fpr"] == chosen["specificity"]
+    assert len({each["threshold"] for each in content["alternatives"].values()}) == 3
+    for name, each in content["alternatives"].items():
+        line = next(line for line in said.splitlines() if line.startswith(f"  {name} "))
+        assert ("(chosen)" in line) == (name == rule)
+        assert f"{each['threshold']:.4f}" in line
+        assert line.endswith(f"{each['sensitivity']:.3f}         {each['specificity']:.3f}")
+    assert "at a prevalence of 0.1, a miss costing as much as 5 false alarms" in said
+
+
+def test_stability_is_written_and_printed_as_such(written: tuple[dict, str]) -> None:
+    content, said = written
+    stability, prepared = content["stability"], _prepared()
+    found = _found(prepared)
+    assert stability["label"] == STABILITY == "stability, not a confidence interval"
+    assert stability["reason"] in said
+    assert STABILITY in said
+    for fold, films in ((fold, prepared.part == fold) for fold in range(5)):
+        assert stability["folds"][fold] == {
+            "fold": fold,
+            "cls_threshold": _searched(YOUDEN, prepared.has_mask[films], found.probability[films]),
+            "seg_threshold": found.overlap[films & prepared.has_mask].min(),
+        }
+    assert content["seg_threshold"] == min(fold["seg_threshold"] for fold in stability["folds"])
+    patient = prepared.cases["patient"].to_numpy()
+    both = resampled_thresholds(YOUDEN, prepared.has_mask, found.probability, found.overlap, patient)
+    for name, values in zip(("cls_threshold", "seg_threshold"), both, strict=True):
+        assert stability["resamples"][name] == choose_thresholds._range(values)
+    assert (stability["resamples"]["number"], stability["resamples"]["seed"]) == (2000, 0)
+
+
+def test_what_the_films_look_like_is_written_and_told(written: tuple[dict, str]) -> None:
+    content, said = written
+    assert content["novelty"] == NOVELTY.to_json()
+    assert "will get no answer: 0.5% of these themselves, out-of-fold (n = 1,571)" in said
+
+
+def test_range_of_resamples() -> None:
+    """Values that occurred: pixels and probabilities of films, nothing in between."""
+    values = np.append(np.random.default_rng(7).permutation(2000) + 1.0, np.nan)
+    assert choose_thresholds._range(values) == {
+        "minimum": 1,
+        "percentile_2.5": 50,
+        "median": 1000,
+        "percentile_97.5": 1950,
+        "maximum": 2000,
+        "undefined": 1,
+    }
+
+
+def test_out_of_fold_figures_are_labelled_optimistic(written: tuple[dict, str]) -> None:
+    content, said = written
+    prepared = _prepared()
+    found = _found(prepared)
+    figures = content["out_of_fold"]
+    assert figures["label"].startswith("optimistic")
+    assert figures["label"] in said
+    parts = [(figures["pooled"], prepared.part >= 0)]
+    parts += [(each, prepared.part == fold) for fold, each in enumerate(figures["folds"])]
+    for each, films in parts:
+        masked = films & prepared.has_mask
+        assert each["auroc"] == roc_auc_score(prepared.has_mask[films], found.probability[films])
+        assert each["dice"] == pytest.approx(found.dice_by_threshold[masked, 128].mean())  # 128 / 256 = 0.5
+        assert (each["n_films"], each["n_positive"]) == (films.sum(), masked.sum())
+    assert content["auc"] == figures["pooled"]["auroc"]
+    assert (content["n_films"], content["n_patients"], content["n_positive"]) == (100, 50, 34)
+
+
+def test_a_segmentation_model_that_finds_nothing(tmp_path: Path) -> None:
+    content, said = _written(tmp_path, overlapping=False)
+    assert content["seg_threshold"] == 1
+    assert content["n_positive_with_overlap"] == 0
+    assert [fold["seg_threshold"] for fold in content["stability"]["folds"]] == [None] * 5
+    assert content["stability"]["resamples"]["seg_threshold"]["undefined"] == 2000
+    assert "warning: eff: no out-of-fold mask overlaps its truth" in said
+    assert "resamples none to none" in said
+
+
+def test_where_calling_no_film_positive_costs_less(written: tuple[dict, str], tmp_path: Path) -> None:
+    assert LOWEST_COST not in written[0]["alternatives"]
+    assert "warning" not in written[1]
+    content, said = _written(tmp_path, costs=Costs(0.001))
+    cost = content["alternatives"][LOWEST_COST]
+    assert cost["expected_cost_of_no_positive"] == pytest.approx(0.001)
+    assert cost["expected_cost_of_all_positive"] == pytest.approx(0.999)
+    expected = 0.001 * (1 - cost["sensitivity"]) + 0.999 * (1 - cost["specificity"])
+    assert cost["expected_cost"] == pytest.approx(expected)
+    assert expected > 0.001
+    assert "calling no film positive would cost less" in said
+
+
+def test_pictures_mark_the_thresholds_and_state_n(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, Figure] = {}
+    monkeypatch.setattr(threshold_plots, "save_plot", lambda figure, path: drawn.update({path.name: figure}))
+    content, _ = _written(tmp_path, SENSITIVITY_95, RARE)
+    (axes,) = drawn["roc.png"].axes
+    assert [text.get_text() for text in axes.texts] == ["n = 100 (34 positive)"]
+    marks = {line.get_label().split(":")[0]: line for line in axes.lines if line.get_marker() != "None"}
+    assert set(marks) == {YOUDEN, f"{SENSITIVITY_95} (chosen)", LOWEST_COST}
+    for name, line in marks.items():
+        each = content["alternatives"][name.removesuffix(" (chosen)")]
+        assert line.get_xydata().tolist() == [[pytest.approx(1 - each["specificity"]), each["sensitivity"]]]
+    (axes,) = drawn["dice.png"].axes
+    assert [text.get_text() for text in axes.texts] == ["n = 34 positive films"]
+    curve, used = axes.lines[0], next(line for line in axes.lines if "in use" in line.get_label())
+    mean = _found(_prepared()).dice_by_threshold[_prepared().has_mask].mean(axis=0)
+    assert curve.get_xydata() == pytest.approx(np.stack([np.arange(256) / 256, mean], axis=1))
+    assert used.get_xydata().tolist() == [[0.5, pytest.approx(content["out_of_fold"]["pooled"]["dice"])]]
+
+
+# --- the script on trained networks ----------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(chain: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished chain that a test may change."""
+    root = chain.copy(tmp_path / "workspace").workspace
+    monkeypatch.setenv("PTX_WORKSPACE", str(root))
+    return root
+
+
+def test_out_of_fold_films_were_not_trained_on(copy: Path) -> None:
+    """Each film's prediction is that of the fold that held it out, and of no other."""
+    prepared = open_prepared("ntuh_train", None, "test")
+    trained = read_trained(EvaluationOptions(gpu="cpu", system=("eff",)), "test")[0]
+    found = choose_thresholds.predict_out_of_fold(trained, prepared, Processes(CPU))
+    nets = trained.networks(STAGES["ntuh_classification"], CPU)
+    predictor = Predictor(prepared, 64, CPU)
+    every = predictor.probabilities(nets, np.arange(len(prepared.cases)))
+    own = every[np.arange(len(every)), prepared.part]
+    assert found.probability == pytest.approx(own, abs=1e-6)
+    assert ((found.overlap >= 0) == prepared.has_mask).all()
+    assert (np.isfinite(found.dice) == prepared.has_mask).all()
+    row = np.flatnonzero(prepared.has_mask)[0]
+    segmenter = trained.networks(STAGES["ntuh_segmentation"], CPU)[prepared.part[row]]
+    ((_, predicted, truth),) = predictor.maps([segmenter], [row])
+    assert found.dice[row] == pytest.approx(dice(predicted > 0.5, truth), abs=1e-6)
+
+
+def test_what_the_films_look_like_is_that_of_the_training_films(copy: Path) -> None:
+    """All of them, whatever the system; and nothing but `of_films` of them."""
+    expected = TrainingLikeness.of_films(open_prepared("ntuh_train", None, "test")).to_json()
+    for system in ("eff", "vit"):
+        assert json.loads(thresholds_file(system).read_text())["novelty"] == expected
+
+
+@dataclass(frozen=True)
+class _Twin(Processes):
+    """One of two processes, as a thread of this one: launching two costs more than all they do here."""
+
+    count: int = 2
+    meeting: Barrier = field(default_factory=lambda: Barrier(2, timeout=PATIENCE))
+    parts: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def wait(self) -> None:
+        self.meeting.wait()
+
+    def joined(self, part: np.ndarray) -> np.ndarray:
+        self.parts[self.rank] = part
+        self.wait()
+        whole = np.empty((len(self.parts[0]) + len(self.parts[1]), *part.shape[1:]), part.dtype)
+        whole[0::2], whole[1::2] = self.parts[0], self.parts[1]
+        self.wait()  # before either leaves its next part
+        return whole
+
+
+def test_two_processes_find_what_one_does(
+    chain: Scripts, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Each predicts its share of the films, and only the first shows, writes and prints."""
+    first = _Twin(CPU)
+    twins = [first, replace(first, rank=1)]
+    written, shown = [], []
+    calls = {name: getattr(choose_thresholds, name) for name in ("write_json", "Predictor")}
+
+    class Noting(calls["Predictor"]):
+        def maps(self, nets: Sequence, rows: Sequence[int], title: str | None = None) -> Iterator:
+            shown.append((len(rows), title))
+            return super().maps(nets, rows, title)
+
+    def write_json(path: Path, content: dict) -> None:
+        written.append(path.name)
+        calls["write_json"](path, content)
+
+    monkeypatch.setattr(choose_thresholds, "Predictor", Noting)
+    monkeypatch.setattr(choose_thresholds, "write_json", write_json)
+    monkeypatch.setattr(choose_thresholds, "running", lambda _: contextlib.nullcontext(twins.pop()))
+    monkeypatch.setattr("sys.argv", ["script", "--gpu", "cpu,cpu", "--system", "eff"])
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(choose_thresholds.main, "") for _ in range(2)]:
+            done.result()
+    assert written == ["5cv_avg.json"]
+    assert capsys.readouterr().out.count(STABILITY) == 1
+    folder = Path(THRESHOLDS, "cls_eff_5fold_result")
+    one, two = (
+        pd.read_csv(root / folder / "out_of_fold.csv", float_precision="round_trip")
+        for root in (chain.workspace, copy)
+    )
+    pd.testing.assert_frame_equal(one, two, rtol=0, atol=1e-6)
+    assert sum(films for films, _ in shown) == one["has_mask"].sum()  # none is segmented twice
+    assert len([title for _, title in shown if title]) == 5  # a bar a fold, not two
+    one, two = (json.loads((root / folder / "5cv_avg.json").read_text()) for root in (chain.workspace, copy))
+    assert _flat(one) == pytest.approx(_flat(two), abs=1e-6)
+
+
+def _flat(content: dict, path: str = "") -> dict[str, float]:
+    """The numbers of a JSON object by their place in it."""
+    items = content.items() if isinstance(content, dict) else enumerate(content)
+    numbers: dict[str, float] = {}
+    for key, value in items:
+        if isinstance(value, dict | list):
+            numbers |= _flat(value, f"{path}/{key}")
+        elif isinstance(value, int | float):
+            numbers[f"{path}/{key}"] = value
+    return numbers
+
+
+def test_test_labels_change_no_threshold(copy: Path, sources: Path, tmp_path: Path) -> None:
+    """Every label and every mask of the test films is another, and all films are prepared anew."""
+    before = _thresholds(sources / "ntuh")
+    labels = open_prepared("ntuh_test", None, "test").cases[["report", "has_mask"]]
+    export = tmp_path / "ntuh"
+    shutil.copytree(sources / "ntuh", export)
+    _turn_labels(export)
+    for name in ("ntuh_train", "ntuh_test"):
+        shutil.rmtree(prepared_folder(name))
+    assert _thresholds(export) == before
+    turned = open_prepared("ntuh_test", None, "test").cases[["report", "has_mask"]]
+    assert (turned == 1 - labels["report"].to_numpy()[:, None]).all(axis=None)
+
+
+def _thresholds(export: Path) -> bytes:
+    """The file that get_thresholds writes for these films."""
+    thresholds_file("eff").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["script", "--gpu", "cpu", "--system", "eff", "--ntuh", str(export)])
+        choose_thresholds.main("")
+    return thresholds_file("eff").read_bytes()
+
+
+def _turn_labels(export: Path) -> None:
+    """Test films with a lesion lose it, by report and label.json; the others get one."""
+    table = export / "NTUH_20.csv"
+    with open(table, encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row["氣胸"] = str(1 - int(row["氣胸"]))
+        label = export / "labels" / row["PERSONID2"] / "label.json"
+        if row["氣胸"] == "0":
+            label.unlink(missing_ok=True)
+        else:
+            film = pydicom.dcmread(export / "images" / f"{row['PERSONID2']}.dcm", stop_before_pixels=True)
+            label.parent.mkdir(exist_ok=True)
+            shape = {"a": [300, 300], "b": [600, 500], "tagAnno": "PTX"}
+            size = [film.Columns, film.Rows]
+            label.write_text(json.dumps({"accessionNumber": "", "size": size, "shapes": [shape]}))
+    with open(table, "w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,79 @@
+"""ImageNet weights: all of the encoder's, from where they lie, and no code that comes with them."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from common.networks.imagenet import find_imagenet, load_imagenet
+from common.networks.unet import PneumothoraxNet
+from common.recipe import Network, preset_network
+from common.refusal import Refusal
+
+SMALL = preset_network("demo", "vit")
+
+
+# --- ImageNet --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth"])
+@pytest.mark.parametrize("system", ["eff", "vit"])
+def test_imagenet_weights_fill_the_whole_encoder(workspace: Path, system: str, ending: str) -> None:
+    network = preset_network("published", system)
+    published = timm.create_model(network.encoder, pretrained=False)
+    path = workspace / "data" / "imagenet" / f"{network.encoder}{ending}"
+    path.parent.mkdir(parents=True)
+    state = {name: tensor.contiguous() for name, tensor in published.state_dict().items()}
+    save_file(state, path) if ending == ".safetensors" else torch.save(state, path)
+    net = PneumothoraxNet(network, "seg")
+    _, unused = load_imagenet(net, network.encoder, find_imagenet(network.encoder, None))
+    own = net.unet.encoder.model.state_dict()
+    # every key of the file is accounted for: it is in the encoder under its name, or the classifier's
+    flat = {name.replace("stages.", "stages_", 1): tensor for name, tensor in state.items()}
+    assert sorted(own) == sorted(set(flat) - set(unused))
+    assert all(torch.equal(own[name], flat[name]) for name in own)
+    parts = {"eff": {"conv_head", "bn2", "classifier"}, "vit": {"head"}}[system]
+    assert {name.split(".")[0] for name in unused} == parts
+
+
+def test_real_imagenet_weights(real: Path) -> None:
+    network = Network("tf_efficientnet_lite0")
+    path = find_imagenet(network.encoder, str(real / "weights"))
+    net = PneumothoraxNet(network, "seg")
+    before = net.unet.encoder.model.conv_stem.weight.clone()
+    load_imagenet(net, network.encoder, path)
+    file = torch.load(path, weights_only=True)
+    assert torch.equal(net.unet.encoder.model.conv_stem.weight, file["conv_stem.weight"])
+    assert not torch.equal(before, file["conv_stem.weight"])
+
+
+def test_other_weights_are_refused_with_the_coverage(tmp_path: Path) -> None:
+    other = timm.create_model("test_efficientnet", pretrained=False)
+    save_file(other.state_dict(), tmp_path / "x.safetensors")
+    net = PneumothoraxNet(SMALL, "seg")
+    with pytest.raises(Refusal, match=r"0 of \d+ tensors"):
+        load_imagenet(net, SMALL.encoder, tmp_path / "x.safetensors")
+
+
+class _Attack:
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path("/tmp/pickle-was-run"),))
+
+
+def test_malicious_pickle_is_not_run(tmp_path: Path) -> None:
+    target = Path("/tmp/pickle-was-run")
+    target.unlink(missing_ok=True)
+    (tmp_path / "x.pth").write_bytes(pickle.dumps({"a": _Attack()}))
+    with pytest.raises(Refusal, match="cannot be read as weights"):
+        load_imagenet(PneumothoraxNet(SMALL, "seg"), SMALL.encoder, tmp_path / "x.pth")
+    assert not target.exists()
+
+
+def test_named_folder_without_the_file_is_refused_without_asking_the_hub(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="no ImageNet weights of tiny_vit"):
+        find_imagenet("tiny_vit_21m_512.dist_in22k_ft_in1k", str(tmp_path))
