@@ -20,6 +20,7 @@ from common.preparation.run import open_prepared
 from common.recipe import preset_network, preset_recipe
 from common.refusal import Refusal
 from common.stages import STAGES
+from common.training import loop
 from common.training.batches import EpochSampler, TrainingFilms, training_loader
 from common.training.inputs import _differences
 from common.training.loop import Fit
@@ -126,3 +127,9 @@ def test_differences_are_named() -> None:
     asked = {"recipe": {"epochs": 3, "seed": 0}, "content": "b", "lineage": [1]}
     assert _differences(made, asked) == ["other films", "recipe.epochs: 20 -> 3"]
     assert _differences(made, made) == []
+
+
+def test_loop_stays_readable_in_five_minutes() -> None:
+    """The file in which draw, step, note, validate, keep the best and save stand in order."""
+    lines = Path(loop.__file__).read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150

@@ -34,6 +34,12 @@ class Best:
     epoch: int
     score: float
 
+    @classmethod
+    def of(cls, net: PneumothoraxNet, epoch: int, score: float) -> Best:
+        """A copy of the network as it is now."""
+        state = {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
+        return cls(state, epoch, score)
+
 
 @dataclass
 class Progress:
@@ -54,6 +60,12 @@ class Progress:
     seconds: float = 0.0
     log: list[dict[str, Any]] = field(default_factory=list)
     best: Best | None = None
+
+    def next_epoch(self, row: dict[str, Any]) -> None:
+        """Go on to the next epoch; `row` is that of the finished one in `log.csv`."""
+        self.log.append(row)
+        self.epoch += 1
+        self.losses, self.positives, self.seconds = [], [], 0.0
 
 
 def file_of(folder: Path) -> Path:

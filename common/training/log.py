@@ -21,8 +21,10 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from common.files import whole_file, write_csv
 from common.inference.film_sheets import Example, films_sheet
+from common.inference.run_networks import Validation
 from common.paths import shown
 from common.refusal import Refusal
+from common.training.checkpoint import Progress
 from common.training.learning_curves import curves_picture
 
 COLUMNS = (
@@ -98,6 +100,34 @@ class TrainingLog:
         write_csv(self._folder / "log.csv", COLUMNS, self.log)
         if self.log:
             curves_picture(self._folder / "curves.png", self._title, self.log)
+
+
+def epoch_row(
+    progress: Progress, result: Validation, step: int, rate: float, share: float, seconds: float
+) -> dict[str, Any]:
+    """The row of an epoch in `log.csv`.
+
+    Args:
+        progress: Progress of the run, the epoch's steps done and its network judged.
+        result: Validation of that network.
+        step: Number of steps done in the run.
+        rate: Learning rate of the last of them.
+        share: Share of positives that the epoch was to draw, 0-1.
+        seconds: Time of the epoch, its validation included.
+    """
+    return {
+        "epoch": progress.epoch + 1,
+        "step": step,
+        "learning_rate": rate,
+        "share_expected": share,
+        "share_drawn": float(np.mean(progress.positives)),
+        "loss": float(np.mean(progress.losses)),
+        "dice": result.dice,
+        "auroc": result.auroc,
+        "score": result.score,
+        "best": progress.best.score,
+        "seconds": round(seconds, 2),
+    }
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from common.recipe import Recipe
+
 
 def warmup(steps: int, full: int = 1500) -> int:
     """Steps of warm-up in a run of `steps`: `full` when the run has twice as many, else a tenth."""
@@ -29,3 +31,15 @@ def learning_rate(step: int, steps: int, highest: float, floor: float, full_warm
 def positive_share(epoch: int, epochs: int, first: float = 0.8, drop: float = 0.5) -> float:
     """Expected share of positives drawn in epoch 0 ... `epochs` - 1, on whatever set it is."""
     return first - drop * epoch / epochs
+
+
+def rate_of(recipe: Recipe, step: int, epoch_steps: int) -> float:
+    """Learning rate of a run by its recipe.
+
+    Args:
+        recipe: Numbers of the run.
+        step: Number of the step in the run, from 1.
+        epoch_steps: Steps of one epoch.
+    """
+    steps, floor = recipe.epochs * epoch_steps, recipe.learning_rate_floor
+    return learning_rate(step, steps, recipe.learning_rate, floor, recipe.warmup_steps)
