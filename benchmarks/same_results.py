@@ -1,6 +1,6 @@
 """Does the project still make the same files? A tiny chain by a base commit, and by this working tree.
 
-    python benchmarks/same_results.py                           against 41e1b68
+    python benchmarks/same_results.py                           against 41e1b68; ten minutes on one core
     python benchmarks/same_results.py --base HEAD~1 --quick     against another commit, one system only
     python benchmarks/same_results.py --keep /tmp/same          keep the files; the next run takes the base's
 
@@ -12,10 +12,10 @@ how a file is compared, and has the table of what may differ and why.
 
     same       the chain by this tree against the chain by the base
     readable   what the base made, read by this tree. On a copy of the base's workspace every command is given
-               again, the last one first, after a part of what it makes was taken away, so that each command
-               reads what the base left: films, weights, thresholds, result files, findings, bundle, killed
-               training, films and objects that wait in the listener's folder. Nothing else may be made again,
-               and the end must be the base's workspace.
+               again, the last one first, where it would do nothing after a part of what it made was taken
+               away, so that each command reads what the base left: films, weights, thresholds, result files,
+               bundle, killed training, films and objects that wait in the listener's folder. It must end as
+               the base's workspace, and weights and prepared films that were there must stay as they are.
 
 A difference names the file and the place in it; exit status 1. No result is a constant of this file.
 """
@@ -40,7 +40,7 @@ import cv2
 import numpy as np
 import pydicom
 from folder_differences import compare
-from tiny_chain import CHAIN, FILMS, Runs
+from tiny_chain import CHAIN, FILMS, CommandFailed, Runs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BASE = "41e1b68"
@@ -134,17 +134,25 @@ def run_all(root: Path, base: str, quick: bool) -> list[str]:
             write_sources(tree, sources)
             runs.make(tree, "base")
             note.write_text(this)
-        print("same: the chain by this tree")
-        runs.make(REPOSITORY, "same")
-        print("readable: what the base made, by this tree")
-        different = [f"readable/{fault}" for fault in runs.make_again(REPOSITORY, "readable", "base")]
-    pairs = {"sources": (sources, write_sources(REPOSITORY, root / "sources_same"))}
-    pairs |= {name: (root / "base", root / name) for name in ("same", "readable")}
-    for name, (old, new) in pairs.items():
-        compared, found = compare(old, new)
-        print(f"{name}: {len(found)} of {compared} files differ")
-        different += [f"{name}/{line}" for line in found]
+        different = differences("sources", sources, write_sources(REPOSITORY, root / "sources_same"))
+        for name, give in {
+            "same": lambda: runs.make(REPOSITORY, "same"),
+            "readable": lambda: runs.make_again(REPOSITORY, "readable", "base"),
+        }.items():
+            print(f"{name}: the commands of this tree")
+            try:
+                different += [f"{name}: {fault}" for fault in give()]
+                different += differences(name, root / "base", root / name)
+            except CommandFailed as failure:
+                different.append(f"{name}: {failure}")
     return different
+
+
+def differences(name: str, old: Path, new: Path) -> list[str]:
+    """A line for each file that differs."""
+    compared, found = compare(old, new)
+    print(f"{name}: {len(found)} of {compared} files differ", flush=True)
+    return [f"{name}/{line}" for line in found]
 
 
 def main() -> None:

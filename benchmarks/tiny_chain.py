@@ -32,7 +32,7 @@ awk -F, 'NR == 1 {{print "case,reader,call"}} NR > 1 {{print $1 ",A," NR % 2}}' 
 python bootstrap.py --replicates 200 --system {systems} --interval bca --prevalence 0.05 \
     --readers {work}/calls.csv > {work}/bca_and_readers.txt
 mkdir {work}/bca_and_readers
-mv {work}/step3_testing/testing/{{metrics.*,report.html}} {work}/bca_and_readers
+cp {work}/step3_testing/testing/{{metrics.*,report.html}} {work}/bca_and_readers
 python bootstrap.py --replicates 200 --system {systems} > {work}/bootstrap.txt
 """
 RECEIVE = """
@@ -106,7 +106,6 @@ CHAIN = {
     "thresholds": Step(
         f"{TRAINING}/get_thres",
         "bash get_thresholds.sh cpu --system {systems}",
-        again=(f"{TRAINING}/get_thres/cls_*_5fold_result",),
     ),
     "inference": Step(
         TESTING, "bash inference.sh cpu --system {systems}", again=(f"{TESTING}/result_{{system}}",)
@@ -114,7 +113,7 @@ CHAIN = {
     "bootstrap": Step(
         TESTING,
         BOOTSTRAP,
-        again=(f"{TESTING}/metrics.*", f"{TESTING}/report.html", f"{TESTING}/figures", "bca_and_readers*"),
+        again=("bca_and_readers*",),
     ),
     "predict": Step(
         PREDICTION,
@@ -122,7 +121,7 @@ CHAIN = {
         again=("predicted",),  # on purpose, findings without a list of what was written are refused
         status=3,  # a file among the films is none
     ),
-    "export": Step(PREDICTION, "bash export.sh --system {systems}", again=(f"{PREDICTION}/*.bundle",)),
+    "export": Step(PREDICTION, "bash export.sh --system {systems}"),
     "predict by a bundle": Step(
         PREDICTION,
         f"bash predict.sh {{sources}}/new {{work}}/by_bundle cpu --bundle {{work}}/{PREDICTION}/vit.bundle",
@@ -145,6 +144,10 @@ CHAIN = {
 }
 
 
+class CommandFailed(Exception):
+    """A command ended with another exit status than it must."""
+
+
 @dataclass(frozen=True)
 class Runs:
     """Runs of the chain, all in the same folder `work`, which then gets the run's name.
@@ -159,12 +162,13 @@ class Runs:
     chain: dict[str, Step]
     names: dict[str, object]
 
-    def make(self, tree: Path, name: str) -> None:
-        """Give all commands of a tree in an empty workspace."""
+    def make(self, tree: Path, name: str) -> list[str]:
+        """Give all commands of a tree in an empty workspace; what went wrong."""
         work = self._clear(name)
         for title, step in self.chain.items():
             self._give(tree, work, title, step)
         work.rename(self.root / name)
+        return _began_anew(self.root / name)
 
     def make_again(self, tree: Path, name: str, made: str) -> list[str]:
         """Give all commands again, the last one first, on a copy of another run; what went wrong."""
@@ -179,12 +183,10 @@ class Runs:
             times = {path: then for path, then in times.items() if path.exists()}
             self._give(tree, work, title, step)
         remade = [path.relative_to(work) for path, then in times.items() if path.stat().st_mtime_ns != then]
-        faults = [f"{path}: made again although it was there" for path in remade]
-        first_epochs = {tuple(_lines(work / run / LOG)[1:2]) for run in ("killed", "resumed")}
-        if len(first_epochs) > 1:  # their seconds differ
-            faults.append("resumed: the killed training began anew")
         work.rename(self.root / name)
-        return faults
+        return [f"{path}: made again although it was there" for path in remade] + _began_anew(
+            self.root / name
+        )
 
     def _clear(self, name: str) -> Path:
         for left in ("work", name):  # of an earlier run
@@ -195,7 +197,7 @@ class Runs:
         """Give one command.
 
         Raises:
-            SystemExit: It ended otherwise than it must, or hangs.
+            CommandFailed: It ended otherwise than it must, or hangs.
         """
         began = time.monotonic()
         if step.copies:
@@ -215,7 +217,8 @@ class Runs:
             )
         status = _wait(process, step, work)
         if status != step.status:
-            raise SystemExit(f"{title}: exit status {status}, not {step.status}\n{printed.read_text()}")
+            said = printed.read_text().strip()
+            raise CommandFailed(f"{title}: exit status {status} instead of {step.status}\n{said}")
         print(f"  {title}: {time.monotonic() - began:.0f} s", flush=True)
 
 
@@ -242,6 +245,12 @@ def _wait(process: subprocess.Popen, step: Step, work: Path) -> int:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     return process.wait()
+
+
+def _began_anew(run: Path) -> list[str]:
+    """The seconds of the killed training's first epoch must still be those of the resumed one."""
+    killed, resumed = (_lines(run / name / LOG)[1:2] for name in ("killed", "resumed"))
+    return [] if killed == resumed else ["the killed training began anew"]
 
 
 def _lines(file: Path) -> list[str]:
