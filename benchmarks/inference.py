@@ -45,7 +45,7 @@ class Films:
 
     Args:
         count: Films.
-        side: Of a film, pixels.
+        side: Side of a film, pixels.
     """
 
     def __init__(self, count: int, side: int) -> None:
@@ -150,7 +150,7 @@ class Side:
         self.seconds.append(time.perf_counter() - begun)
 
     def decisions(self, threshold: float, area: float) -> dict[int, tuple[bool, bool]]:
-        """Of each film: stage 1's, and the system's."""
+        """What each film gets: stage 1's, and the system's."""
         found = {}
         for row, probability in self.probability.items():
             called = probability >= threshold

@@ -58,7 +58,7 @@ def published_chain(ranges: Augmentation, side: int = SIDE, size: int = SIZE) ->
 
     Args:
         ranges: What may be drawn.
-        side: Of the film, in pixels.
+        side: Side of the film, in pixels.
         size: Working size in pixels.
     """
     smallest, largest = (round(share * side) for share in ranges.crop)

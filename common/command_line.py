@@ -193,7 +193,7 @@ class ThresholdOptions(EvaluationOptions):
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """Which films to prepare, and by which rules."""
+    """Films to prepare, and the rules for it."""
 
     siim: flag(str, "folder of the SIIM-ACR download", "data/siim, where it exists", "PATH") = None
     ntuh: flag(str, "folder of the hospital's films", "data/ntuh, where it exists", "PATH") = None
@@ -252,7 +252,7 @@ def parse_thresholds(description: str, arguments: Sequence[str] | None = None) -
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Which films, and by what."""
+    """Films to predict, and by what."""
 
     input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
     """A film (DICOM, PNG, JPEG or TIFF), or a folder of them; hidden files and DICOMDIR are passed over."""
@@ -294,7 +294,7 @@ class ReportOptions:
     replicates: int = 10_000
     """Resamples behind each interval."""
     seed: int = 0
-    """Of the resampling; the same seed gives the same bytes."""
+    """Seed of the resampling; the same seed gives the same bytes."""
     system: tuple[Literal["eff", "vit"], ...] = SYSTEMS
     """Systems to report, in this order; metrics.csv then holds these only."""
     interval: Interval = "percentile"
@@ -328,7 +328,7 @@ def parse_report(description: str, arguments: Sequence[str] | None = None) -> Re
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Which systems to pack, and where to."""
+    """Systems to pack, and where to."""
 
     system: tuple[System, ...] = SYSTEMS
     """Systems to pack, a file each."""

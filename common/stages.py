@@ -14,7 +14,7 @@ class Stage:
 
     Attributes:
         title: As messages name it.
-        folder: Of its scripts and results, relative to the repository and the workspace.
+        folder: Folder of its scripts and results, relative to the repository and the workspace.
         task: `seg` or `cls`.
         source: `siim` or `ntuh`.
         parent: Key of the stage whose weights it starts from; None: ImageNet.

@@ -160,8 +160,8 @@ def fill_rectangles(corners: np.ndarray, width: int, height: int) -> np.ndarray:
     Args:
         corners: (n, 4), finite: left, top, right, bottom in pixels; parts outside the film are cut off, and
             rectangles whose left is not below their right (or top, bottom) hold nothing.
-        width: Of the film in pixels.
-        height: Of the film in pixels.
+        width: Width of the film in pixels.
+        height: Height of the film in pixels.
 
     Returns:
         Mask, (height, width) bool.

@@ -73,8 +73,8 @@ class Film:
         study: StudyInstanceUID, `""` where unknown. Never written anywhere but as a pseudonym.
         position: `SUPINE`, `PRONE`, `ERECT`, `SEMIERECT` or `RECUMBENT` (coded or as PatientOrientation),
             else PatientPosition such as `HFS`; None where unknown. Row and column directions are none.
-        manufacturer: Of the device: at most 32 letters, digits and ` .,&()-`; else None.
-        date: Of the study, else of the acquisition or content, `YYYY-MM-DD`; None where unknown.
+        manufacturer: Maker of the device: at most 32 letters, digits and ` .,&()-`; else None.
+        date: Date of the study, else of the acquisition or content, `YYYY-MM-DD`; None where unknown.
         burned_in: The header says that text, perhaps a name, is part of the picture.
         modality: A defined term (PS3.3 C.7.3.1.1.1) such as `DX`; None where unknown or `OT`.
         body_part: `CHEST`, another such as `HAND`, or `OTHER`: BodyPartExamined (PS3.16 Annex L), else coded
@@ -125,7 +125,7 @@ def decode_film(content: bytes, replace_saturated: bool = False) -> Film:
     frame. Compressions (PS3.5 A.4): JPEG of 8 bits, JPEG Lossless, JPEG-LS, JPEG 2000 and RLE.
 
     Args:
-        content: Of the file.
+        content: Content of the file.
         replace_saturated: Give saturated stored values (the smallest in MONOCHROME1, the largest in
             MONOCHROME2: markers and borders) the film's median first, as the original did.
 

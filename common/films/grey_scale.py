@@ -106,7 +106,7 @@ def _look_up_all(table: np.ndarray, pattern: np.ndarray) -> np.ndarray:
 
 
 def _padding(levels: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Which stored values are padding, bool."""
+    """Stored values that are padding, as bool."""
     value = get_number(dataset, "PixelPaddingValue")
     limit = get_number(dataset, "PixelPaddingRangeLimit")
     if value is None or not math.isfinite(value):

@@ -218,7 +218,7 @@ def _modality_of(dataset: Dataset) -> str | None:
 
 
 def _body_part(dataset: Dataset) -> str | None:
-    """Of several that BodyPartExamined names, the chest comes last; of those of free text, it comes first."""
+    """Among several that BodyPartExamined names, the chest comes last; in free text, it comes first."""
     parts = _parts(dataset, "BodyPartExamined")
     if parts:
         return min(parts, key=CHEST.__eq__)

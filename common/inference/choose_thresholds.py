@@ -154,7 +154,7 @@ def write_thresholds(
         prepared: The films it was trained on.
         found: Its predictions for them.
         likeness: What they look like.
-        rule: Of the probability threshold, a key of RULES.
+        rule: Rule of the probability threshold, a key of RULES.
         costs: For `lowest-cost`, which is among the alternatives only with them.
     """
     positive, probability = prepared.has_mask, found.probability

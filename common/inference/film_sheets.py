@@ -23,7 +23,7 @@ class Example:
         film: (s, s) uint8.
         truth: (s, s) bool, the annotated pneumothorax; empty in a negative film.
         found: (s, s) float32, 0-1, the map of pneumothorax.
-        probability: Of pneumothorax in the film, 0-1; None: the network does not tell.
+        probability: Probability of pneumothorax in the film, 0-1; None: the network does not tell.
     """
 
     film: np.ndarray

@@ -34,7 +34,7 @@ class Validation:
 
     Attributes:
         dice: Mean over the positives of the Dice of their map over `MAP_THRESHOLD` (0 where one is empty).
-        auroc: Of the classification; None for a segmentation model.
+        auroc: AUROC of the classification; None for a segmentation model.
     """
 
     dice: float
@@ -90,7 +90,7 @@ class Predictor:
         Args:
             nets: Classification networks on the device.
             rows: Films of the set.
-            title: Of a progress bar; None: no bar.
+            title: Title of a progress bar; None: no bar.
         """
         found = [each for _, each in self.scores(nets, rows, title)]
         return np.array(found, dtype=np.float64).reshape(len(rows), len(nets))

@@ -28,7 +28,7 @@ def roc_picture(
 
     Args:
         path: PNG to write.
-        title: Of the picture.
+        title: Title of the picture.
         positive: (n,) bool.
         probability: (n,) float64, 0-1.
         auroc: Area under the curve.
@@ -65,7 +65,7 @@ def dice_picture(path: Path, title: str, dice: np.ndarray) -> None:
 
     Args:
         path: PNG to write.
-        title: Of the picture.
+        title: Title of the picture.
         dice: (positives, 256) float64, 0-1: at each of MAP_THRESHOLDS.
     """
     mean = dice.mean(axis=0)

@@ -31,7 +31,7 @@ class Costs:
     """What mistakes cost where the system is to be used.
 
     Attributes:
-        prevalence: Of pneumothorax there, between 0 and 1.
+        prevalence: Prevalence of pneumothorax there, between 0 and 1.
         ratio: Cost of a miss over cost of a false alarm, above 0.
     """
 

@@ -49,7 +49,7 @@ class TrainedSystem:
             read: Key of each task's stage -> state and metadata (with `sha256`) of each fold, fold 0 first.
 
         Raises:
-            Refusal: They do not belong together.
+            Refusal: The parts do not belong together.
         """
         facts = {key: [metadata for _, metadata in folds] for key, folds in read.items()}
         _refuse_strangers(system, facts)
@@ -93,7 +93,7 @@ def operating_point(trained: TrainedSystem) -> tuple[OperatingPoint, dict[str, A
     """The thresholds that were computed from these very networks, and the whole file they stand in.
 
     Raises:
-        Refusal: They are missing, malformed, or of other networks.
+        Refusal: The thresholds are missing, malformed, or of other networks.
     """
     point, content = read_thresholds(trained.system)
     if content["made_from"] != trained.made_from or point.image_size != trained.image_size:

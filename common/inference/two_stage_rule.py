@@ -34,10 +34,10 @@ class OperatingPoint:
         return probability >= self.cls_threshold
 
     def rule(self, probability: float, area: int | None) -> str:
-        """Which rule decides a film: `positive`, or the first that makes it negative.
+        """The rule that decides a film: `positive`, or the first that makes it negative.
 
         Args:
-            probability: Of the ensemble, 0-1.
+            probability: Probability of the ensemble, 0-1.
             area: Segmented pixels; may be None where stage 1 says negative.
         """
         if not self.stage_1(probability):

@@ -202,7 +202,7 @@ def _distances(mean: np.ndarray, covariance: np.ndarray, found: np.ndarray) -> n
 
 
 def _nearest_change(distances: np.ndarray) -> np.ndarray:
-    """Which change brings a film nearest, of distances (..., 1 + changes); -1: none does by enough."""
+    """The change that brings a film nearest, of distances (..., 1 + changes); -1: none does by enough."""
     changed = distances[..., 1:]
     return np.where(distances[..., 0] > NEARER * changed.min(axis=-1), changed.argmin(axis=-1), -1)
 

@@ -31,7 +31,7 @@ def load_imagenet(net: PneumothoraxNet, encoder: str, path: Path) -> tuple[str, 
         classifier's, which a U-Net does not have.
 
     Raises:
-        Refusal: They do not fill the whole encoder, or hold more than it and the classifier.
+        Refusal: The weights do not fill the whole encoder, or hold more than it and the classifier.
     """
     state = _read_timm(path)
     own = net.unet.encoder.model.state_dict()
@@ -79,7 +79,7 @@ def find_imagenet(encoder: str, location: str | None) -> Path:
             few seconds for its first answer.
 
     Raises:
-        Refusal: They lie nowhere and the hub cannot be reached: which file to fetch, and where to put it.
+        Refusal: The weights lie nowhere and the hub cannot be reached; it names the file and its place.
     """
     folder = Path(location).expanduser() if location else workspace() / "data" / "imagenet"
     if folder.is_file():

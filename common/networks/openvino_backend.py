@@ -73,8 +73,8 @@ def accelerate(nets: Iterable[PneumothoraxNet], size: int) -> AcceleratedNets:
     now.
 
     Args:
-        nets: Of one task, in eval mode, folded, on the CPU. They may come one by one: their weights are taken
-            out of them, and they are of no use afterwards.
+        nets: Networks of one task, in eval mode, with BatchNorm fused, on the CPU. They may come one by one:
+            their weights are taken out of them, and they are of no use afterwards.
         size: Working size in pixels.
 
     Raises:

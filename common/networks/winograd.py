@@ -35,7 +35,7 @@ def apply(model: openvino.Model, opset: ModuleType) -> int:
     """Replace every convolution for which it pays, in place.
 
     Args:
-        model: Of float32 and of fixed shapes, one film at a time.
+        model: Model of float32 and of fixed shapes, one film at a time.
         opset: OpenVINO's operators, `openvino.opset13`.
 
     Returns:

@@ -143,7 +143,7 @@ def check_here(
             for those of an accelerated backend.
 
     Raises:
-        Refusal: They differ by more, or are no numbers.
+        Refusal: The probabilities differ by more, or are no numbers.
     """
     networks = networks or _networks(deployed.trained, device)
     folds, grid = _compute(deployed.trained, expected.film, device, networks)
@@ -320,7 +320,7 @@ def _assemble(system: str, read: Callable[[str], bytes]) -> Deployed:
     """A system from the members of a bundle; `read` gives the content of one by its name.
 
     Raises:
-        Refusal: They do not belong together.
+        Refusal: The parts do not belong together.
     """
     networks: dict[str, list[tuple[State, dict[str, Any]]]] = {}
     for stage in (CLASSIFICATION, SEGMENTATION):

@@ -327,7 +327,7 @@ def _identification(source: Dataset, maker: Maker, kind: str) -> dict[str, Any]:
 
 
 def _bare(source: Dataset) -> Dataset:
-    """Of a film what its Segmentation refers to, so that nothing else of its header can disturb highdicom."""
+    """What its Segmentation needs of a film, so that nothing else of its header can disturb highdicom."""
     bare = Dataset()
     for keyword in _REFERRED:
         setattr(bare, keyword, _text(source, keyword))
@@ -374,7 +374,7 @@ def _reference(source: Dataset) -> Dataset:
 
 
 def _compression(source: Dataset) -> Dataset:
-    """That a film lost something by compression is true of what is made of it (PS3.3 C.7.6.1.1.5)."""
+    """What a film lost by compression, what is made of it lost, too (PS3.3 C.7.6.1.1.5)."""
     names = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
     lossy = Dataset()
     if _text(source, names[0]) == "01":

@@ -48,11 +48,11 @@ class Finding:
 
     Attributes:
         decision: `positive`, `negative` or `no answer`.
-        rule: Of `OperatingPoint.rule`, whatever the concerns.
+        rule: What `OperatingPoint.rule` says, whatever the concerns.
         folds: Probability of pneumothorax by each fold, 0-1.
         segmented_pixels: At the working size; None where stage 2 did not run.
         area_fraction: Outlined area over film area, 0-1; None unless positive.
-        area_cm2: Likewise; None also where the spacing is unknown.
+        area_cm2: Outlined area in cm2; None unless positive, and where the spacing is unknown.
         side: `left`, `right` or `both`, of the patient; empty unless positive.
         borderline: A difference of `ROUNDING` could change the decision.
         concerns: Why there is no answer, and what else to know.

@@ -23,7 +23,7 @@ def overlay(film: np.ndarray, finding: Finding, system: str) -> np.ndarray:
 
     Args:
         film: (height, width) uint8, air dark.
-        finding: Of this film.
+        finding: Finding of this film.
         system: As the picture is to name it.
 
     Returns:

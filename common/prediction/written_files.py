@@ -22,7 +22,7 @@ class NotOurs(Exception):
     """A file lies where a result belongs, and this program did not write it, or somebody changed it since.
 
     Args:
-        path: That file.
+        path: Path of that file.
     """
 
     def __init__(self, path: Path) -> None:

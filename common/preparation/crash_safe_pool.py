@@ -65,7 +65,7 @@ def in_workers(
     """Run `function(task, alive)` for every task, in processes that may be lost.
 
     Args:
-        function: Of a module. `alive()` tells the parent that it still makes progress. What it prints is
+        function: Function of a module. `alive()` tells the parent that it makes progress. What it prints is
             dropped: decoders print what they find in a header. It must catch its own exceptions.
         tasks: Never None; taken as workers become free, so that few are in memory.
         count: Processes; None: one a core.

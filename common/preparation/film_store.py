@@ -35,8 +35,8 @@ class Lesion:
     """A rectangle of a mask that holds all of its lesion, and little more.
 
     Attributes:
-        left: Its place in the film, in pixels.
-        top: Likewise.
+        left: Column of its left edge in the film, in pixels.
+        top: Row of its upper edge in the film, in pixels.
         pixels: (height, width) uint8, 0 or 255.
     """
 

@@ -43,7 +43,7 @@ class Outcome:
         kind: `prepared`, `excluded` or `rejected`; `full` when it could not be written.
         reason: Why it is not prepared.
         file: Digest of the image file (`fingerprints.file_digest`); `""` where it could not be read.
-        facts: Of the header and the source's table; holds identity, never written as it is.
+        facts: What header and source's table say; holds identity, never written as it is.
         picture: SHA-256 of the prepared film.
         mask: SHA-256 of the packed mask; `""` without a lesion.
         area: Mask over film area, 0 to 1.

@@ -71,7 +71,7 @@ def write(folder: Path, films: Sequence[SourceFilm], entries: Mapping[int, Mappi
     """Write the fingerprints of a set.
 
     Args:
-        folder: Of the prepared set.
+        folder: Folder of the prepared set.
         films: As the source lists them.
         entries: The journal's entry of each film that was read, by its place in `films`.
     """

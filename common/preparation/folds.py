@@ -27,7 +27,7 @@ def assign_folds(positive: np.ndarray, patients: np.ndarray, seed: int = 0) -> n
     Args:
         positive: (n,) bool.
         patients: (n,) identifiers.
-        seed: Of the shuffle.
+        seed: Seed of the shuffle.
 
     Returns:
         (n,) int: the fold that holds each film out.
@@ -60,7 +60,7 @@ def _deal(positives: np.ndarray, negatives: np.ndarray, seed: int) -> np.ndarray
     Args:
         positives: (patients,) positive films of each.
         negatives: (patients,) negative films of each.
-        seed: Of the shuffle.
+        seed: Seed of the shuffle.
 
     Returns:
         (patients,) int: the fold of each.
@@ -92,7 +92,7 @@ def choose_validation(positive: np.ndarray, patients: np.ndarray, seed: int = 0)
     Args:
         positive: (n,) bool.
         patients: (n,) identifiers.
-        seed: Of the shuffle.
+        seed: Seed of the shuffle.
 
     Returns:
         (n,) bool: True for validation.

@@ -13,10 +13,10 @@ import numpy as np
 # end. The copies' hashes are at most 6 bits away, those of 45,254 pairs of different patients (half of them
 # mirrored) at least 10.
 RADIUS = 8
-# Of the larger of Pearson's and Spearman's correlation. Pearson's alone is lost to windows (gamma 0.4: down
-# to 0.921, 10% clipped: 0.865; Spearman's 0.997), Spearman's alone to noise on a flat background (standard
-# deviation 5: 0.966; Pearson's 0.997). The larger is at least 0.990 for every copy above, at most 0.951 for
-# two films of one patient and 0.911 for films of two patients.
+# Least value of the larger of Pearson's and Spearman's correlation. Pearson's alone is lost to windows
+# (gamma 0.4: down to 0.921, 10% clipped: 0.865; Spearman's 0.997), Spearman's alone to noise on a flat
+# background (standard deviation 5: 0.966; Pearson's 0.997). The larger is at least 0.990 for every copy
+# above, at most 0.951 for two films of one patient and 0.911 for films of two patients.
 SAME_PICTURE = 0.99
 CONFIRM_SIDE = 256  # pixels of the films that are correlated
 
@@ -146,7 +146,7 @@ def nominated(
 
 
 def _near(distance: np.ndarray, radius: int) -> np.ndarray:
-    """Which distances are at most `radius` or at least 64 - `radius` (uint8 in, bool out; none where -1).
+    """Distances that are at most `radius` or at least 64 - `radius` (uint8 in, bool out; none where -1).
 
     As one comparison: below 0 an uint8 goes on at 255, so what is too near becomes large.
     """

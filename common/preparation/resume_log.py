@@ -23,7 +23,7 @@ class ResumeLog:
         """Take up the journal of `folder`, or start one.
 
         Args:
-            folder: Of the prepared set.
+            folder: Folder of the prepared set.
             heading: SHA-256 of the listing and the rules.
         """
         self._path = folder / "journal.jsonl"

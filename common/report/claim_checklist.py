@@ -24,7 +24,7 @@ class Item:
 
     Attributes:
         number: In CLAIM 2020.
-        section: Of the paper.
+        section: Section of the paper.
         asked: What the paper should tell.
         known: What the run knows of it; empty: nothing.
         authors: What is left to the authors; empty: nothing.

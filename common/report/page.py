@@ -71,7 +71,7 @@ def write_report(
         rows: The tidy metric rows, with `system, reference, decision, stratum, metric, n, estimate, ci_low,
             ci_high` and, where there are any, `interval`, `note`, `p_value`, `p_holm`, `test`.
         replicates: Behind the rows' intervals.
-        seed: Of the resampling, of the rows and of the curves' bands.
+        seed: Seed of the resampling, for the rows and the curves' bands.
 
     Returns:
         What was written, report.html first.

@@ -23,7 +23,7 @@ from common.statistics.metrics import agreement, films_a_patient
 from common.statistics.strata import SIZE_EDGES, STRATA
 from common.statistics.tested_films import Cases
 
-# Of the first and the second system: colour, line, marker.
+# Colour, line and marker of the first and the second system.
 _STYLES = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"))
 _GREY = "0.45"
 

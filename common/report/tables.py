@@ -106,7 +106,7 @@ class Cell:
     Attributes:
         text: Estimate and interval.
         n: Films that it is over.
-        mark: Of its footnote, or empty.
+        mark: Mark of its footnote, or empty.
     """
 
     text: str
@@ -139,9 +139,9 @@ class Table:
     """The figures under one reference and one decision.
 
     Attributes:
-        title: Of the table.
-        systems: Of the columns.
-        comparisons: Of the columns that follow, e.g. `eff-vit`.
+        title: Title of the table.
+        systems: Systems of the columns.
+        comparisons: Comparisons of the columns that follow, e.g. `eff-vit`.
         groups: Title and lines of each stratum.
         notes: Footnotes, by mark.
     """
@@ -178,9 +178,9 @@ def table(
     """Rows of one reference and decision as a table; strata and metrics in the order of the rows.
 
     Args:
-        rows: Of these systems and their comparisons; others are passed over.
-        systems: Of the columns, in this order.
-        title: Of the table.
+        rows: Rows of these systems and their comparisons; others are passed over.
+        systems: Systems of the columns, in this order.
+        title: Title of the table.
         stratum_titles: What strata are called; one that is not named keeps its own name.
     """
     compared = [name for name in comparison_names(systems) if any(row["system"] == name for row in rows)]

@@ -366,7 +366,7 @@ def main(description: str, arguments: Sequence[str] | None = None) -> None:
 
     Args:
         description: The script's docstring, shown by `--help`.
-        arguments: Of the command line; None: the script's own.
+        arguments: Arguments of the command line; None: the script's own.
 
     Raises:
         Refusal: An option that gives no interval, result files that cannot be trusted, or files in the way

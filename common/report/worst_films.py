@@ -32,7 +32,7 @@ class ShownFilm:
 
 
 def worst_films(cases: Cases) -> dict[str, np.ndarray]:
-    """Which films went most wrong, under the mask reference and the two-stage decision.
+    """The films that went most wrong, under the mask reference and the two-stage decision.
 
     Returns:
         Rows of at most MOST films of each kind, the worst first: `missed`, positives called negative, by

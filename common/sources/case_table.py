@@ -112,7 +112,7 @@ def source_films(folder: Path, name: str, rules: Rules) -> list[SourceFilm]:
     Args:
         folder: Holds `cases.csv`.
         name: `ntuh_train` or `ntuh_test`.
-        rules: Of these, `test_from` and `allow_chest_tube` are applied here.
+        rules: Rules of inclusion; `test_from` and `allow_chest_tube` are applied here.
 
     Raises:
         Refusal: The table cannot be read, has unknown columns or lacks one, is empty, or its split is not
@@ -205,7 +205,7 @@ class _Listing:
     """Makes the rows into films, and knows which cases and files earlier rows have named.
 
     Attributes:
-        folder: Of the table, without links.
+        folder: Folder of the table, without links.
         rules: See `source_films`.
     """
 

@@ -38,7 +38,7 @@ def source_films(folder: Path, name: str, rules: Rules) -> list[SourceFilm]:
     Args:
         folder: The export.
         name: `ntuh_train` or `ntuh_test`. `ntuh_train` ends with the image files that neither table lists.
-        rules: Of these, `allow_chest_tube` is applied here.
+        rules: Rules of inclusion; `allow_chest_tube` is applied here.
 
     Raises:
         Refusal: The folder is not laid out as the export, or a table cannot be read.

@@ -24,7 +24,7 @@ class SourceFilm:
 
     Attributes:
         identifier: The source's own name of the film; never written.
-        path: Of the image file; None where it is missing.
+        path: Path of the image file; None where it is missing.
         origin: Where the source lists it, without identity: `train-rle.csv, row 12`.
         annotation: The lesion, or None.
         report: 1 where the radiology report says pneumothorax, else 0; None for a test film without a label.

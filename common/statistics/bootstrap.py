@@ -55,7 +55,7 @@ def patient_numbers(patient: np.ndarray) -> np.ndarray:
 
 
 def patient_groups(patient: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """Which patients have a positive film (bool, one a patient, in the order of `patient_numbers`)."""
+    """Whether patients have a positive film (bool, one a patient, in the order of `patient_numbers`)."""
     number = patient_numbers(patient)
     first = np.zeros(int(number.max()) + 1, dtype=bool)
     first[number[positive]] = True
@@ -126,7 +126,7 @@ class Bootstrapped:
         n: Films that the figure is over.
         estimate: On the full sample; NaN where undefined.
         replicates: float64, one a resample; NaN where undefined.
-        patients: That it is over; where it needs both classes, of the rarer.
+        patients: Number of patients that it is over; of the rarer class where it needs both.
         too_few: It has fewer than MIN_FILMS films or MIN_PATIENTS patients, or, where it needs both classes,
             of one of them.
         independent: Every patient of the test set gave one film.

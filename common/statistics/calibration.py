@@ -23,7 +23,7 @@ class Calibration:
     """Slope and intercept of some films, prepared once.
 
     Args:
-        probability: Of a positive, 0-1 (float64, length n).
+        probability: Probability of a positive, 0-1 (float64, length n).
         positive, negative: The films that are; bool, length n.
     """
 

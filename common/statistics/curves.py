@@ -22,8 +22,8 @@ class Curve:
     """A curve of the full sample and its pointwise band; all values 0-1, float64.
 
     Attributes:
-        x: Of the curve, ascending, length k.
-        y: Of the curve, length k.
+        x: Abscissae of the curve, ascending, length k.
+        y: Ordinates of the curve, length k.
         low: The band's lower edge at each point of GRID.
         high: Its upper edge.
     """
@@ -130,8 +130,8 @@ class Tenth:
         positives: Films that are positive.
         predicted: Their mean probability, 0-1.
         observed: positives / n.
-        low: Of the Wilson interval of `observed`, which takes films as independent.
-        high: Likewise.
+        low: Lower end of the Wilson interval of `observed`, which takes films as independent.
+        high: Upper end of that interval.
     """
 
     n: int

@@ -41,7 +41,7 @@ class Reading:
     """What one reader said.
 
     Attributes:
-        rows: Which of the systems' films the reader read, ascending (int64, length k).
+        rows: Rows of the systems' films that the reader read, ascending (int64, length k).
         cases: These films, as if the reader were a system: `stage_1` and `two_stage` are both the call,
             `probability` is the confidence over 100, NaN where none was given. There is no map.
         unread: Films of the systems that the reader did not read.

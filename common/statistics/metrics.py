@@ -87,7 +87,7 @@ METRICS = (
     "area_loa_high",
     *CONFUSION,
 )
-# They say what the films are, not how good the system is: no interval.
+# These say what the films are, not how good the system is: no interval.
 DESCRIPTIVE = ("prevalence", "dice_always_empty", *CONFUSION)
 # Another mix of positives and negatives would give another value.
 CASE_MIX = (
@@ -306,7 +306,7 @@ class MetricValues:
     Args:
         cases: Length n.
         reference: `mask` or `report`.
-        prevalence: Of `ppv_at_prevalence` and `npv_at_prevalence`, between 0 and 1; None leaves them out.
+        prevalence: Prevalence for `ppv_at_prevalence` and `npv_at_prevalence`, 0-1; None leaves them out.
         metrics: Only these of METRICS, which takes only their time.
 
     Attributes:

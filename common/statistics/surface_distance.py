@@ -39,7 +39,7 @@ class Scale:
     def of(
         cls, size: int, width: int, height: int, spacing_row: float | None, spacing_column: float | None
     ) -> Scale:
-        """Of a film of the case table.
+        """The scale of a film of the case table.
 
         Args:
             size: Working size in pixels.
@@ -55,12 +55,12 @@ class Scale:
 
     @property
     def diagonal(self) -> float:
-        """Of the film, in `unit`: the distance that counts for an outline that is not there."""
+        """Diagonal of the film, in `unit`: the distance that counts for an outline that is not there."""
         return self.size * math.hypot(self.row, self.column)
 
     @property
     def tolerance(self) -> float:
-        """Of the normalised surface Dice, in `unit`."""
+        """Tolerance of the normalised surface Dice, in `unit`."""
         return TOLERANCE_MM if self.unit == MM else tolerance_px(self.size)
 
     @property
@@ -88,7 +88,7 @@ def surface_metrics(predicted: np.ndarray, truth: np.ndarray, scale: Scale) -> t
     Args:
         predicted: (size, size) bool.
         truth: (size, size) bool.
-        scale: Of the film.
+        scale: Scale of the film.
 
     Returns:
         HD95 in the scale's unit, and NSD, 0-1.

@@ -22,7 +22,7 @@ class Cases:
         has_mask: Annotated lesion (bool), the `mask` reference.
         report: Positive by the radiology report (bool), the `report` reference.
         mask_area_fraction: Lesion area over film area, 0-1 (float64); NaN without a mask.
-        probability: Of pneumothorax, by the ensemble, 0-1 (float64); never altered by a decision.
+        probability: Probability of pneumothorax, by the ensemble, 0-1 (float64); never altered by a decision.
         stage_1: Probability reaches the threshold (bool).
         two_stage: The system's decision: stage 1 and the area rule (bool).
         dice_segmentation: Dice of the stage-2 map against the mask whatever the decision, 0-1 (float64);
@@ -38,7 +38,7 @@ class Cases:
         age: Years (float64), NaN where unknown.
         sex: M, F or empty (str).
         view: ViewPosition, or empty (str).
-        manufacturer: Of the device, or empty (str).
+        manufacturer: Maker of the device, or empty (str).
         chest_tube: 1, 0 (float64), NaN where unknown.
     """
 

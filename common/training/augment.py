@@ -140,7 +140,7 @@ def augment(
         film: (side, side) uint8, side at least `size`.
         lesion: The part of its mask that is not empty, None without a lesion.
         size: Working size in pixels.
-        rng: Of this film and this draw alone.
+        rng: Random numbers of this film and this draw alone.
         ranges: What may be drawn.
 
     Returns:

@@ -48,7 +48,7 @@ class EpochSampler(Sampler):
         negatives: Rows of the negative ones; not used when every positive is drawn once.
         batch_size: Films a step, of all processes together; an incomplete last batch is dropped.
         films: Films drawn an epoch, with replacement; 0: every positive once.
-        seed: Of the order.
+        seed: Seed of the order.
         processes: Each of them takes its part of every batch; None: there is only this one.
     """
 

@@ -46,12 +46,12 @@ class Progress:
     """How far a run has come.
 
     Attributes:
-        epoch: The one that is being trained, from 0.
-        losses: Of the steps done in it.
-        positives: Share of positives in each of their batches, 0-1.
-        seconds: They took.
+        epoch: Epoch that is being trained, from 0.
+        losses: Loss of each step that was done in this epoch.
+        positives: Share of positives in the batch of each of these steps, 0-1.
+        seconds: Time of these steps, in seconds.
         log: A row for each epoch that is finished.
-        best: None before the first one is.
+        best: The best epoch so far; None before the first one is finished.
     """
 
     epoch: int = 0
@@ -90,12 +90,12 @@ def save(
     """Write a checkpoint.
 
     Args:
-        path: Of `last.pt`; a former one becomes `previous.pt` beside it.
+        path: Path of `last.pt`; a former one becomes `previous.pt` beside it.
         facts: What the run is (the metadata its weights will have).
         progress: How far it came.
         net: The network.
         optimiser: Its AdamW.
-        scaler: Of fp16, or inactive.
+        scaler: Loss scaler of fp16, or an inactive one.
 
     Raises:
         Refusal: The file cannot be written, or would hold numbers that are not finite; the former one stays.
@@ -211,10 +211,10 @@ def restore(
     """Put a network, its optimiser and its scaler back where a checkpoint left them.
 
     Args:
-        path: Of `last.pt`; where there is none, the run begins.
+        path: Path of `last.pt`; where there is none, the run begins.
         net: The network, built as the run's.
         optimiser: Its AdamW, without state.
-        scaler: Of fp16, or inactive.
+        scaler: Loss scaler of fp16, or an inactive one.
 
     Returns:
         How far the run came.

@@ -20,7 +20,7 @@ _GB = 1e9
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one run.
+    """What a run costs.
 
     Attributes:
         step: Seconds of an optimiser step, films read and augmented in it.

@@ -243,7 +243,7 @@ def _finished(run: Run) -> bool:
     """Whether the run's weights are there.
 
     Raises:
-        Refusal: They are, but were made otherwise than is asked now.
+        Refusal: The weights are there, but were made otherwise than is asked now.
     """
     if file_of(run.folder).is_file():  # interrupted, perhaps when it was trained again with --fresh
         return False

@@ -18,7 +18,7 @@ def curves_picture(path: Path, title: str, log: Sequence[Mapping[str, Any]]) -> 
 
     Args:
         path: PNG to write.
-        title: Of the picture.
+        title: Title of the picture.
         log: Rows of `log.csv`, one or more; `dice` and `auroc` are None where they were not measured.
     """
     best = max(log, key=lambda row: row["score"])  # the first of equals, as the run keeps

@@ -55,8 +55,8 @@ class TrainingLog:
         """Open the record, cut back to what a run that goes on has done.
 
         Args:
-            folder: Of the run.
-            title: Of the pictures.
+            folder: Folder of the run.
+            title: Title of the pictures.
             log: Rows of the epochs done before.
             step: Training steps done before; what TensorBoard was told of later ones is purged.
         """

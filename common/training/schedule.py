@@ -15,7 +15,7 @@ def learning_rate(step: int, steps: int, highest: float, floor: float, full_warm
 
     Args:
         step: 1 ... `steps`.
-        steps: Of the whole run.
+        steps: Steps of the whole run.
         highest: Reached at the end of the warm-up.
         floor: Reached at the last step.
         full_warmup: Warm-up steps of a run that is long enough.

@@ -34,7 +34,7 @@ def train(key: str, description: str) -> None:
     """Run a training stage from the command line.
 
     Args:
-        key: Of the stage, as in `common.stages.STAGES`.
+        key: Key of the stage, as in `common.stages.STAGES`.
         description: The script's docstring, shown by `--help`.
 
     Raises:

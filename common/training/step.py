@@ -28,7 +28,7 @@ class Learner:
     Args:
         net: With its first weights.
         recipe: Numbers of the run.
-        processes: That train together.
+        processes: The processes that train together.
         checkpointing: Compute activations again in the backward pass instead of keeping them.
     """
 
@@ -64,7 +64,7 @@ class Learner:
         Args:
             batch: This process's films; as in `common.training.batches`.
             rate: Learning rate.
-            key: Of this step's random numbers (seed, epoch, step).
+            key: Key of this step's random numbers (seed, epoch, step).
 
         Returns:
             Mean loss and share of positives over the batch of all processes, (2,) float32 on the device. It

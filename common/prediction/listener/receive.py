@@ -56,7 +56,7 @@ def main(description: str, prepare: Callable[[ListenOptions], Process]) -> None:
     """Listen until SIGTERM or Ctrl-C.
 
     Args:
-        description: Of the script.
+        description: Docstring of the script.
         prepare: From the options, what processes a film; see `Listener.start`.
 
     Raises:
@@ -84,7 +84,7 @@ class Listener:
     """Receives, processes and sends films.
 
     Args:
-        options: Of the command line.
+        options: Options of the command line.
         first_wait: Seconds before the second try of what failed.
 
     Raises:

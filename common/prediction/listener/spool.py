@@ -89,7 +89,7 @@ class Spool:
         """Take a film in: when this returns, it lies on the disk, whole. Not for two threads at once.
 
         Args:
-            content: Of its file.
+            content: Content of its file.
             instance: Its SOP Instance UID.
 
         Returns:
@@ -97,7 +97,7 @@ class Spool:
 
         Raises:
             Refusal: The disk is full, or will not be written.
-            OSError: Likewise.
+            OSError: The disk is full, or will not be written.
         """
         if shutil.disk_usage(self.folder).free - len(content) < self.reserve:
             raise Refusal("the disk is full")
@@ -129,12 +129,12 @@ class Spool:
         """A film was processed; it is finished when there is nothing to send.
 
         Args:
-            name: Of the film.
+            name: Name of the film.
             objects: Files in the folder, to be sent.
 
         Raises:
             Refusal: The disk is full, or will not be written.
-            OSError: Likewise.
+            OSError: The disk is full, or will not be written.
         """
         if not objects:
             self.film(name).unlink(missing_ok=True)
