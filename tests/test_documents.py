@@ -282,6 +282,14 @@ def test_every_file_of_the_map_exists() -> None:
         assert (REPOSITORY / "common" / name).exists(), name
 
 
+def test_docstrings_are_read_forwards() -> None:
+    """No line refers back to the one above it, or leaves its noun out."""
+    backwards = re.compile(r'^\s+[\w, `]+: (Of|That|Likewise|They|Which)\b|"""(Of|That|Likewise) ')
+    for path in sorted((REPOSITORY / "common").rglob("*.py")):
+        found = [line for line in read(path).splitlines() if backwards.search(line)]
+        assert found == [], path.name
+
+
 def test_version_is_the_same_everywhere() -> None:
     cited = re.search(r"^version: (.*)$", (REPOSITORY / "CITATION.cff").read_text(), re.MULTILINE)
     newest = re.search(r"^## \[([\d.]+)\]", read(REPOSITORY / "CHANGELOG.md"), re.MULTILINE)
