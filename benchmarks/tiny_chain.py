@@ -37,6 +37,7 @@ python bootstrap.py --replicates 200 --system {systems} > {work}/bootstrap.txt
 """
 RECEIVE = """
 mkdir -p {work}/listener/inbox
+touch {work}/listener/last_number # by which the folder is known as a listener's
 number=0
 for film in {sources}/new/P*.dcm; do
     number=$((number + 1))
