@@ -285,14 +285,14 @@ def _content(workspace: Path) -> dict[str, str]:
 _HELD = """
 import sys, threading
 from common.command_line import parse_prepare
-from common.preparation.resume_log import Journal
+from common.preparation.resume_log import ResumeLog
 from common.preparation.run import prepare_sources
-films, add = int(sys.argv.pop(1)), Journal.add
+films, add = int(sys.argv.pop(1)), ResumeLog.add
 def held(journal, entry):
     if len(journal.entries) == films:
         threading.Event().wait()
     add(journal, entry)
-Journal.add = held
+ResumeLog.add = held
 prepare_sources(parse_prepare("Held."))
 """
 
