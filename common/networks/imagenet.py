@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from safetensors.torch import load_file
 
 from common.networks.unet import PneumothoraxNet
@@ -101,10 +99,7 @@ def find_imagenet(encoder: str, location: str | None) -> Path:
     cached = try_to_load_from_cache(repository, _HUB_FILE)
     if isinstance(cached, str):
         return Path(cached)
-    problem = (
-        "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _in_time(lambda: _ask(url), _FIRST_ANSWER)
-    )
-    if problem:
+    if problem := _in_time(lambda: _ask(url), _FIRST_ANSWER):
         raise Refusal(
             f"the ImageNet weights of {encoder} are not here, and timm's hub cannot be reached",
             found=problem,
@@ -122,14 +117,16 @@ def find_imagenet(encoder: str, location: str | None) -> Path:
 
 
 def _ask(url: str) -> str | None:
-    """Ask the hub for the file's header once; the problem, or None."""
+    """Ask the hub about the file once; the problem, or None.
+
+    `hf_hub_download` by itself asks five times with growing pauses (huggingface_hub 2.4: 23 s where a
+    connection is refused) before it says that there is no network, as in many hospitals.
+    """
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_FIRST_ANSWER):
-            return None
-    except urllib.error.HTTPError as error:
-        return f"the hub answered {error.code}"
-    except OSError as error:
-        return str(getattr(error, "reason", error)) or type(error).__name__
+        get_hf_file_metadata(url, timeout=_FIRST_ANSWER)
+    except Exception as error:  # of the hub, of its client, of the socket: each version has others
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return None
 
 
 def _in_time(ask: Callable[[], str | None], seconds: float) -> str | None:
