@@ -36,11 +36,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import cv2
 import numpy as np
 import pydicom
-from folder_differences import compare
-from tiny_chain import CHAIN, FILMS, CommandFailed, Runs
+
+from benchmarks.folder_differences import compare
+from benchmarks.tiny_chain import CHAIN, FILMS, CommandFailed, Runs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BASE = "41e1b68"

@@ -15,7 +15,7 @@ import tyro
 
 from common.recipe import PRESETS, Network, Recipe, preset_network, preset_recipe
 from common.refusal import Refusal
-from common.stages import LISTENER_FOLDER, N_FOLDS, PREDICTION_FOLDER, SYSTEMS, Stage
+from common.stages import LISTENER_FOLDER, N_FOLDS, PREDICTION_FOLDER, SYSTEMS, Stage, System
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,11 @@ class Rules:
 
 
 Preset = Literal["published", "demo"]
-System = Literal["eff", "vit"]
 
 
-def flag(kind: Any, help_text: str, default: str, metavar: str | None = None) -> Any:
-    """The type of an optional flag whose help names its default in words."""
-    argument = tyro.conf.arg(help=help_text, help_behavior_hint=f"(default: {default})", metavar=metavar)
-    return Annotated[kind | None, argument]
+def flag(help_text: str, default: str, metavar: str | None = None) -> object:
+    """What marks the type of an optional flag, so that its help names its default in words."""
+    return tyro.conf.arg(help=help_text, help_behavior_hint=f"(default: {default})", metavar=metavar)
 
 
 Gpu = Annotated[
@@ -57,7 +55,7 @@ Gpu = Annotated[
         metavar="GPU",
     ),
 ]
-NtuhPath = flag(str, "folder of the NTUH export", "data/ntuh", "PATH")
+NtuhPath = Annotated[str | None, flag("folder of the NTUH export", "data/ntuh", "PATH")]
 
 
 @dataclass(frozen=True)
@@ -71,21 +69,28 @@ class TrainOptions:
     """Folds to train (fine-tuning only)."""
     preset: Preset = "published"
     """The recipe: the published one, or the demo's quick one; the flags below change single numbers."""
-    siim: flag(str, "folder of the SIIM-ACR download", "data/siim", "PATH") = None
+    siim: Annotated[str | None, flag("folder of the SIIM-ACR download", "data/siim", "PATH")] = None
     ntuh: NtuhPath = None
-    imagenet: flag(
-        str, "timm's ImageNet weights: a file, or a folder of files", "data/imagenet, else timm's hub", "PATH"
-    ) = None
-    encoder: flag(
-        str,
-        "another timm encoder, in step 1.1 (later steps take it from the weights)",
-        "the preset's",
-        "NAME",
-    ) = None
-    initial_weights: flag(
-        Literal["imagenet", "random"], "what the encoder starts from in step 1.1", "the preset's"
-    ) = None
-    workers: flag(int, "processes that read films; changes no result", "0 on a CPU, else 4", "N") = None
+    imagenet: Annotated[
+        str | None,
+        flag(
+            "timm's ImageNet weights: a file, or a folder of files", "data/imagenet, else timm's hub", "PATH"
+        ),
+    ] = None
+    encoder: Annotated[
+        str | None,
+        flag(
+            "another timm encoder, in step 1.1 (later steps take it from the weights)",
+            "the preset's",
+            "NAME",
+        ),
+    ] = None
+    initial_weights: Annotated[
+        Literal["imagenet", "random"] | None, flag("what the encoder starts from in step 1.1", "the preset's")
+    ] = None
+    workers: Annotated[
+        int | None, flag("processes that read films; changes no result", "0 on a CPU, else 4", "N")
+    ] = None
     checkpointing: bool = False
     """Need less memory: compute activations again in the backward pass. A third slower, the same result."""
     save_minutes: float = 10.0
@@ -109,9 +114,10 @@ def _override_type(stage: Stage) -> type:
         if item.name == "weight_decay":
             each = (preset_recipe("published", stage, system).weight_decay for system in SYSTEMS)
             default = ", ".join(f"{system} {decay}" for system, decay in zip(SYSTEMS, each, strict=True))
-        kind = Literal["auto", "fp32"] if item.name == "precision" else type(old)
-        metavar = None if item.name == "precision" else {int: "N", float: "X"}[kind]
-        fields.append((item.name, flag(kind, item.metadata["help"], default, metavar), field(default=None)))
+        kind: Any = Literal["auto", "fp32"] if item.name == "precision" else type(old)
+        metavar = None if item.name == "precision" else {int: "N", float: "X"}[type(old)]
+        marked = Annotated[kind | None, flag(item.metadata["help"], default, metavar)]
+        fields.append((item.name, marked, field(default=None)))
     return dataclasses.make_dataclass("Recipe", fields, frozen=True)
 
 
@@ -150,7 +156,7 @@ def parse_train(stage: Stage, description: str, arguments: Sequence[str] | None 
             ("recipe", numbers, field(default=numbers())),
         ],
     )
-    parsed = tyro.cli(both, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,))
+    parsed: Any = tyro.cli(both, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,))
     options = parsed.options
     changes = {k: v for k, v in dataclasses.asdict(parsed.recipe).items() if v is not None}
     for fold in options.folds:
@@ -174,8 +180,12 @@ class EvaluationOptions:
     system: tuple[System, ...] = SYSTEMS
     """Systems to evaluate, in this order."""
     ntuh: NtuhPath = None
-    preset: flag(Preset, "insist that the networks were trained with this preset", "any") = None
-    workers: flag(int, "processes that read films; changes no result", "0 on a CPU, else 4", "N") = None
+    preset: Annotated[
+        Preset | None, flag("insist that the networks were trained with this preset", "any")
+    ] = None
+    workers: Annotated[
+        int | None, flag("processes that read films; changes no result", "0 on a CPU, else 4", "N")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -185,18 +195,24 @@ class ThresholdOptions(EvaluationOptions):
     rule: Literal["youden", "sensitivity-95", "lowest-cost"] = "youden"
     """How the probability threshold is chosen: the best Youden index; the highest specificity at a
     sensitivity of at least 0.95; or the lowest expected cost. Choose before testing."""
-    prevalence: flag(
-        float, "of pneumothorax where the system is to be used, for lowest-cost", "none", "X"
-    ) = None
-    cost_ratio: flag(float, "cost of a miss over cost of a false alarm, for lowest-cost", "1", "X") = None
+    prevalence: Annotated[
+        float | None, flag("of pneumothorax where the system is to be used, for lowest-cost", "none", "X")
+    ] = None
+    cost_ratio: Annotated[
+        float | None, flag("cost of a miss over cost of a false alarm, for lowest-cost", "1", "X")
+    ] = None
 
 
 @dataclass(frozen=True)
 class PrepareOptions:
     """Films to prepare, and the rules for it."""
 
-    siim: flag(str, "folder of the SIIM-ACR download", "data/siim, where it exists", "PATH") = None
-    ntuh: flag(str, "folder of the hospital's films", "data/ntuh, where it exists", "PATH") = None
+    siim: Annotated[
+        str | None, flag("folder of the SIIM-ACR download", "data/siim, where it exists", "PATH")
+    ] = None
+    ntuh: Annotated[
+        str | None, flag("folder of the hospital's films", "data/ntuh, where it exists", "PATH")
+    ] = None
     fresh: bool = False
     """Prepare again although the films are prepared; weights made from them must then be trained anew."""
     rules: Rules = field(default_factory=Rules)
@@ -259,10 +275,11 @@ class PredictOptions:
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
     """Folder of the results, outside the input; what the same command left there before is kept."""
     gpu: Gpu = "0"
-    system: flag(System, "system to use", "eff, or the bundle's") = None
-    bundle: flag(
-        str, "file made by export.sh; without it the system trained in this workspace", "none", "FILE"
-    ) = None
+    system: Annotated[System | None, flag("system to use", "eff, or the bundle's")] = None
+    bundle: Annotated[
+        str | None,
+        flag("file made by export.sh; without it the system trained in this workspace", "none", "FILE"),
+    ] = None
     backend: Literal["torch", "openvino"] = "torch"
     """What computes; openvino is faster on a CPU (pip install openvino)."""
     keep_identifiers: bool = False
@@ -295,7 +312,7 @@ class ReportOptions:
     """Resamples behind each interval."""
     seed: int = 0
     """Seed of the resampling; the same seed gives the same bytes."""
-    system: tuple[Literal["eff", "vit"], ...] = SYSTEMS
+    system: tuple[System, ...] = SYSTEMS
     """Systems to report, in this order; metrics.csv then holds these only."""
     interval: Interval = "percentile"
     """How an interval is made from the resamples: bca is bias-corrected and accelerated (Efron 1987)."""
@@ -332,9 +349,10 @@ class ExportOptions:
 
     system: tuple[System, ...] = SYSTEMS
     """Systems to pack, a file each."""
-    output: flag(
-        str, "file to write, where one system is packed", f"<system>.bundle in {PREDICTION_FOLDER}", "FILE"
-    ) = None
+    output: Annotated[
+        str | None,
+        flag("file to write, where one system is packed", f"<system>.bundle in {PREDICTION_FOLDER}", "FILE"),
+    ] = None
 
 
 def parse_export(description: str, arguments: Sequence[str] | None = None) -> ExportOptions:
@@ -395,10 +413,13 @@ class ListenOptions:
     gpu: Gpu = "0"
     caller: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """AE title of a device that may send films; give the flag once for each. At least one is needed."""
-    destination: flag(
-        str, "archive that gets the results, as AE_TITLE@HOST:PORT", "none, they only lie in the folder", "AE"
-    ) = None
-    folder: flag(str, "where films wait and results lie", LISTENER_FOLDER, "PATH") = None
+    destination: Annotated[
+        str | None,
+        flag(
+            "archive that gets the results, as AE_TITLE@HOST:PORT", "none, they only lie in the folder", "AE"
+        ),
+    ] = None
+    folder: Annotated[str | None, flag("where films wait and results lie", LISTENER_FOLDER, "PATH")] = None
     ae_title: str = "PTX"
     """Our own AE title; a caller must call it."""
     host: str = "127.0.0.1"
@@ -406,10 +427,11 @@ class ListenOptions:
     unencrypted, and anybody can claim an AE title."""
     port: int = 11112
     """TCP port to listen on."""
-    system: flag(System, "system to use", "eff, or the bundle's") = None
-    bundle: flag(
-        str, "file made by export.sh; without it the system trained in this workspace", "none", "FILE"
-    ) = None
+    system: Annotated[System | None, flag("system to use", "eff, or the bundle's")] = None
+    bundle: Annotated[
+        str | None,
+        flag("file made by export.sh; without it the system trained in this workspace", "none", "FILE"),
+    ] = None
     backend: Literal["torch", "openvino"] = "torch"
     """What computes; openvino is faster on a CPU (pip install openvino)."""
     largest_film: int = 256

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-SYSTEMS = ("eff", "vit")
+System = Literal["eff", "vit"]
+SYSTEMS: tuple[System, ...] = ("eff", "vit")
 N_FOLDS = 5
 
 

@@ -103,7 +103,9 @@ class Canvas:
             layer = cv2.GaussianBlur(layer, (0, 0), sigma)
         return layer.astype(np.float32) * np.float32(1 / 255)
 
-    def lines(self, layer: np.ndarray, lines: Sequence[np.ndarray], width: float, value: float) -> None:
+    def lines(
+        self, layer: np.ndarray, lines: np.ndarray | Sequence[np.ndarray], width: float, value: float
+    ) -> None:
         """Draws open polylines, equally many points each, of a body width into a uint8 layer, in place."""
         thick, grey = max(1, round(self.scale(width))), int(255 * value)
         cv2.polylines(layer, list(self.pixels(np.asarray(lines))), False, grey, thick, cv2.LINE_AA, SHIFT)
@@ -157,10 +159,10 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
     lean, bow = rng.normal(0, 0.03), rng.normal(0, 0.025)  # scoliosis
     y = np.linspace(-1.3, 1.4, 28)
     spine = np.stack([lean * y + bow * np.cos(2.2 * y + rng.uniform(0, 6)), y], axis=-1)
-    lungs = tuple(_draw_lung(rng, side, width * rng.uniform(0.94, 1.06), height, heart) for side in SIDES)
+    one, other = (_draw_lung(rng, side, width * rng.uniform(0.94, 1.06), height, heart) for side in SIDES)
     ellipse = (0.06 + 0.3 * heart, 0.22 * height, 0.16 + heart, 0.20 + 0.5 * heart, rng.uniform(20, 45))
     return Anatomy(
-        lungs=lungs,
+        lungs=(one, other),
         heart=ellipse,
         spine=spine,
         width=width,
@@ -460,7 +462,7 @@ def _draw_leads(rng: np.random.Generator, canvas: Canvas, layer: np.ndarray) -> 
         bend = (pad + out) / 2 + rng.normal(0, 0.25, 2)
         canvas.lines(layer, [_curve(pad, bend, out)], 0.008, rng.uniform(0.2, 0.45))
         for radius, value in ((0.035, 60), (0.016, 170)):
-            points = canvas.pixels(_ellipse(*pad, radius, radius))
+            points = canvas.pixels(_ellipse(pad[0], pad[1], radius, radius))
             cv2.fillPoly(layer, [points], value, cv2.LINE_AA, SHIFT)
 
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    UID,
     ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
@@ -43,7 +45,7 @@ from common.sources.ntuh import CHEST_TUBE, REPORT
 
 SIIM, NTUH_TRAIN, NTUH_TEST, PATIENTS = 1, 2, 3, 4  # the sets' codes in the generators' seeds
 SIIM_SIZE = 1024
-IMPLEMENTATION_UID = "2.25.271828182845904523536028747135266249775"
+IMPLEMENTATION_UID = UID("2.25.271828182845904523536028747135266249775")
 TAGS = ("Pneumothorax", "Pneumothorax ", "PTX", "pneumothorax ")
 
 
@@ -76,13 +78,13 @@ def _uid(*parts: object) -> str:
 
 def _run(task: Callable[[Job], dict], jobs: list[Job], workers: int, what: str) -> list[dict]:
     """The task's result for each job, in the jobs' order."""
-    bar = {"total": len(jobs), "desc": what, "unit": "film", "disable": None}
+    bar = partial(tqdm, total=len(jobs), desc=what, unit="film", disable=None)
     if workers <= 1:
-        return list(tqdm(map(task, jobs), **bar))
+        return list(bar(map(task, jobs)))
     with multiprocessing.get_context("spawn").Pool(
         workers, initializer=cv2.setNumThreads, initargs=(1,)
     ) as pool:
-        return list(tqdm(pool.imap(task, jobs, chunksize=4), **bar))
+        return list(bar(pool.imap(task, jobs, chunksize=4)))
 
 
 def _shuffled(rng: np.random.Generator, **counts: int) -> list[str]:
@@ -283,7 +285,7 @@ def _write_ntuh_film(job: Job) -> dict:
     ds = _ntuh_header(job, header_rng)
     rows, columns = (int(n) for n in header_rng.integers(900, 1201, 2))
     anatomy = draw_anatomy(np.random.default_rng([job.seed, PATIENTS, job.patient]))
-    area = target_area(rng, "ntuh")
+    area: float | None = target_area(rng, "ntuh")
     if job.kind == "unmarked":  # nothing to see, or next to nothing
         area = rng.uniform(0.0006, 0.0015) if rng.random() < 0.5 else None
     film, mask = render(rng, anatomy, "ntuh", None if job.kind == "negative" else area, 1024)

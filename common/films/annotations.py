@@ -90,8 +90,8 @@ def read_rectangles(path: Path) -> tuple[tuple[int, int], np.ndarray]:
             raise FilmFault(f"label.json is larger than {LARGEST_LABEL / 1e6:g} MB")
         content = json.loads(path.read_bytes().decode("utf-8-sig"), parse_int=_whole)
         width, height = (_side(value) for value in content["size"])
-        corners = [_corner(shape["a"]) + _corner(shape["b"]) for shape in content["shapes"]]
-        corners = np.array(corners, dtype=np.float64).reshape(-1, 4)
+        shapes = [_corner(shape["a"]) + _corner(shape["b"]) for shape in content["shapes"]]
+        corners = np.array(shapes, dtype=np.float64).reshape(-1, 4)
     except (
         OSError,
         ValueError,

@@ -119,9 +119,9 @@ def _padding(levels: np.ndarray, dataset: Dataset) -> np.ndarray:
 
 def _as_stored(value: float, dataset: Dataset) -> int:
     """A value as the pixels hold it: headers give negative ones as unsigned and the reverse."""
-    span = 2 ** get_whole_number(dataset, "BitsAllocated")
-    value = int(value) % span
-    return value - span if get_number(dataset, "PixelRepresentation") == 1 and value >= span // 2 else value
+    span = 1 << get_whole_number(dataset, "BitsAllocated")
+    bits = int(value) % span
+    return bits - span if get_number(dataset, "PixelRepresentation") == 1 and bits >= span // 2 else bits
 
 
 def _saturated(dataset: Dataset, inverted: bool) -> int:

@@ -178,8 +178,9 @@ def _age(dataset: Dataset) -> float | None:
 def _spacing(dataset: Dataset) -> tuple[float, float] | None:
     """Spacing in the patient's plane as far as known (PS3.3 10.7.1.3), (row, column) in mm."""
     magnification = get_number(dataset, "EstimatedRadiographicMagnificationFactor")
-    plausible = magnification is not None and 1 <= magnification <= 3
-    for name, divisor in (("PixelSpacing", 1.0), ("ImagerPixelSpacing", magnification if plausible else 1.0)):
+    if magnification is None or not 1 <= magnification <= 3:  # unknown, or not plausible
+        magnification = 1.0
+    for name, divisor in (("PixelSpacing", 1.0), ("ImagerPixelSpacing", magnification)):
         values = [number / divisor for number in get_numbers(dataset, name)]
         if len(values) == 2 and all(0 < number < 10 for number in values):
             return values[0], values[1]
@@ -196,8 +197,8 @@ def _position(dataset: Dataset) -> str | None:
         word = get_text(dataset, name).upper().replace("-", "")
         if word in _POSTURES.values():
             return word
-    code = get_text(dataset, "PatientPosition")
-    return code if re.fullmatch(r"(HF|FF|LF|RF|AF|PF)(S|P|DR|DL|I|)", code) else None
+    position = get_text(dataset, "PatientPosition")
+    return position if re.fullmatch(r"(HF|FF|LF|RF|AF|PF)(S|P|DR|DL|I|)", position) else None
 
 
 def _view(dataset: Dataset) -> str | None:

@@ -16,7 +16,7 @@ RESEARCH_ONLY = "research use only, not a medical device"
 _MARKED = {"Manufacturer": MANUFACTURER, "ImageComments": RESEARCH_ONLY}  # either may get lost on the way
 
 
-def refuse_own_picture(info: Mapping[object, Any]) -> None:
+def refuse_own_picture(info: Mapping[str | tuple[int, int], Any]) -> None:
     """Refuse a picture whose texts say that this project drew it.
 
     Args:

@@ -110,6 +110,8 @@ def _deep_pixels(image: Image.Image, content: bytes) -> np.ndarray:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     finally:
         cv2.utils.logging.setLogLevel(level)
+    if pixels is None:
+        raise ValueError("OpenCV cannot decode it")
     return pixels[..., 0] if bands == 2 else cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2GRAY)
 
 

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
 from common.networks.unet import PneumothoraxNet
 
+if TYPE_CHECKING:
+    from common.networks.openvino_backend import AcceleratedNets
 
-def fold_probabilities(nets: Sequence[PneumothoraxNet], film: torch.Tensor) -> torch.Tensor:
+Nets: TypeAlias = "Sequence[PneumothoraxNet] | Sequence[AcceleratedNets]"
+"""One network of each fold; or `AcceleratedNets`, which are all folds in one."""
+
+
+def fold_probabilities(nets: Nets, film: torch.Tensor) -> torch.Tensor:
     """Films (b, 1, s, s) -> probability of pneumothorax by each fold, (b, folds) float32.
 
     Args:
-        nets: One of each fold; or `AcceleratedNets`, which are all folds in one.
+        nets: Classification networks.
         film: Float32, 0-1.
     """
     logits = [net.classify(film).float().view(len(film), -1) for net in nets]
     return torch.cat(logits, dim=1).sigmoid()
 
 
-def mean_map(nets: Sequence[PneumothoraxNet], film: torch.Tensor) -> torch.Tensor:
+def mean_map(nets: Nets, film: torch.Tensor) -> torch.Tensor:
     """Films (b, 1, s, s) -> mean over the folds of the softmax map of pneumothorax, (b, s, s) float32.
 
     Args:
-        nets: As above.
+        nets: Networks of either task.
         film: Float32, 0-1.
     """
     folds = [fold for net in nets for fold in net(film)[0].split(2, dim=1)]

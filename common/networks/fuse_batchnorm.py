@@ -39,6 +39,8 @@ def _fuse_batch_norms(net: PneumothoraxNet) -> None:
     """
     names = {module: name for name, module in net.named_modules()}
     for norm, convolution in _followers(net).items():
+        if norm.running_mean is None or norm.running_var is None:
+            continue  # it takes those of the batch
         convolution.weight, convolution.bias = fuse_conv_bn_weights(
             convolution.weight,
             convolution.bias,
@@ -91,7 +93,8 @@ class _FoldedAttention(Attention):
 
 def _fix_biases(attention: Attention) -> None:
     """Gather the biases for good; timm does so in eval mode once and forgets them in train mode."""
-    biases = attention.attention_biases.detach()[None, :, attention.attention_bias_idxs]
+    biases = attention.attention_biases.detach()[None, :, attention.get_buffer("attention_bias_idxs")]
     attention.attention_biases = nn.Parameter(biases, requires_grad=False)
-    attention.attention_bias_idxs, attention.attention_bias_cache = None, {}
+    attention.register_buffer("attention_bias_idxs", None, persistent=False)
+    attention.attention_bias_cache = {}
     attention.__class__ = _FoldedAttention

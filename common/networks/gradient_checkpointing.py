@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import nn
@@ -43,11 +44,10 @@ def _checkpoint(block: nn.Module) -> None:
         if not (block.training and torch.is_grad_enabled()):
             return compute(*inputs, **options)
         return checkpoint(
-            compute,
+            partial(compute, **options),
             *inputs,
             use_reentrant=False,
             context_fn=lambda: (contextlib.nullcontext(), _statistics_kept(block)),
-            **options,
         )
 
     block.forward = forward
@@ -57,15 +57,19 @@ def _checkpoint(block: nn.Module) -> None:
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
     """BatchNorm normalises by the batch, but does not count it a second time."""
     norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    before = [
+        (norm, norm.momentum, counted, counted.clone())
+        for norm in norms
+        if (counted := norm.num_batches_tracked) is not None
+    ]
     for norm in norms:
         norm.momentum = 0.0  # running statistics x 1 + batch statistics x 0
     try:
         yield
     finally:
-        for norm, momentum, batches in before:
+        for norm, momentum, counted, batches in before:
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(batches)
+            counted.copy_(batches)
 
 
 def kept_for_backward(net: PneumothoraxNet, film: torch.Tensor) -> int:

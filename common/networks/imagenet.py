@@ -131,7 +131,7 @@ def _ask(url: str) -> str | None:
 
 def _in_time(ask: Callable[[], str | None], seconds: float) -> str | None:
     """Call `ask`, but for so long only: looking a name up has no time limit of its own."""
-    answer = ["no answer"]
+    answer: list[str | None] = ["no answer"]
 
     def call() -> None:
         answer[0] = ask()

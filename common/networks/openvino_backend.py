@@ -93,9 +93,8 @@ def accelerate(nets: Iterable[PneumothoraxNet], size: int) -> AcceleratedNets:
 
 def _openvino() -> ModuleType:
     """OpenVINO, without the package by which it reports each import and conversion to its makers."""
-    sys.modules.setdefault(
-        "openvino_telemetry", None
-    )  # for Python: not installed; OpenVINO then reports nothing
+    # None: as if it were not installed, which OpenVINO allows for; typeshed knows no None there
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:
@@ -215,11 +214,11 @@ def _suit_tiny_vit(net: PneumothoraxNet) -> None:
     """Put what OpenVINO computes in less memory and time in the place of TinyViT's modules."""
     for module in list(net.modules()):
         if isinstance(module, TinyVitStage):
-            module.downsample = _AsTokens(module.downsample, flat=False)
+            module.add_module("downsample", _AsTokens(module.downsample, flat=False))
         if isinstance(module, TinyVitBlock):
-            module.local_conv = _AsTokens(module.local_conv, flat=True)
+            module.add_module("local_conv", _AsTokens(module.local_conv, flat=True))
             if _is_large(module.attn.resolution):
-                module.attn = _QuarteredAttention(module.attn)
+                module.add_module("attn", _QuarteredAttention(module.attn))
 
 
 def _is_large(resolution: tuple[int, int]) -> bool:

@@ -23,6 +23,9 @@ class PneumothoraxNet(nn.Module):
         Refusal: timm has no such encoder, or it cannot carry a U-Net.
     """
 
+    mean: torch.Tensor  # buffers, (1, 3, 1, 1) float32
+    std: torch.Tensor
+
     def __init__(self, network: Network, task: str) -> None:
         super().__init__()
         import segmentation_models_pytorch as smp  # takes seconds, which --help and a refusal need not wait

@@ -31,7 +31,7 @@ State = Mapping[str, torch.Tensor]
 
 def tensors_digest(state: State) -> str:
     """SHA-256 of names, types, shapes and values, independent of the file format and its metadata."""
-    parts: list[bytes | str] = []
+    parts: list[memoryview | str] = []
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         parts += [

@@ -189,7 +189,7 @@ def derived_uid(*parts: str) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, digest(*parts)).int}"
 
 
-_IMPLEMENTATION = derived_uid("implementation class")
+_IMPLEMENTATION = UID(derived_uid("implementation class"))
 
 
 def cannot_refer(source: Dataset) -> str | None:
