@@ -320,13 +320,13 @@ def test_a_tiff_header_in_the_preamble_does_not_matter(tmp_path: Path) -> None:
 def test_one_frame_of_an_enhanced_object(tmp_path: Path) -> None:
     window, measures, frame = Dataset(), Dataset(), Dataset()
     window.WindowCenter, window.WindowWidth = 1000, 500
-    measures.PixelSpacing = [0.2, 0.3]
+    measures.PixelSpacing = [20, 30]  # of a film of 16 x 16 pixels
     frame.FrameVOILUTSequence, frame.PixelMeasuresSequence = Sequence([window]), Sequence([measures])
     groups = {"NumberOfFrames": 1, "PerFrameFunctionalGroupsSequence": Sequence([frame])}
     film = read_film(_write(tmp_path / "a.dcm", **groups))
     plain = read_film(_write(tmp_path / "b.dcm", WindowCenter=1000, WindowWidth=500))
     assert (film.pixels == plain.pixels).all()
-    assert film.spacing == (0.2, 0.3)
+    assert film.spacing == (20, 30)
 
 
 # --- padding and lookup tables ---------------------------------------------------------------------
@@ -451,12 +451,74 @@ def test_compressed_equals_uncompressed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("age", "expected"),
-    [("045Y", 45), ("45", 45), ("006M", 0.5), ("073D", 0.2), ("", None), ("old", None)],
-)
+    [
+        ("045Y", 45), ("45", 45), ("006M", 0.5), ("073D", 0.2), ("000D", 0), ("", None), ("old", None),
+        ("130Y", 130), ("131Y", None), ("413Y", None), ("999Y", None), ("999M", 83.25),
+    ],
+)  # fmt: skip
 def test_age(tmp_path: Path, age: str, expected: float | None) -> None:
     with pydicom.config.disable_value_validation():
-        path = _write(tmp_path / "a.dcm", PatientAge=age)
-    assert read_film(path).age == (expected if expected is None else pytest.approx(expected, abs=0.01))
+        film = read_film(_write(tmp_path / "a.dcm", PatientAge=age))
+    assert film.age == (expected if expected is None else pytest.approx(expected, abs=0.01))
+    assert len(film.notes) == (age in ("131Y", "413Y", "999Y"))
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ({"PatientAge": "413Y"}, 55),
+        ({"PatientAge": "000Y"}, 55),
+        ({"PatientAge": "054Y"}, 54),
+        ({"PatientAge": "000Y", "PatientBirthDate": "20180102"}, 0),
+        ({"PatientAge": "999Y", "PatientBirthDate": "18000101"}, None),
+        ({"PatientBirthDate": "19000101"}, None),  # a placeholder
+        ({"PatientBirthDate": "1962.06.01", "StudyDate": "", "ContentDate": "20180601"}, 56),
+        ({"PatientBirthDate": "20190101"}, None),
+        ({"PatientBirthDate": "19621301"}, None),  # no such day
+    ],
+)
+def test_the_birth_date_decides_where_the_age_is_impossible(
+    tmp_path: Path, header: dict[str, object], expected: float | None
+) -> None:
+    header = {"PatientBirthDate": "19620601", "StudyDate": "20180102"} | header
+    with pydicom.config.disable_value_validation():
+        assert read_film(_write(tmp_path / "a.dcm", **header)).age == expected
+
+
+@pytest.mark.parametrize(
+    ("photometric", "shape", "noted"),
+    [
+        ("MONOCHROME2", "INVERSE", True),
+        ("MONOCHROME1", "IDENTITY", True),
+        ("MONOCHROME1", "INVERSE", False),
+        ("MONOCHROME2", "IDENTITY", False),
+        ("MONOCHROME2", None, False),
+    ],
+)
+def test_contradicting_words_on_polarity_are_noted(
+    tmp_path: Path, photometric: str, shape: str | None, noted: bool
+) -> None:
+    header = {"PhotometricInterpretation": photometric} | ({"PresentationLUTShape": shape} if shape else {})
+    film = read_film(_write(tmp_path / "a.dcm", **header))
+    assert (film.pixels == (255 - SHOWN if photometric == "MONOCHROME1" else SHOWN)).all()
+    assert [f"{photometric} with a PresentationLUTShape of {shape}" in note for note in film.notes] == [
+        True
+    ] * noted
+
+
+@pytest.mark.parametrize(
+    "missing", ["NumberOfFrames", "SamplesPerPixel", "PixelRepresentation", "PlanarConfiguration"]
+)
+@pytest.mark.parametrize("colour", [False, True])
+def test_gaps_are_filled_as_other_readers_do(tmp_path: Path, missing: str, colour: bool) -> None:
+    header = {"PhotometricInterpretation": "RGB", "PlanarConfiguration": 0} if colour else {}
+    pixels = np.stack([RAMP] * 3, axis=-1) if colour else RAMP
+    path = _write(tmp_path / "a.dcm", pixels, NumberOfFrames=0, **header)
+    dataset = pydicom.dcmread(path)
+    if missing in dataset:
+        del dataset[missing]
+    dataset.save_as(path)
+    assert (read_film(path).pixels == SHOWN).all()
 
 
 def test_facts(tmp_path: Path) -> None:
@@ -465,38 +527,51 @@ def test_facts(tmp_path: Path) -> None:
         PatientID=" P1 ",
         PatientSex="F",
         ViewPosition="AP",
-        PixelSpacing=[0.2, 0.3],
+        PixelSpacing=[20, 30],
         PatientBirthDate="19600630",
         StudyDate="20200629",
     )
     film = read_film(path)
-    assert (film.patient_id, film.sex, film.view, film.spacing, film.age) == ("P1", "F", "AP", (0.2, 0.3), 59)
+    assert (film.patient_id, film.sex, film.view, film.spacing, film.age) == ("P1", "F", "AP", (20, 30), 59)
+    assert film.notes == ()
 
 
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        ({"PixelSpacing": [0.2, 0.3], "ImagerPixelSpacing": [1, 1]}, (0.2, 0.3)),
-        ({"ImagerPixelSpacing": [0.2, 0.3]}, (0.2, 0.3)),
-        ({"ImagerPixelSpacing": [0.2, 0.3], "EstimatedRadiographicMagnificationFactor": 2}, (0.1, 0.15)),
-        ({"ImagerPixelSpacing": [0.2, 0.3], "EstimatedRadiographicMagnificationFactor": 0}, (0.2, 0.3)),
-        ({"PixelSpacing": [0.2, 0.3], "EstimatedRadiographicMagnificationFactor": 2}, (0.2, 0.3)),
-        ({"PixelSpacing": [0, 0], "ImagerPixelSpacing": [0.1, 0.1]}, (0.1, 0.1)),
+        ({"PixelSpacing": [20, 30], "ImagerPixelSpacing": [25, 25]}, (20, 30)),
+        ({"ImagerPixelSpacing": [20, 30]}, (20, 30)),
+        ({"ImagerPixelSpacing": [20, 30], "EstimatedRadiographicMagnificationFactor": 2}, (10, 15)),
+        ({"ImagerPixelSpacing": [20, 30], "EstimatedRadiographicMagnificationFactor": 0}, (20, 30)),
+        ({"PixelSpacing": [20, 30], "EstimatedRadiographicMagnificationFactor": 2}, (20, 30)),
+        ({"PixelSpacing": [0, 0], "ImagerPixelSpacing": [10, 10]}, (10, 10)),
+        ({"PixelSpacing": [37.5, 3.2]}, (37.5, 3.2)),  # 60 x 5.1 cm
+        ({"PixelSpacing": [38, 20]}, None),  # a film of 61 cm
+        ({"PixelSpacing": [8.6, 8.6]}, None),  # of 13.8 cm
+        ({"PixelSpacing": [20, 3]}, None),  # 4.8 cm wide
         ({"PixelSpacing": ["nan", "nan"]}, None),
         ({"PixelSpacing": [1e9, 1e9]}, None),
         ({"PixelSpacing": [-1, 1]}, None),
-        ({"PixelSpacing": 0.2}, None),
+        ({"PixelSpacing": 20}, None),
     ],
 )
 def test_spacing(tmp_path: Path, header: dict[str, object], expected: tuple[float, float] | None) -> None:
+    """Films of 16 x 16 pixels: a spacing of 20 mm is a film of 32 cm."""
     with pydicom.config.disable_value_validation():
         found = read_film(_write(tmp_path / "a.dcm", **header)).spacing
     assert found == (expected if expected is None else pytest.approx(expected))
 
 
-def _code(value: str, scheme: str = "SCT") -> Sequence:
+def test_an_impossible_spacing_is_noted(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.dcm", PixelSpacing=[1, 2], ImagerPixelSpacing=[20, 20])
+    film = read_film(path)
+    assert film.spacing == (20, 20)
+    assert film.notes == ("an impossible PixelSpacing (a film of 3.2 x 1.6 cm), which is not used",)
+
+
+def _code(value: str, scheme: str = "SCT", meaning: str = "SECRET") -> Sequence:
     item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, "SECRET"
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
     return Sequence([item])
 
 
@@ -539,6 +614,19 @@ def _posture(code: str, modifier: str = "") -> Sequence:
         ({"ProtocolName": "CHEST LATERAL", "SeriesDescription": "Quincy"}, {"view": "LAT"}),
         ({"ProtocolName": "Chest PA/LAT"}, {"view": None}),
         ({"ProtocolName": "APPLE PAUL"}, {"view": None}),
+        ({"ViewPosition": "AP portable"}, {"view": "AP"}),
+        ({"ViewPosition": "PORT", "SeriesDescription": "Thorax a.p."}, {"view": "AP"}),
+        ({"ViewPosition": "XYZ"}, {"view": "XYZ"}),
+        ({"ViewPosition": "Left lateral"}, {"view": "LL"}),
+        ({"ViewCodeSequence": _code("X1", meaning="antero-posterior")}, {"view": "AP"}),
+        ({"ViewCodeSequence": _code("X1", meaning="Postero-anterior")}, {"view": "PA"}),
+        ({"SeriesDescription": "CHEST_AP_PORTABLE"}, {"view": "AP"}),
+        ({"SeriesDescription": "AP left lateral decubitus"}, {"view": "LLD"}),
+        ({"SeriesDescription": "Right anterior oblique"}, {"view": "RAO"}),
+        ({"StudyDescription": "XR chest anteroposterior"}, {"view": "AP"}),
+        ({"SeriesDescription": "LAT", "StudyDescription": "Chest PA"}, {"view": "LAT"}),
+        ({"StudyDescription": "Chest PA and lateral"}, {"view": None}),
+        ({"SeriesDescription": "chest portable"}, {"view": None}),
         ({}, {"modality": None, "body_part": None, "orientation": None, "for_processing": False}),
         ({"Modality": "DX"}, {"modality": "DX"}),
         ({"Modality": "OT"}, {"modality": None}),
@@ -626,7 +714,7 @@ def _siz(height: int, width: int) -> bytes:
         (ExplicitVRLittleEndian, {"Rows": 0}, "has an impossible Rows"),
         (ExplicitVRLittleEndian, {"Columns": None}, "has no Columns"),
         (ExplicitVRLittleEndian, {"Rows": 65535, "Columns": 65535}, "claims 65535 x 65535 pixels"),
-        (ExplicitVRLittleEndian, {"NumberOfFrames": 0}, "has an impossible NumberOfFrames"),
+        (ExplicitVRLittleEndian, {"NumberOfFrames": -1}, "has an impossible NumberOfFrames"),
         (ExplicitVRLittleEndian, {"NumberOfFrames": 3}, "holds 3 frames, not one film"),
         (ExplicitVRLittleEndian, {"BitsAllocated": 32}, "holds pixels of 32 bits, not 8 or 16"),
         (ExplicitVRLittleEndian, {"BitsStored": 17}, "has an impossible BitsStored"),

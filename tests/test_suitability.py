@@ -93,6 +93,7 @@ def test_radiographs(modality: str) -> None:
         ({"burned_in": True}, "text burned into the picture"),
         ({"pixels": np.zeros((600, 511), np.uint8)}, "low resolution (511 x 600 pixels)"),
         ({"pixels": np.zeros((512, 1025), np.uint8)}, "long and narrow (1025 x 512 pixels)"),
+        ({"notes": ("an impossible PatientAge",)}, "an impossible PatientAge"),
         ({"spacing": None}, "spacing unknown, so no area in cm2"),
     ],
 )

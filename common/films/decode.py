@@ -64,12 +64,13 @@ class Film:
     Attributes:
         pixels: (height, width) uint8, 0 to 255, air dark; read-only where they are the file's own bytes.
         patient_id: DICOM PatientID, `""` where unknown. Never written anywhere but as a pseudonym.
-        age: Years; None where unknown.
+        age: Years, 0 to 130; None where unknown.
         sex: `M`, `F` or None.
         view: Such as `AP` or `LL`: ViewPosition, else coded (ViewCodeSequence), else the only view that
-            protocol and series name (`AP`, `PA`, `LAT` or `OBL`); None where unknown.
-        spacing: (row, column) spacing in mm, or None. PixelSpacing; without it ImagerPixelSpacing, which
-            is at the detector, divided by EstimatedRadiographicMagnificationFactor where that is given.
+            the descriptions of series and study name; None where unknown.
+        spacing: (row, column) spacing in mm, or None. PixelSpacing; without a possible one
+            ImagerPixelSpacing, which is at the detector, divided by EstimatedRadiographicMagnificationFactor
+            where that is given.
         study: StudyInstanceUID, `""` where unknown. Never written anywhere but as a pseudonym.
         position: `SUPINE`, `PRONE`, `ERECT`, `SEMIERECT` or `RECUMBENT` (coded or as PatientOrientation),
             else PatientPosition such as `HFS`; None where unknown. Row and column directions are none.
@@ -83,6 +84,7 @@ class Film:
             each of the letters `LRAPHF`: (`L`, `F`) of a frontal film as it is hung, with the patient's left
             on the picture's right. None where unknown.
         for_processing: PresentationIntentType says that the grey levels are not for reading.
+        notes: What was odd about file or header, and how it was read; they repeat no text of the header.
     """
 
     pixels: np.ndarray
@@ -100,6 +102,7 @@ class Film:
     body_part: str | None = None
     orientation: tuple[str, str] | None = None
     for_processing: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def read_film(path: Path, replace_saturated: bool = False) -> Film:
@@ -158,7 +161,10 @@ def _decode_dicom(content: bytes, has_preamble: bool, replace_saturated: bool) -
         raise FilmFault("is no DICOM, PNG, JPEG or TIFF file")
     refuse_own_object(dataset)
     flatten(dataset)
-    return Film(_to_8_bit(dataset, replace_saturated), **facts(dataset))
+    notes: list[str] = []
+    pixels = _to_8_bit(dataset, replace_saturated)
+    known = facts(dataset, notes.append)
+    return Film(pixels, **known, notes=tuple(notes))
 
 
 # --- pixels -----------------------------------------------------------------------------------------
@@ -199,14 +205,15 @@ def _name(syntax: uid.UID) -> str:
 
 def _check(dataset: Dataset, syntax: uid.UID) -> str:
     """Refuse by the header, before decoding. Returns the photometric interpretation."""
-    frames = get_whole_number(dataset, "NumberOfFrames", 1)
+    photometric = get_text(dataset, "PhotometricInterpretation")
+    _fill_gaps(dataset, _SAMPLES.get(photometric, 1))
+    frames = get_whole_number(dataset, "NumberOfFrames")
     if frames > 1:
         raise FilmFault(f"holds {frames} frames, not one film")
     rows, columns = get_whole_number(dataset, "Rows"), get_whole_number(dataset, "Columns")
-    samples = get_whole_number(dataset, "SamplesPerPixel", 1)
+    samples = get_whole_number(dataset, "SamplesPerPixel")
     if rows * columns * samples > MOST_PIXELS:
         raise FilmFault(f"claims {columns} x {rows} pixels")
-    photometric = get_text(dataset, "PhotometricInterpretation")
     if photometric not in _SAMPLES:
         raise FilmFault(f"has {'an unknown' if photometric else 'no'} photometric interpretation")
     if samples != _SAMPLES[photometric]:
@@ -225,6 +232,19 @@ def _check(dataset: Dataset, syntax: uid.UID) -> str:
     elif syntax != uid.RLELossless:
         _check_compressed(dataset, syntax, rows, columns)
     return photometric
+
+
+def _fill_gaps(dataset: Dataset, samples: int) -> None:
+    """Give a header the numbers that other readers assume where they are missing, or there are no frames."""
+    if get_number(dataset, "NumberOfFrames") in (None, 0):
+        dataset.NumberOfFrames = 1
+    for keyword, value in (
+        ("SamplesPerPixel", samples),
+        ("PixelRepresentation", 0),
+        ("PlanarConfiguration", 0),
+    ):
+        if get_value(dataset, keyword) is None:
+            setattr(dataset, keyword, value)
 
 
 def _check_compressed(dataset: Dataset, syntax: uid.UID, rows: int, columns: int) -> None:
@@ -277,7 +297,7 @@ def _decode(dataset: Dataset, syntax: uid.UID) -> np.ndarray:
         cut = "truncated" in str(error).lower()
         reason = "is cut short" if cut else f"cannot be decoded ({type(error).__name__})"
         raise FilmFault(f"{_name(syntax)}: {reason}") from error
-    colours = (3,) if get_whole_number(dataset, "SamplesPerPixel", 1) == 3 else ()
+    colours = (3,) if dataset.SamplesPerPixel == 3 else ()
     if stored.shape != (get_whole_number(dataset, "Rows"), get_whole_number(dataset, "Columns"), *colours):
         raise FilmFault(f"{_name(syntax)}: its header contradicts its pixels")
     dataset.BitsStored = bits

@@ -1,6 +1,10 @@
-"""Why one film cannot be used."""
+"""Why one film cannot be used, and what is odd about one that can."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+
+Note = Callable[[str], None]  # hears a clause; like the message of a fault, it repeats no text of the film
 
 
 class FilmFault(Exception):

@@ -12,7 +12,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from common.films.fault import FilmFault
+from common.films.fault import FilmFault, Note
 
 _FUNCTIONAL_GROUPS = ("FrameVOILUTSequence", "PixelValueTransformationSequence", "PixelMeasuresSequence")
 _POSTURES = {  # PS3.16 CID 19 and 20, in SNOMED CT and in the SNOMED RT codes of older devices
@@ -51,10 +51,31 @@ _VIEWS = {  # PS3.16 CID 4010, likewise, and the words of technicians
     "R-10210": "RPO",
     "399006002": "LPO",
     "R-10212": "LPO",
-    **{word: word for word in ("AP", "PA", "LAT", "OBL")},
-    "LATERAL": "LAT",
-    "OBLIQUE": "OBL",
 }
+# The words of technicians, in capitals; what an earlier line takes is nothing to a later one
+_LEFT, _RIGHT = r"\b(?:LEFT|LT|L)[- ]+", r"\b(?:RIGHT|RT|R)[- ]+"
+_VIEW_WORDS = {
+    _LEFT + r"(?:LAT(?:ERAL)?[- ]+)?DECUB(?:ITUS)?\b": "LLD",
+    _RIGHT + r"(?:LAT(?:ERAL)?[- ]+)?DECUB(?:ITUS)?\b": "RLD",
+    _LEFT + r"ANTERIOR[- ]+OBLIQUE\b": "LAO",
+    _LEFT + r"POSTERIOR[- ]+OBLIQUE\b": "LPO",
+    _RIGHT + r"ANTERIOR[- ]+OBLIQUE\b": "RAO",
+    _RIGHT + r"POSTERIOR[- ]+OBLIQUE\b": "RPO",
+    _LEFT + r"LAT(?:ERAL)?\b": "LL",
+    _RIGHT + r"LAT(?:ERAL)?\b": "RL",
+    r"\bANTERO?(?:IOR)?[- ]*(?:TO[- ]+)?POSTERIOR\b|\bA[./]?P\b": "AP",
+    r"\bPOSTERO?(?:IOR)?[- ]*(?:TO[- ]+)?ANTERIOR\b|\bP[./]?A\b": "PA",
+    r"\bLAT(?:ERAL)?\b": "LAT",
+    r"\bOBL(?:IQUE)?\b": "OBL",
+    **{rf"\b{code}\b": code for code in ("LL", "RL", "LLD", "RLD", "LAO", "LPO", "LLO", "RAO", "RPO", "RLO")},
+}
+_DESCRIPTIONS = (  # of the film, then of the study, which may name the views of other films
+    ("ProtocolName", "SeriesDescription", "AcquisitionDeviceProcessingDescription"),
+    ("PerformedProcedureStepDescription", "StudyDescription"),
+)
+OLDEST = 130  # years
+SMALLEST, LARGEST, NARROWEST = 14, 60, 5  # cm, of a film: its longer side, and its shorter one
+_NO_BIRTH_DATE = "19000101"  # a placeholder
 _MODALITIES = (  # PS3.3 C.7.3.1.1.1, those of pictures; OT (other) says nothing
     "BI|BMD|CFM|CR|CT|DG|DX|ES|GM|HC|IO|IVOCT|IVUS|KER|LEN|LS|MG|MR|NM|OAM|OCT|OP|OPM|OPT|OPV|PT|PX|RF|RG|"
     "RTIMAGE|SM|TG|US|XA|XC"
@@ -71,14 +92,21 @@ _OTHER_WORDS = (  # of BodyPartExamined (PS3.16 Annex L) and of descriptions
 )
 
 
-def facts(dataset: Dataset) -> dict[str, Any]:
-    """What a header says of its film: all that a `decode.Film` holds besides the pixels."""
+def facts(dataset: Dataset, note: Note) -> dict[str, Any]:
+    """What a header says of its film: all that a `decode.Film` holds besides the pixels and the notes.
+
+    Args:
+        dataset: The header.
+        note: Hears what is odd about it.
+    """
+    age, spacing = _age(dataset, note), _spacing(dataset, note)
+    _polarity(dataset, note)
     return {
         "patient_id": get_text(dataset, "PatientID"),
-        "age": _age(dataset),
+        "age": age,
         "sex": get_text(dataset, "PatientSex") if get_text(dataset, "PatientSex") in ("M", "F") else None,
         "view": _view(dataset),
-        "spacing": _spacing(dataset),
+        "spacing": spacing,
         "study": get_text(dataset, "StudyInstanceUID"),
         "position": _position(dataset),
         "manufacturer": _manufacturer(dataset),
@@ -162,29 +190,66 @@ def _code(text: str) -> str | None:
     return text.upper() if re.fullmatch(r"[A-Za-z]{1,4}", text) else None
 
 
-def _age(dataset: Dataset) -> float | None:
-    """PatientAge (`045Y`, SIIM's `45`, months, weeks, days), else birth to study date; in years."""
-    match = re.fullmatch(r"(\d{1,3})([DWMY]?)", get_text(dataset, "PatientAge"))
-    if match:
-        return round(int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1, "": 1}[match[2]], 2)
-    dates = [get_text(dataset, name) for name in ("PatientBirthDate", "StudyDate")]
-    if all(re.fullmatch(r"\d{8}", date) for date in dates):
-        birth, study = dates
-        age = int(study[:4]) - int(birth[:4]) - (study[4:] < birth[4:])
-        return float(age) if 0 <= age <= 130 else None
-    return None
+def _age(dataset: Dataset, note: Note) -> float | None:
+    """PatientAge (`045Y`, SIIM's `45`, months, weeks, days), else birth to study date; in years.
+
+    No age at all is a placeholder where the birth date says otherwise.
+    """
+    by_dates = _age_by_dates(dataset)
+    match = re.fullmatch(r"(\d{1,3})([DWMY]?)", get_text(dataset, "PatientAge").upper())
+    if not match:
+        return by_dates
+    age = round(int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1, "": 1}[match[2]], 2)
+    if age <= OLDEST and (age > 0 or not by_dates):
+        return age
+    decides = "unknown" if by_dates is None else "by the birth date"
+    note(f"an impossible PatientAge ({age:g} years): its age is {decides}")
+    return by_dates
 
 
-def _spacing(dataset: Dataset) -> tuple[float, float] | None:
-    """Spacing in the patient's plane as far as known (PS3.3 10.7.1.3), (row, column) in mm."""
+def _age_by_dates(dataset: Dataset) -> float | None:
+    birth, film = get_text(dataset, "PatientBirthDate").replace(".", ""), _date(dataset)
+    if film is None or birth == _NO_BIRTH_DATE or not _day(birth):
+        return None
+    film = film.replace("-", "")
+    age = int(film[:4]) - int(birth[:4]) - (film[4:] < birth[4:])
+    return float(age) if 0 <= age <= OLDEST else None
+
+
+def _spacing(dataset: Dataset, note: Note) -> tuple[float, float] | None:
+    """Spacing in the patient's plane as far as known (PS3.3 10.7.1.3), (row, column) in mm.
+
+    A film larger or smaller than any detector has another spacing than its header says.
+    """
     magnification = get_number(dataset, "EstimatedRadiographicMagnificationFactor")
     if magnification is None or not 1 <= magnification <= 3:  # unknown, or not plausible
         magnification = 1.0
     for name, divisor in (("PixelSpacing", 1.0), ("ImagerPixelSpacing", magnification)):
-        values = [number / divisor for number in get_numbers(dataset, name)]
-        if len(values) == 2 and all(0 < number < 10 for number in values):
-            return values[0], values[1]
+        values = get_numbers(dataset, name)
+        if len(values) != 2:
+            continue
+        spacing = values[0] / divisor, values[1] / divisor
+        sides = [
+            get_whole_number(dataset, count) * number / 10
+            for count, number in zip(("Rows", "Columns"), spacing, strict=True)
+        ]
+        if min(sides) >= NARROWEST and SMALLEST <= max(sides) <= LARGEST:
+            return spacing
+        if all(math.isfinite(side) for side in sides):
+            note(f"an impossible {name} (a film of {sides[1]:.3g} x {sides[0]:.3g} cm), which is not used")
     return None
+
+
+def _polarity(dataset: Dataset, note: Note) -> None:
+    """PS3.3 C.8.11.3 pairs MONOCHROME1 with INVERSE, MONOCHROME2 with IDENTITY; viewers differ otherwise."""
+    photometric, shape = (
+        get_text(dataset, "PhotometricInterpretation"),
+        get_text(dataset, "PresentationLUTShape"),
+    )
+    if (photometric, shape) in (("MONOCHROME2", "INVERSE"), ("MONOCHROME1", "IDENTITY")):
+        note(
+            f"{photometric} with a PresentationLUTShape of {shape}: one of them is wrong, the first is obeyed"
+        )
 
 
 def _position(dataset: Dataset) -> str | None:
@@ -204,12 +269,27 @@ def _position(dataset: Dataset) -> str | None:
 def _view(dataset: Dataset) -> str | None:
     """ViewPosition, else coded (PS3.3 C.8.11.5), else the only one that descriptions name."""
     position = get_text(dataset, "ViewPosition")
-    if view := _VIEWS.get(position.upper()) or _code(position):
+    if view := view_in_words(position):
         return view
     for item in get_items(dataset, "ViewCodeSequence")[:1]:
-        if view := _VIEWS.get(get_text(item, "CodeValue")):
+        if view := _VIEWS.get(get_text(item, "CodeValue")) or view_in_words(get_text(item, "CodeMeaning")):
             return view
-    named = {_VIEWS[word] for word in _words(dataset, "ProtocolName", "SeriesDescription") if word in _VIEWS}
+    for keywords in _DESCRIPTIONS:
+        if view := view_in_words("; ".join(get_text(dataset, keyword) for keyword in keywords)):
+            return view
+    return _code(position)
+
+
+def view_in_words(text: str) -> str | None:
+    """The only view that a text names, such as `AP` of `AP portable`; None without or with several."""
+    text, named = text.upper().replace("_", " "), set()
+    for pattern, view in _VIEW_WORDS.items():
+        text, count = re.subn(pattern, ";", text)
+        named |= {view} if count else set()
+    if named & {"LL", "RL"}:
+        named.discard("LAT")
+    if named & {"LLD", "RLD"}:  # a posture, in which the film is AP or PA as well
+        named &= {"LLD", "RLD"}
     return named.pop() if len(named) == 1 else None
 
 
@@ -258,8 +338,14 @@ def _manufacturer(dataset: Dataset) -> str | None:
 
 def _date(dataset: Dataset) -> str | None:
     for name in ("StudyDate", "AcquisitionDate", "ContentDate"):
-        digits = get_text(dataset, name).replace(".", "")  # ACR-NEMA: 2004.08.26
-        if re.fullmatch(r"(19|20)\d{6}", digits):
-            with suppress(ValueError):  # no such day
-                return datetime(int(digits[:4]), int(digits[4:6]), int(digits[6:])).date().isoformat()
+        if day := _day(get_text(dataset, name).replace(".", "")):  # ACR-NEMA: 2004.08.26
+            return day
+    return None
+
+
+def _day(digits: str) -> str | None:
+    """`YYYY-MM-DD` of `YYYYMMDD`; None where there is no such day."""
+    if re.fullmatch(r"(19|20)\d{6}", digits):
+        with suppress(ValueError):
+            return datetime(int(digits[:4]), int(digits[4:6]), int(digits[6:])).date().isoformat()
     return None

@@ -135,4 +135,4 @@ def _remarks(film: Film) -> list[str]:
         found.append(f"long and narrow ({width} x {height} pixels)")
     if film.spacing is None:
         found.append("spacing unknown, so no area in cm2")
-    return found
+    return found + list(film.notes)
