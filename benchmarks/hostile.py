@@ -267,7 +267,8 @@ def base_films(folder: Path) -> list[Path]:
 def mutations(count: int, seed: int, films: list[Path], folder: Path, arrays: Path):
     """Yield `count` tasks; each writes its files just before it is handed out."""
     from common.command_line import Rules
-    from common.films.annotations import PictureMask, Rectangles, RunLengths
+    from common.films.annotations import Rectangles, RunLengths
+    from common.films.mask_files import MaskFile
     from common.sources import case_table, ntuh, siim
     from common.sources.source_film import SourceFilm
 
@@ -292,7 +293,7 @@ def mutations(count: int, seed: int, films: list[Path], folder: Path, arrays: Pa
             annotation = RunLengths((hostile_runs(rng),))
         elif kind == "mask":
             (place / "mask.png").write_bytes(mutate_bytes((films[-1].parent / "mask.png").read_bytes(), rng))
-            annotation = PictureMask(place / "mask.png")
+            annotation = MaskFile(place / "mask.png")
         if kind == "table":
             yield "table", hostile_table(rng, place, (siim, ntuh, case_table), Rules(test_from=""))
         else:

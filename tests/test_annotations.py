@@ -18,8 +18,8 @@ import pytest
 from PIL import Image, ImageFile
 
 from common.films import annotations as annotations_module
+from common.films import mask_files
 from common.films.annotations import (
-    PictureMask,
     Rectangles,
     RunLengths,
     decode_rle,
@@ -28,6 +28,7 @@ from common.films.annotations import (
     read_rectangles,
 )
 from common.films.fault import FilmFault
+from common.films.mask_files import MaskFile
 
 
 def _effort(call: Callable[[], Any]) -> tuple[int, int]:
@@ -205,7 +206,6 @@ def test_label_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shapes", "size", "said"),
     [
-        ([], (6, 4), "marks no pixel"),
         ([{"a": [10, 10], "b": [12, 12]}], (6, 4), "marks no pixel"),
         ([{"a": [0, 0], "b": [1, 1]}], (4, 6), "was annotated as"),
         ([{"a": [0, 0]}], (6, 4), "cannot be read"),
@@ -215,6 +215,10 @@ def test_label_file(tmp_path: Path) -> None:
 def test_faulty_label_files(tmp_path: Path, shapes: list, size: tuple[int, int], said: str) -> None:
     with pytest.raises(FilmFault, match=said):
         _label(tmp_path / "label.json", shapes, size).mask(6, 4)
+
+
+def test_a_label_file_without_a_shape_is_an_empty_mask(tmp_path: Path) -> None:
+    assert not _label(tmp_path / "label.json", []).mask(6, 4).any()
 
 
 _RECTANGLE = '{"a": [0, 0], "b": [1, 1]}'
@@ -345,10 +349,10 @@ def _pictures() -> dict[str, Image.Image]:
 def test_mask_pictures(tmp_path: Path, kind: str, end: str) -> None:
     path = tmp_path / f"mask.{end}"
     _pictures()[kind].save(path)
-    mask = PictureMask(path).mask(5, 4)
+    mask = MaskFile(path).mask(5, 4)
     assert mask.dtype == bool
     assert (mask == _MARKED).all()
-    assert PictureMask(path).content() == path.read_bytes()
+    assert MaskFile(path).content() == path.read_bytes()
 
 
 def test_random_mask_pictures(tmp_path: Path) -> None:
@@ -358,15 +362,15 @@ def test_random_mask_pictures(tmp_path: Path) -> None:
         mask = rng.random((height, width)) < 0.5
         mask[0, :2] = True, False
         Image.fromarray(mask).save(tmp_path / "mask.png")
-        assert (PictureMask(tmp_path / "mask.png").mask(width, height) == mask).all()
+        assert (MaskFile(tmp_path / "mask.png").mask(width, height) == mask).all()
 
 
-def _save(path: Path, picture: np.ndarray, form: str | None = None, **options: object) -> PictureMask:
+def _save(path: Path, picture: np.ndarray, form: str | None = None, **options: object) -> MaskFile:
     Image.fromarray(picture).save(path, form, **options)
-    return PictureMask(path)
+    return MaskFile(path)
 
 
-def _refused(mask: PictureMask, said: str, width: int = 5, height: int = 4) -> None:
+def _refused(mask: MaskFile, said: str, width: int = 5, height: int = 4) -> None:
     with pytest.raises(FilmFault, match=said) as fault:
         mask.mask(width, height)
     assert str(mask.path.parent) not in str(fault.value)
@@ -378,9 +382,7 @@ def test_mask_pictures_that_are_faulty(tmp_path: Path) -> None:
     path = tmp_path / "P0123456.png"
     _refused(_save(path, picture), "5 x 4 pixels, the film 4 x 5", 4, 5)
     _refused(_save(path, picture), "5 x 4 pixels, the film 6 x 4", 6, 4)
-    _refused(_save(path, picture * 0), "no pixel")
     _refused(_save(path, picture * 0 + 1), "every pixel")
-    _refused(_save(path, picture, "JPEG"), "cannot be decoded")
     _refused(_save(path, picture.astype(np.float32), "TIFF"), "neither grey nor RGB")
     _refused(_save(path, picture, "TIFF", tiffinfo={274: 3}), "orientation")
     several = {"save_all": True, "append_images": [Image.fromarray(picture)]}
@@ -388,13 +390,18 @@ def test_mask_pictures_that_are_faulty(tmp_path: Path) -> None:
     whole = _save(path, np.random.default_rng(0).integers(0, 9, (4, 5), np.uint8)).path.read_bytes()
     for damaged in (b"", b"text", whole[:20], whole[:50], whole[:-30]):
         path.write_bytes(damaged)
-        _refused(PictureMask(path), "cannot be decoded")
+        _refused(MaskFile(path), "cannot be decoded")
     path.unlink()
-    _refused(PictureMask(path), "cannot be decoded")
-    assert PictureMask(path).content() == b"FileNotFoundError"
+    _refused(MaskFile(path), "cannot be decoded")
+    assert MaskFile(path).content() == b"FileNotFoundError"
 
 
-def _bomb(path: Path, width: int, height: int) -> PictureMask:
+def test_black_mask_pictures_are_empty_masks(tmp_path: Path) -> None:
+    for black in (np.zeros((4, 5), np.uint8), np.zeros((4, 5), np.uint16), np.zeros((4, 5, 3), np.uint8)):
+        assert not _save(tmp_path / "mask.png", black).mask(5, 4).any()
+
+
+def _bomb(path: Path, width: int, height: int) -> MaskFile:
     """A small file that says it is a grey PNG of this size; the pixels are zeros."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -405,7 +412,7 @@ def _bomb(path: Path, width: int, height: int) -> PictureMask:
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
     )
-    return PictureMask(path)
+    return MaskFile(path)
 
 
 @pytest.mark.parametrize(
@@ -423,7 +430,7 @@ def test_a_picture_larger_than_the_film_is_never_decoded(
 
 def test_a_mask_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mask = _save(tmp_path / "mask.png", _MARKED.astype(np.uint8))
-    monkeypatch.setattr(annotations_module, "LARGEST_PICTURE", 10)
+    monkeypatch.setattr(mask_files, "LARGEST_FILE", 10)
     _refused(mask, "a file larger than")
     assert mask.content().endswith(b" bytes")
 
@@ -445,7 +452,7 @@ def test_every_reader_marks_the_same_known_pixels(tmp_path: Path) -> None:
         "rectangles": _label(
             tmp_path / "label.json", [{"a": a, "b": b, "tagAnno": "PTX"} for a, b in corners], (1024, 1024)
         ),
-        "picture": PictureMask(tmp_path / "mask.png"),
+        "picture": MaskFile(tmp_path / "mask.png"),
     }
     for kind, annotation in read.items():
         assert (annotation.mask(1024, 1024) == (film > 0)).all(), kind

@@ -1,4 +1,4 @@
-"""Annotations -> masks: SIIM's run lengths, the hospital's rectangles, and mask pictures.
+"""Annotations -> masks: SIIM's run lengths and the hospital's rectangles. Files of masks: `mask_files.py`.
 
 Whatever an annotation file holds, these readers return a mask or raise `FilmFault`, in bounded time and
 memory.
@@ -7,24 +7,25 @@ memory.
 from __future__ import annotations
 
 import json
-import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from common.films.fault import FilmFault
 
+Note = Callable[[str], None]  # hears what was odd about an annotation that is read all the same
+
 SIIM_SIDE = 1024
 LARGEST_LABEL = 20_000_000  # bytes of a label.json
-LARGEST_PICTURE = 200_000_000  # bytes of a mask picture
 _EMPTY = {"", "-1"}
-_ORIENTATION = 274  # the EXIF and TIFF tag
-_COLOURS = {"RGB": 3, "RGBA": 3, "LA": 1}  # colour channels; alpha follows
-_GREYS = {"1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N"}
+
+
+def unsaid(text: str) -> None:
+    """A note that nobody hears: the default of whoever reads an annotation."""
 
 
 def decode_rle(text: str, side: int = SIIM_SIDE) -> np.ndarray:
@@ -180,7 +181,7 @@ def fill_rectangles(corners: np.ndarray, width: int, height: int) -> np.ndarray:
     return counts[:height, :width] > 0
 
 
-def _content(path: Path, largest: int) -> bytes:
+def content_of(path: Path, largest: int) -> bytes:
     """The bytes of an annotation file; of one that `mask` cannot take, only what went wrong."""
     try:
         size = path.stat().st_size
@@ -195,7 +196,7 @@ class RunLengths:
 
     rows: tuple[str, ...]
 
-    def mask(self, width: int, height: int) -> np.ndarray:
+    def mask(self, width: int, height: int, note: Note = unsaid) -> np.ndarray:
         """Mask of the film, (1024, 1024) bool whatever the film's size: SIIM's grid.
 
         Raises:
@@ -219,77 +220,20 @@ class Rectangles:
 
     path: Path
 
-    def mask(self, width: int, height: int) -> np.ndarray:
-        """Mask of the film, (height, width) bool.
+    def mask(self, width: int, height: int, note: Note = unsaid) -> np.ndarray:
+        """Mask of the film, (height, width) bool; empty without any rectangle.
 
         Raises:
-            FilmFault: Unreadable, made on a film of another size, or without any pixel inside the film.
+            FilmFault: Unreadable, made on a film of another size, or its rectangles hold no pixel of it.
         """
         size, corners = read_rectangles(self.path)
         if size != (width, height):
             raise FilmFault(f"was annotated as {size[0]} x {size[1]} pixels but has {width} x {height}")
         mask = fill_rectangles(corners, width, height)
-        if not mask.any():
+        if len(corners) and not mask.any():
             raise FilmFault("label.json marks no pixel of the film")
         return mask
 
     def content(self) -> bytes:
         """What the annotation is made from, for the source's fingerprint."""
-        return _content(self.path, LARGEST_LABEL)
-
-
-@dataclass(frozen=True)
-class PictureMask:
-    """An annotation as a PNG or TIFF of the film's size: every pixel that is not black is lesion.
-
-    In a palette picture the colours count, not their numbers; a fully transparent pixel is no lesion.
-    """
-
-    path: Path
-
-    def mask(self, width: int, height: int) -> np.ndarray:
-        """Mask of the film, (height, width) bool.
-
-        Raises:
-            FilmFault: Unreadable, of another size (known before a pixel is decoded), or with no pixel or
-                every pixel marked.
-        """
-        try:
-            with warnings.catch_warnings():  # Pillow warns of large pictures: the film is as large
-                warnings.simplefilter("ignore")
-                mask = self._decode(width, height)
-        except FilmFault:
-            raise
-        except Exception as error:  # a damaged file can make a decoder raise anything
-            raise FilmFault(f"its mask cannot be decoded ({type(error).__name__})") from None
-        if not mask.any():
-            raise FilmFault("its mask marks no pixel of the film")
-        if mask.all():
-            raise FilmFault("its mask marks every pixel of the film")
-        return mask
-
-    def _decode(self, width: int, height: int) -> np.ndarray:
-        if self.path.stat().st_size > LARGEST_PICTURE:
-            raise FilmFault(f"its mask is a file larger than {LARGEST_PICTURE / 1e6:g} MB")
-        with Image.open(self.path, formats=("PNG", "TIFF")) as picture:  # reads the header only
-            if picture.size != (width, height):
-                raise FilmFault(
-                    f"its mask has {picture.width} x {picture.height} pixels, the film {width} x {height}"
-                )
-            if getattr(picture, "n_frames", 1) != 1:
-                raise FilmFault("its mask file holds several pictures")
-            if picture.getexif().get(_ORIENTATION, 1) != 1:
-                raise FilmFault("its mask has an orientation tag, so it may lie turned on the film")
-            if picture.mode in ("P", "PA"):
-                picture = picture.convert("RGBA")
-            if picture.mode not in _GREYS | set(_COLOURS):
-                raise FilmFault("its mask is neither grey nor RGB")
-            pixels, mode = np.asarray(picture), picture.mode
-        if mode in _GREYS:
-            return pixels != 0
-        mask = (pixels[..., : _COLOURS[mode]] != 0).any(axis=-1)
-        return mask & (pixels[..., -1] != 0) if mode.endswith("A") else mask
-
-    def content(self) -> bytes:
-        """What the annotation is made from, for the source's fingerprint."""
-        return _content(self.path, LARGEST_PICTURE)
+        return content_of(self.path, LARGEST_LABEL)

@@ -12,6 +12,7 @@ import numpy as np
 
 from common.command_line import Rules
 from common.files import digest
+from common.films.annotations import Note
 from common.films.decode import Film, decode_film
 from common.films.fault import FilmFault
 from common.films.resample import resample, resample_mask
@@ -22,6 +23,7 @@ from common.sources.source_film import SourceFilm
 
 PREPARED, EXCLUDED, REJECTED, FULL = "prepared", "excluded", "rejected", "full"
 _FACTS = ("patient_id", "study", "age", "sex", "view", "position", "manufacturer", "date")
+MASKED_NEGATIVE = "a lesion is marked, which contradicts its negative label"
 _CHUNK = 2**25  # bytes: nearly every film in one piece
 
 
@@ -48,6 +50,7 @@ class Outcome:
         mask: SHA-256 of the packed mask; `""` without a lesion.
         area: Mask over film area, 0 to 1.
         perceptual: Perceptual hash of the film, hexadecimal.
+        notes: What was odd about film or mask, which were read all the same.
     """
 
     kind: str
@@ -58,23 +61,27 @@ class Outcome:
     mask: str = ""
     area: float = 0.0
     perceptual: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
     """Read, check and stretch one film with its mask, and write them into the arrays."""
     cv2.setNumThreads(1)
     file = ""
+    notes: list[str] = []
     try:
         content = read_content(task.film.path, alive)
         file = file_digest(content)
         image = decode_film(content, task.rules.replace_saturated)
         del content
+        notes += image.notes
         alive()
         facts = _facts(task.film, image)
         if excluded := exclusion(facts, task.rules):
             return Outcome(EXCLUDED, excluded, file)
         pixels = resample(image.pixels, SIDE)
-        mask = _mask(task.film, *image.pixels.shape)
+        height, width = image.pixels.shape
+        mask = _mask(task.film, height, width, notes.append)
     except FilmFault as fault:
         return Outcome(REJECTED, str(fault), file)
     except MemoryError:
@@ -97,6 +104,7 @@ def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
         mask="" if mask is None else digest(mask.data),
         area=0.0 if mask is None else np.count_nonzero(np.unpackbits(mask).view(bool)) / (SIDE * SIDE),
         perceptual=f"{int(perceptual_hash(pixels)):016x}",
+        notes=tuple(notes),
     )
 
 
@@ -126,13 +134,23 @@ def _facts(film: SourceFilm, image: Film) -> dict[str, Any]:
     }
 
 
-def _mask(film: SourceFilm, height: int, width: int) -> np.ndarray | None:
-    """The packed mask on the prepared grid, (1024, 128) uint8; None without a lesion."""
+def _mask(film: SourceFilm, height: int, width: int, note: Note) -> np.ndarray | None:
+    """The packed mask on the prepared grid, (1024, 128) uint8; None without a lesion.
+
+    An empty mask says of a negative film what its label says: many tools write one for every film.
+    """
     if film.annotation is None:
         return None
-    mask = resample_mask(film.annotation.mask(width, height), SIDE)
+    marked = film.annotation.mask(width, height, note)
+    if not marked.any():
+        if film.report == 1:
+            raise FilmFault("its mask marks no pixel of the film, but its label is positive")
+        return None
+    mask = resample_mask(marked, SIDE)
     if not mask.any():
         raise FilmFault("its mask vanishes on the prepared grid")
+    if film.report == 0:
+        note(MASKED_NEGATIVE)
     return np.packbits(mask, axis=1)
 
 

@@ -50,13 +50,15 @@ from common.preparation.leaks import (
     read_reviewed,
 )
 from common.preparation.near_copies import CONFIRM_SIDE, SAME_PICTURE
+from common.preparation.notes import FILE as NOTES
+from common.preparation.notes import grouped, print_notes, write_notes
 from common.preparation.prepared_cases import COLUMNS
 from common.preparation.resume_log import ResumeLog, started
 from common.pseudonyms import pseudonym
 from common.refusal import Refusal
 from common.removal import Written, refuse_foreign, remove_written
 from common.sources import case_table, ntuh, siim
-from common.sources.source_film import SourceFilm
+from common.sources.source_film import FOUND, SourceFilm
 from common.stages import PREPARE_COMMAND
 
 TITLES = {"siim": "SIIM-ACR", "ntuh": "NTUH"}
@@ -74,6 +76,7 @@ SET_FILES = Written(
         "masks.partial.npy",
         "cases.csv",
         "rejected.csv",
+        NOTES,
         "fingerprints.csv",
         "flow.json",
         "flow.png",
@@ -83,6 +86,7 @@ SET_FILES = Written(
     {"manifest.json": '"content"', BEGUN: '"minimum_age"'},
 )
 _LEAKS = Written(("leaks.csv",), {"leaks.csv": ",".join(PAIR_COLUMNS)})
+UNMARKED = "its label is positive, but no lesion is marked"
 _FILM_BYTES = SIDE * SIDE
 _NEVER_PREPARED_BY = ("max_fault_share",)  # a rule that decides about the run, not about a film
 
@@ -253,6 +257,10 @@ class Growing:
         ]
         return by_table + [(self.readable[e["row"]], e["reason"]) for e in self.entries(kind)]
 
+    def reasons(self, kind: str) -> list[str]:
+        """Why films were left out, without the values that were found."""
+        return [reason.partition(FOUND)[0] for _, reason in self.left_out(kind)]
+
 
 def _prepare(key: str, folder: Path, rules: Rules, fresh: bool) -> None:
     listed = _list(key, folder, rules)
@@ -374,6 +382,7 @@ def journal_entry(task: Task, outcome: Outcome | Lost) -> dict[str, Any]:
             "area": outcome.area,
             "perceptual": outcome.perceptual,
             "case": _named("case", task.film.identifier, task.rules),
+            "notes": list(outcome.notes),
         }
         facts = {name: value for name, value in outcome.facts.items() if name in COLUMNS}
         patient = outcome.facts["patient_id"]
@@ -390,19 +399,26 @@ def _named(kind: str, identifier: str, rules: Rules) -> str:
 
 
 def _refuse_many_faults(growing: Growing) -> None:
-    left_out = [(kind, reason) for kind in (REJECTED, EXCLUDED) for _, reason in growing.left_out(kind)]
+    left_out = [(kind, reason) for kind in (REJECTED, EXCLUDED) for reason in growing.reasons(kind)]
     faults = sum(kind == REJECTED for kind, _ in left_out)
     share = faults / max(len(growing.listed), 1)
     reasons = "; ".join(f"{count:,} {kind}: {why}" for (kind, why), count in Counter(left_out).most_common(8))
+    rows = "; ".join(grouped(growing.left_out(REJECTED))[:8]) or None
     if not growing.entries(PREPARED):
         _write_rejected(growing)
-        raise Refusal(f"no film of {growing.name} could be prepared", found=reasons or "an empty table")
+        raise Refusal(
+            f"no film of {growing.name} could be prepared",
+            found=reasons or "an empty table",
+            rows=rows,
+            listed=shown(growing.folder / "rejected.csv"),
+        )
     if share > growing.rules.max_fault_share:
         _write_rejected(growing)
         raise Refusal(
             f"{growing.name}: {faults:,} of {len(growing.listed):,} films have a fault, more than "
             f"{growing.rules.max_fault_share:.0%}",
             found=reasons,
+            rows=rows,
             listed=shown(growing.folder / "rejected.csv"),
             do=f"mend the films or the table, or allow more: {PREPARE_COMMAND} "
             f"--{growing.name.split('_')[0]} PATH --max-fault-share {math.ceil(share * 100) / 100:.2f} "
@@ -530,16 +546,30 @@ def _finish(growing: Growing, rows: list[dict[str, Any]], part: list[int]) -> di
     _pack_masks(growing, [entry for entry in entries if entry["mask"]])
     write_csv(folder / "cases.csv", list(COLUMNS), rows)
     _write_rejected(growing)
+    notes = _notes(growing)
+    write_notes(folder, notes)
     places = {id(film): place for place, film in enumerate(growing.listed)}
     by_place = {places[id(growing.readable[row])]: e for row, e in growing.journal.entries.items()}
     fingerprints.write(folder, growing.listed, by_place)
-    excluded, rejected = ([reason for _, reason in growing.left_out(kind)] for kind in (EXCLUDED, REJECTED))
+    excluded, rejected = (growing.reasons(kind) for kind in (EXCLUDED, REJECTED))
     flow = count_flow(growing.name, rows, excluded, rejected)
     write_json(folder / "flow.json", flow)
     draw_flow(flow, folder / "flow.png")
     write_json(folder / "folds.json", {"part": part})
     _close_gaps(growing, [entry["row"] for entry in entries])
     print_flow(flow)
+    print_notes(folder, notes)
+    unmarked = [
+        (growing.readable[entry["row"]], UNMARKED)
+        for entry, row in zip(entries, rows, strict=True)
+        if row["report"] == 1 and not row["has_mask"]
+    ]
+    for line in grouped(unmarked):
+        print(f"  note: {line}")
+    for line in grouped(growing.left_out(REJECTED)):
+        print(f"  rejected: {line}")
+    if rejected:
+        print(f"  all of them: {shown(folder / 'rejected.csv')}")
     hashes = (
         f"{entry['picture']} {entry['mask']} {row['report']}"
         for entry, row in zip(entries, rows, strict=True)
@@ -551,6 +581,16 @@ def _finish(growing: Growing, rows: list[dict[str, Any]], part: list[int]) -> di
         "content": digest(*hashes),
         "split": digest(*map(str, part)),
     }
+
+
+def _notes(growing: Growing) -> list[tuple[SourceFilm, str]]:
+    """What was odd about the films that were prepared, by their rows of the source and by their files."""
+    return [
+        (film, note)
+        for entry in growing.entries(PREPARED)
+        for film in (growing.readable[entry["row"]],)
+        for note in (*film.notes, *entry.get("notes", []))
+    ]
 
 
 def _pack_masks(growing: Growing, entries: list[dict[str, Any]]) -> None:

@@ -24,7 +24,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from common.command_line import Rules
-from common.films.annotations import PictureMask
+from common.films.mask_files import MaskFile
 from common.paths import shown
 from common.refusal import Refusal
 from common.sources.csv_rows import RAGGED, read_rows
@@ -288,7 +288,7 @@ class _Listing:
             identifier=case,
             path=None if fault else image,
             origin=origin,
-            annotation=None if fault or mask is None else PictureMask(mask),
+            annotation=None if fault or mask is None else MaskFile(mask),
             report=int(row["pneumothorax"]) if row["pneumothorax"] else None,
             excluded=excluded,
             fault=fault,

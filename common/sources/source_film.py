@@ -9,11 +9,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from common.films.annotations import Note
+
+FOUND = ", found "  # between what is wrong with a cell and its value, which is no part of the kind of fault
+
 
 class Annotation(Protocol):
     """Where a lesion was marked."""
 
-    def mask(self, width: int, height: int) -> np.ndarray: ...
+    def mask(self, width: int, height: int, note: Note) -> np.ndarray: ...
 
     def content(self) -> bytes: ...
 
@@ -29,11 +33,12 @@ class SourceFilm:
         annotation: The lesion, or None.
         report: 1 where the radiology report says pneumothorax, else 0; None for a test film without a label.
         excluded: The inclusion rule that drops the film, or None.
-        fault: What is wrong with its row, or None.
+        fault: What is wrong with its row, or None. Behind `FOUND` stands the value, where it may be shown.
         chest_tube: 1 or 0; None where the source does not say.
         facts: What the source's table says of the film, where it says anything; goes before the header. Keys:
             patient_id, study (str), age (years), sex (`M`, `F`), view, position, manufacturer,
             date (`YYYY-MM-DD`), as attributes of `dicom.Film`.
+        notes: What was odd about its row, which was read all the same, written as `fault`.
     """
 
     identifier: str
@@ -45,3 +50,4 @@ class SourceFilm:
     fault: str | None = None
     chest_tube: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
