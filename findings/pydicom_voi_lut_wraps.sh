@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# pydicom 3.0.2's apply_voi turns the white of a film black when the LUT has 8-bit entries. PS3.3 C.11.2.1.1 maps values
-# above the last one of a VOI LUT to its last entry, and one would guess 255 for all of them with a LUT of 256 entries of
-# 8 bits. Instead the value is first put into the LUT's own type, so it wraps at 256 before it is clipped: 255 gives 255,
-# 256 gives 0, 300 gives 44. With 16-bit entries the same table is right. No warning either way.
+# pydicom 3.0.2's apply_voi turns the white of a film black when the LUT has 8-bit entries. PS3.3 C.11.2.1.1 maps
+# values above the last one of a VOI LUT to its last entry, and one would guess 255 for all of them with a LUT of 256
+# entries of 8 bits. Instead the value is first put into the LUT's own type, so it wraps at 256 before it is clipped:
+# 255 gives 255, 256 gives 0, 300 gives 44. With 16-bit entries the same table is right. No warning either way.
 #
 #   bash findings/pydicom_voi_lut_wraps.sh      installs in a temporary folder; fails when this is no longer so
 set -euo pipefail

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# SimpleITK 2.5.7 turns a MONOCHROME1 film over, and leaves its tag. One would guess that the stored values are returned,
-# as pydicom 3.0.2 does, since the image's own (0028,0004) still says MONOCHROME1 after reading: whoever inverts by that
-# tag inverts twice. What it subtracts from is the largest value that Bits Stored can hold, and the rescale comes after:
-# with slope 2 and intercept -1000 a stored 0 becomes 7190. A signed MONOCHROME1 film is not read at all: RuntimeError,
-# "invalid logic", though the same pixels as MONOCHROME2 are.
+# SimpleITK 2.5.7 turns a MONOCHROME1 film over, and leaves its tag. One would guess that the stored values are
+# returned, as pydicom 3.0.2 does, since the image's own (0028,0004) still says MONOCHROME1 after reading: whoever
+# inverts by that tag inverts twice. What it subtracts from is the largest value that Bits Stored can hold, and the
+# rescale comes after: with slope 2 and intercept -1000 a stored 0 becomes 7190. A signed MONOCHROME1 film is not read
+# at all: RuntimeError, "invalid logic", though the same pixels as MONOCHROME2 are.
 #
 #   bash findings/simpleitk_monochrome1.sh      installs in a temporary folder; fails when this is no longer so
 set -euo pipefail
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check SimpleITK==2.5.7 pydicom==3.0.2 numpy==2.4.6
+"$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    SimpleITK==2.5.7 pydicom==3.0.2 numpy==2.4.6
 
 "$folder/venv/bin/python" - "$folder/film.dcm" <<'PYTHON'
 import sys
