@@ -16,13 +16,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import distributed
 
 from common.refusal import Refusal
+
+_Items = TypeVar("_Items", np.ndarray, torch.Tensor, list[Any], range)
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _LOST = ("gloo", "NCCL", "peer")  # what torch says when another process is gone
@@ -49,7 +51,7 @@ class Processes:
         """Whether this is the one that writes and prints."""
         return self.rank == 0
 
-    def share(self, items: Sequence) -> Sequence:
+    def share(self, items: _Items) -> _Items:
         """This process's part of a sequence: every `count`-th item. No item is padded or taken twice."""
         return items[self.rank :: self.count]
 

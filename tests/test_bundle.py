@@ -11,6 +11,8 @@ import random
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from common.prediction import bundle
 from common.prediction.bundle import check_here, export, read_bundle
 from common.prediction.deployed import Deployed
 from common.prediction.new_films import NewFilms
+from common.prediction.predictor import ACCELERATED_ROUNDING, FilmPredictor
 from common.refusal import Refusal
 from common.stages import SYSTEMS
 
@@ -232,6 +235,19 @@ def _predictions(deployed: Deployed) -> tuple[np.ndarray, np.ndarray]:
     return predictor.probabilities(nets[0], [0, 1]), np.array(
         [m for _, m, _ in predictor.maps(nets[1], [0, 1])]
     )
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+def test_bundle_can_be_computed_by_openvino(packed: Path) -> None:
+    """The machine is checked by the very networks that will predict: all folds of a stage in one."""
+    film, _ = draw_film(np.random.default_rng(1), True, "ntuh", 1024)
+    ours, theirs = (FilmPredictor.open(bundle=packed, backend=each) for each in ("torch", "openvino"))
+    expected, found = ours.predict(film).folds, theirs.predict(film).folds
+    assert len(found) == 5
+    assert np.allclose(found, expected, rtol=0, atol=ACCELERATED_ROUNDING)
+    check = replace(theirs.deployed.check, folds=theirs.deployed.check.folds + 0.01)
+    with pytest.raises(Refusal, match="must not use"):
+        check_here(theirs.deployed, check, CPU, (theirs._classifiers, theirs._segmenters))
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -24,7 +24,7 @@ from conftest import PATIENCE, THRESHOLDS, Scripts
 from matplotlib.figure import Figure
 from sklearn.metrics import accuracy_score, roc_auc_score, roc_curve
 
-from common.command_line import EvaluationOptions, ThresholdOptions, parse_thresholds
+from common.command_line import ThresholdOptions, parse_thresholds
 from common.distributed import Processes
 from common.inference import choose_thresholds, threshold_plots
 from common.inference.choose_thresholds import STABILITY, OutOfFold, write_thresholds
@@ -419,7 +419,7 @@ def copy(chain: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def test_out_of_fold_films_were_not_trained_on(copy: Path) -> None:
     """Each film's prediction is that of the fold that held it out, and of no other."""
     prepared = open_prepared("ntuh_train", None, "test")
-    trained = read_trained(EvaluationOptions(gpu="cpu", system=("eff",)), "test")[0]
+    trained = read_trained(["eff"], "test")[0]
     found = choose_thresholds.predict_out_of_fold(trained, prepared, Processes(CPU))
     nets = trained.networks(STAGES["ntuh_classification"], CPU)
     predictor = Predictor(prepared, 64, CPU)

@@ -25,7 +25,6 @@ from conftest import REPOSITORY, Scripts
 from distributed_worker import network, norms
 from torch.profiler import ProfilerActivity, profile
 
-from common.command_line import EvaluationOptions
 from common.distributed import Processes
 from common.files import canonical_json, write_json
 from common.inference import resumable_result, run_networks, test_set
@@ -195,8 +194,7 @@ def _set_threshold(value: float) -> None:
 
 
 def _trained() -> tuple[TrainedSystem, PreparedSet]:
-    options = EvaluationOptions(gpu="cpu", system=("eff",))
-    return read_trained(options, "test")[0], open_prepared("ntuh_test", None, "test")
+    return read_trained(["eff"], "test")[0], open_prepared("ntuh_test", None, "test")
 
 
 def _plain_networks(trained: TrainedSystem, stage: Stage) -> list[torch.nn.Module]:

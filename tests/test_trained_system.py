@@ -12,7 +12,6 @@ import torch
 from conftest import STEP_1_1, STEP_2_1, STEP_2_2, Scripts
 from sklearn.metrics import roc_auc_score
 
-from common.command_line import EvaluationOptions
 from common.compute import seed_torch
 from common.inference import choose_thresholds, test_set
 from common.inference.run_networks import Predictor
@@ -92,12 +91,8 @@ def _retouch(path: Path, change: Callable[[dict], None], noise: float = 0.0) -> 
     )
 
 
-def _eff() -> EvaluationOptions:
-    return EvaluationOptions(gpu="cpu", system=("eff",))
-
-
 def test_a_finished_chain_belongs_together(copy: Path) -> None:
-    trained = read_trained(_eff(), "test")[0]
+    trained = read_trained(["eff"], "test")[0]
     assert trained.image_size == 64
     assert operating_point(trained)[0].image_size == 64
 
@@ -115,7 +110,7 @@ def test_folds_of_different_making_are_refused(copy: Path, key: str, value: obje
     path = copy / STEP_2_2 / "model_weights" / "fold_3_eff_cls_ntuh.safetensors"
     _retouch(path, lambda metadata: metadata.update({key: value}))
     with pytest.raises(Refusal, match=said):
-        read_trained(_eff(), "test")
+        read_trained(["eff"], "test")
 
 
 def test_fold_under_another_number_is_refused(copy: Path) -> None:
@@ -125,7 +120,7 @@ def test_fold_under_another_number_is_refused(copy: Path) -> None:
         (folder / "fold_0_eff_cls_ntuh.safetensors").read_bytes()
     )
     with pytest.raises(Refusal, match="other weights than its name says"):
-        read_trained(_eff(), "test")
+        read_trained(["eff"], "test")
 
 
 def test_tasks_of_another_lineage_are_refused(copy: Path) -> None:
@@ -135,14 +130,14 @@ def test_tasks_of_another_lineage_are_refused(copy: Path) -> None:
     for fold in range(5):
         _retouch(copy / STEP_2_1 / "model_weights" / f"fold_{fold}_eff_seg_ntuh.safetensors", other_parent)
     with pytest.raises(Refusal, match="segmentation and classification models of eff do not belong"):
-        read_trained(_eff(), "test")
+        read_trained(["eff"], "test")
 
 
 def test_thresholds_of_other_weights_are_refused(copy: Path) -> None:
     path = copy / STEP_2_1 / "model_weights" / "fold_2_eff_seg_ntuh.safetensors"
     _retouch(path, lambda metadata: None, noise=1e-3)
     with pytest.raises(Refusal, match="computed from other networks"):
-        operating_point(read_trained(_eff(), "test")[0])
+        operating_point(read_trained(["eff"], "test")[0])
 
 
 def test_thresholds_of_another_working_size_are_refused(copy: Path) -> None:
@@ -150,7 +145,7 @@ def test_thresholds_of_another_working_size_are_refused(copy: Path) -> None:
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"image_size": 128}))
     with pytest.raises(Refusal, match="another working size"):
-        operating_point(read_trained(_eff(), "test")[0])
+        operating_point(read_trained(["eff"], "test")[0])
 
 
 @pytest.mark.parametrize(
@@ -159,7 +154,7 @@ def test_thresholds_of_another_working_size_are_refused(copy: Path) -> None:
 def test_malformed_thresholds_are_refused(copy: Path, text: str) -> None:
     thresholds_file("eff").write_text(text)
     with pytest.raises(Refusal):
-        operating_point(read_trained(_eff(), "test")[0])
+        operating_point(read_trained(["eff"], "test")[0])
 
 
 def test_films_prepared_anew_are_refused(copy: Path) -> None:

@@ -84,7 +84,7 @@ def main(description: str) -> None:
     costs = None if options.prevalence is None else Costs(options.prevalence, options.cost_ratio or 1.0)
     with running(options.gpu) as processes:
         set_up(processes.device)
-        systems = read_trained(options, "get_thresholds")
+        systems = read_trained(options.system, "get_thresholds", options.preset)
         prepared = _films(options, processes)
         for trained in systems:
             refuse_other_films(trained, prepared)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -14,10 +14,13 @@ from tqdm import tqdm
 from common.compute import autocast, evaluating
 from common.distributed import Processes
 from common.networks.batch import Batch, batch_item
-from common.networks.ensemble import fold_probabilities, mean_map
+from common.networks.ensemble import Nets, fold_probabilities, mean_map
 from common.networks.unet import PneumothoraxNet
 from common.statistics.auroc import auroc
 from common.statistics.overlap import MAP_THRESHOLD, dice
+
+Rows: TypeAlias = "Sequence[int] | np.ndarray"
+"""Films of a set, by the rows in which they stand there."""
 
 _MOST = 16  # films at a time
 _CPU_PIXELS = 512 * 512  # of the films at a time: what a network makes of more leaves a processor's cache
@@ -56,7 +59,7 @@ class Predictor:
         device: Where to compute.
         precision: As in the recipe.
         workers: Processes that read films.
-        batch_size: Films at a time; changes speed, not results (beyond rounding). None: what is fastest.
+        batch_size: Films at a time; changes speed, not results (beyond rounding). 0: what is fastest.
     """
 
     prepared: Films
@@ -64,17 +67,17 @@ class Predictor:
     device: torch.device
     precision: str = "auto"
     workers: int = 0
-    batch_size: int | None = None
+    batch_size: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size is None:
+        if not self.batch_size:
             object.__setattr__(self, "batch_size", films_at_once(self.device, self.size))
 
     def cut(self, rows: np.ndarray) -> list[np.ndarray]:
         """Films in the batches that they are computed in; only the last may be smaller."""
         return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
 
-    def _batches(self, rows: Sequence[int], title: str | None) -> Iterator[dict[str, torch.Tensor]]:
+    def _batches(self, rows: Rows, title: str | None) -> Iterator[dict[str, torch.Tensor]]:
         films = EvaluationFilms(self.prepared, rows, self.size)
         loader = evaluation_loader(films, self.batch_size, self.workers, pin=self.device.type == "cuda")
         with tqdm(total=len(rows), desc=title, unit="film", disable=None if title else True) as bar:
@@ -82,10 +85,8 @@ class Predictor:
                 yield batch
                 bar.update(len(batch["row"]))
 
-    def probabilities(
-        self, nets: Sequence[PneumothoraxNet], rows: Sequence[int], title: str | None = None
-    ) -> np.ndarray:
-        """Probability of pneumothorax by each network: (films, networks) float64, 0-1.
+    def probabilities(self, nets: Nets, rows: Rows, title: str | None = None) -> np.ndarray:
+        """Probability of pneumothorax by each fold: (films, folds) float64, 0-1.
 
         Args:
             nets: Classification networks on the device.
@@ -93,15 +94,13 @@ class Predictor:
             title: Title of a progress bar; None: no bar.
         """
         found = [each for _, each in self.scores(nets, rows, title)]
-        return np.array(found, dtype=np.float64).reshape(len(rows), len(nets))
+        return np.array(found, dtype=np.float64) if found else np.empty((0, len(nets)))
 
-    def scores(
-        self, nets: Sequence[PneumothoraxNet], rows: Sequence[int], title: str | None = None
-    ) -> Iterator[tuple[int, np.ndarray]]:
+    def scores(self, nets: Nets, rows: Rows, title: str | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Classify films.
 
         Yields:
-            Row; probability of pneumothorax by each network, (networks,) float64, 0-1.
+            Row; probability of pneumothorax by each fold, (folds,) float64, 0-1.
         """
         for batch in self._batches(rows, title):
             with evaluating(*nets), autocast(self.device, self.precision):
@@ -110,7 +109,7 @@ class Predictor:
             yield from zip(batch["row"].tolist(), found, strict=True)
 
     def maps(
-        self, nets: Sequence[PneumothoraxNet], rows: Sequence[int], title: str | None = None
+        self, nets: Nets, rows: Rows, title: str | None = None
     ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Segment films.
 
@@ -123,9 +122,7 @@ class Predictor:
             for row, found, mask in zip(batch["row"].tolist(), maps, batch["mask"].numpy(), strict=True):
                 yield row, found, mask[0] > 0.5
 
-    def validation(
-        self, net: PneumothoraxNet, rows: Sequence[int], processes: Processes | None = None
-    ) -> Validation:
+    def validation(self, net: PneumothoraxNet, rows: Rows, processes: Processes | None = None) -> Validation:
         """Score a network on validation films.
 
         Args:
@@ -147,7 +144,9 @@ class Predictor:
 class Films(Protocol):
     """What evaluation asks of films: of a prepared set, or of new ones without masks."""
 
-    has_mask: np.ndarray
+    @property
+    def has_mask(self) -> np.ndarray:
+        """(n,) bool: films with an annotated lesion."""
 
     def film(self, row: int, side: int) -> np.ndarray:
         """The working-size view of a film, (side, side) uint8."""
@@ -159,7 +158,7 @@ class Films(Protocol):
 class EvaluationFilms(Dataset):
     """Films as they are, at the working size."""
 
-    def __init__(self, prepared: Films, rows: Sequence[int], size: int) -> None:
+    def __init__(self, prepared: Films, rows: Rows, size: int) -> None:
         self.prepared, self.rows, self.size = prepared, rows, size
 
     def __len__(self) -> int:

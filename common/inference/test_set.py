@@ -48,7 +48,7 @@ def main(description: str) -> None:
     with running(options.gpu) as processes:
         device = processes.device
         set_up(device)
-        systems = read_trained(options, "inference")
+        systems = read_trained(options.system, "inference", options.preset)
         points = {trained.system: operating_point(trained)[0] for trained in systems}
         prepared, training = (
             _open_prepared(name, options.ntuh, processes) for name in ("ntuh_test", "ntuh_train")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from common.command_line import EvaluationOptions
 from common.inference.two_stage_rule import OperatingPoint, read_thresholds
 from common.networks import weights
 from common.networks.unet import PneumothoraxNet
@@ -78,15 +77,20 @@ class TrainedSystem:
             yield net
 
 
-def read_trained(options: EvaluationOptions, needed_by: str) -> list[TrainedSystem]:
+def read_trained(systems: Sequence[str], needed_by: str, preset: str | None = None) -> list[TrainedSystem]:
     """Read the networks of the systems asked for, before any work.
+
+    Args:
+        systems: `eff`, `vit` or both.
+        needed_by: Step that needs them, for the refusal.
+        preset: Preset that they must have been trained with; None: any.
 
     Raises:
         Refusal: Some are missing (all are listed), or they do not belong together.
     """
-    for system in options.system:
+    for system in systems:
         _refuse_missing(system, needed_by)
-    return [_read_system(system, options.preset, needed_by) for system in options.system]
+    return [_read_system(system, preset, needed_by) for system in systems]
 
 
 def operating_point(trained: TrainedSystem) -> tuple[OperatingPoint, dict[str, Any]]:

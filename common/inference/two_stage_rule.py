@@ -42,6 +42,8 @@ class OperatingPoint:
         """
         if not self.stage_1(probability):
             return NEGATIVE_PROBABILITY
+        if area is None:
+            raise ValueError("stage 1 says positive, so stage 2 must say how much")
         return POSITIVE if area >= self.seg_threshold else NEGATIVE_AREA
 
 

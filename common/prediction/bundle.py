@@ -38,7 +38,7 @@ from common.films.own_outputs import RESEARCH_ONLY
 from common.inference.run_networks import Predictor
 from common.inference.trained_system import CLASSIFICATION, SEGMENTATION, TrainedSystem
 from common.inference.two_stage_rule import OperatingPoint, parse_operating_point
-from common.networks.unet import PneumothoraxNet
+from common.networks.ensemble import Nets
 from common.networks.weights import State, tensors_digest
 from common.paths import bundle_file, shown, thresholds_file, weights_file
 from common.prediction.deployed import PREPROCESSING, Deployed
@@ -60,9 +60,7 @@ _GRID = 16  # places along a side of the map that the check compares
 _CANDIDATES, _SEED = 8, 20231  # synthetic films of which one becomes the check film
 _DIGITS = 6  # of the expected values: far below what is allowed, and above what rounding disturbs
 
-Networks = tuple[
-    Sequence[PneumothoraxNet], Sequence[PneumothoraxNet]
-]  # to classify, to segment; fold 0 first
+Networks = tuple[Nets, Nets]  # to classify, to segment; fold 0 first
 
 
 @dataclass(frozen=True, eq=False)
@@ -395,7 +393,8 @@ def export(system: str, output: Path) -> Bundle:
     """
     _refuse_foreign(output)
     Deployed.of_workspace(system, "export")  # says what is missing, and the command that makes it
-    files, claims = _files(system), {}
+    files = _files(system)
+    claims: dict[str, dict[str, Any]] = {}
 
     def read(name: str) -> bytes:
         content = files[name].read_bytes()

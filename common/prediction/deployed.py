@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from common.command_line import EvaluationOptions
 from common.files import canonical_json, digest
 from common.inference.trained_system import TrainedSystem, operating_point, read_trained
 from common.inference.two_stage_rule import OperatingPoint
@@ -43,7 +42,7 @@ class Deployed:
         Raises:
             Refusal: Networks or thresholds are missing, or do not belong together.
         """
-        trained = read_trained(EvaluationOptions(system=(system,)), needed_by)[0]
+        trained = read_trained([system], needed_by)[0]
         return cls.of(trained, *operating_point(trained))
 
     @classmethod

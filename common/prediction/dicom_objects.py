@@ -23,11 +23,12 @@ import numpy as np
 import pydicom
 from highdicom import AlgorithmIdentificationSequence, SOPClass
 from highdicom.seg import Segmentation, SegmentDescription
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
+from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pydicom.valuerep import VR
 
@@ -474,7 +475,7 @@ def _copies(source: Dataset, keywords: Iterable[str]) -> Iterator[DataElement]:
     """
     for keyword in keywords:
         if keyword in source:
-            element = _copy(source, tag_for_keyword(keyword))
+            element = _copy(source, Tag(keyword))
             if element is not None:
                 yield element
             elif keyword in _REQUIRED:

@@ -122,8 +122,9 @@ def find(
         decision = NO_ANSWER
     height, width = film.pixels.shape
     outline = np.zeros((height, width), dtype=bool)
-    fraction = area_cm2 = None
-    if decision == POSITIVE:
+    fraction: float | None = None
+    area_cm2: float | None = None
+    if decision == POSITIVE and mean_map is not None and pixels is not None:  # as it is with every positive
         outline = on_film(mean_map, height, width)
         scale = Scale.of(point.image_size, width, height, *(film.spacing or (None, None)))
         fraction = pixels / point.image_size**2

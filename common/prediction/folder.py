@@ -141,8 +141,8 @@ class _Folder:
         """Read and predict every film that has no finding yet."""
         self.unread |= {place: each.fault for place, each in enumerate(self.entries) if each.fault}
         places = [place for place in range(len(self.entries)) if place not in self.unread]
-        kept = {place: self._kept(place) for place in places}
-        known = [kept[place] and kept[place]["film"]["file"] for place in places]
+        kept = {place: content for place in places if (content := self._kept(place))}
+        known = [kept[place]["film"]["file"] if place in kept else None for place in places]
         read = read_in_order([self.entries[place].path for place in places], known, min(cores(), len(places)))
         with tqdm(
             total=len(self.entries),
@@ -171,6 +171,7 @@ class _Folder:
 
     def _write(self, place: int, film: NewFilm, finding: Finding) -> None:
         """Write a finding, unless its film is no longer the one that was read."""
+        assert film.file is not None  # it was read from one
         reason = film.file.changed(self.entries[place].path)
         try:
             if reason:

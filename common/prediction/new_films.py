@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import overload
 
 import cv2
 import numpy as np
@@ -105,6 +106,14 @@ class _Task:
     place: int
     path: Path
     known: str | None
+
+
+@overload
+def read_new_film(path: Path) -> NewFilm: ...
+
+
+@overload
+def read_new_film(path: Path, known: str | None, alive: Callable[[], None]) -> NewFilm | FileState: ...
 
 
 def read_new_film(

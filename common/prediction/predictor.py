@@ -25,6 +25,7 @@ from common.distributed import one_device
 from common.films.decode import Film
 from common.inference.run_networks import Predictor
 from common.inference.trained_system import CLASSIFICATION, SEGMENTATION
+from common.networks.ensemble import Nets
 from common.paths import shown
 from common.prediction.bundle import Bundle, check_here, read_bundle
 from common.prediction.deployed import PREPROCESSING, Deployed
@@ -85,7 +86,9 @@ class FilmPredictor:
             return cls(Deployed.of_workspace(system or SYSTEMS[0], "prediction"), device, backend)
         deployed = read_bundle(bundle)
         if system not in (None, deployed.system):
-            raise Refusal(f"the bundle {shown(bundle)} holds the system {deployed.system}, not {system}")
+            raise Refusal(
+                f"the bundle {shown(Path(bundle))} holds the system {deployed.system}, not {system}"
+            )
         return cls(deployed, device, backend)
 
     @cached_property
@@ -147,7 +150,7 @@ class FilmPredictor:
     def findings(self, films: Sequence[NewFilm]) -> list[Finding]:
         """What the system says of films; stage 2 runs only where stage 1 says positive."""
         squares = NewFilms([each.square for each in films])
-        alone = 1 if self.device.type == "cpu" else None  # for the same bits whatever films are beside it
+        alone = 1 if self.device.type == "cpu" else 0  # for the same bits whatever films are beside it
         predictor = Predictor(
             squares, self.deployed.image_size, self.device, self.deployed.precision, batch_size=alone
         )
@@ -182,15 +185,15 @@ class FilmPredictor:
         return FilmReader()
 
     @cached_property
-    def _classifiers(self) -> list[torch.nn.Module]:
+    def _classifiers(self) -> Nets:
         return self._networks(CLASSIFICATION)
 
     @cached_property
-    def _segmenters(self) -> list[torch.nn.Module]:
+    def _segmenters(self) -> Nets:
         """Loaded when the first film needs them."""
         return self._networks(SEGMENTATION)
 
-    def _networks(self, stage: Stage) -> list[torch.nn.Module]:
+    def _networks(self, stage: Stage) -> Nets:
         if self.backend == "torch":
             return self.deployed.trained.networks(stage, self.device)
         from common.networks.openvino_backend import accelerate  # its package is optional

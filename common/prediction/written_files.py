@@ -69,7 +69,7 @@ class WrittenFiles:
             return True
         if path.is_symlink() or not path.is_file():
             return False
-        known = self._digests.get(self._name(path))
+        known = self._digests.get(self._name(path), set())
         return bool(known) and hashlib.sha256(path.read_bytes()).hexdigest() in known
 
     def write(self, contents: Mapping[Path, bytes]) -> None:

@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
@@ -61,7 +61,7 @@ def in_workers(
     count: int | None = None,
     seconds: int = SECONDS,
     memory: int = MEMORY,
-) -> Iterator[tuple[Any, Any]]:
+) -> Generator[tuple[Any, Any], None, None]:
     """Run `function(task, alive)` for every task, in processes that may be lost.
 
     Args:

@@ -48,6 +48,8 @@ _DEATHS = 5  # of the whole process at one film, after which the film is put asi
 _REPORT_SECONDS = 600.0
 _TICK = 0.2  # seconds until a signal is heeded
 
+_VERIFICATION = "1.2.840.10008.1.1"  # SOP class of C-ECHO (PS3.4 A.4)
+
 # Answers to C-STORE (PS3.4 B.2.3)
 _SUCCESS, _OUT_OF_RESOURCES, _CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
 
@@ -103,7 +105,7 @@ class Listener:
         self._failure: BaseException | None = None
         self._largest = options.largest_film * _MB
         self._held: WeakKeyDictionary[Association, int] = WeakKeyDictionary()
-        self._sender = None
+        self._sender: Sender | None = None
         if options.destination:
             to = Destination.of(options.destination)
             self._sender = Sender(self.spool, to, options.ae_title, self.log, first_wait)
@@ -154,8 +156,9 @@ class Listener:
         left, unsent = self.spool.films(), self.spool.deliveries()
         for name in left:
             self._films.put(name)
-        for name in unsent if self._sender else ():
-            self._sender.put(name)
+        if self._sender:
+            for name in unsent:
+                self._sender.put(name)
         self._server = self._listen()
         options, to = self.options, self.options.destination
         self.log.say(
@@ -212,7 +215,6 @@ class Listener:
 
     def _listen(self) -> ThreadedAssociationServer:
         from pynetdicom import AE, evt
-        from pynetdicom.sop_class import Verification
 
         options = self.options
         ae = AE(options.ae_title)
@@ -222,8 +224,8 @@ class Listener:
         ae.acse_timeout = min(options.idle, 10)
         for sop_class in _image_classes():
             ae.add_supported_context(sop_class, _syntaxes())
-        ae.add_supported_context(Verification)
-        handlers = [
+        ae.add_supported_context(_VERIFICATION)
+        handlers: list[evt.EventHandlerType] = [
             (evt.EVT_CONN_OPEN, self._on_connection),
             (evt.EVT_REJECTED, self._on_rejection),
             (evt.EVT_PDU_RECV, self._on_pdu),
@@ -238,6 +240,7 @@ class Listener:
                 found=error.strerror or error,
                 do="end what listens there, or choose another --port",
             ) from None
+        assert server is not None  # it would be of a call that blocks
         self.port = server.server_address[1]
         return server
 
@@ -247,18 +250,21 @@ class Listener:
         pynetdicom would wait, and take the memory, before it knows who calls.
         """
         connected = event.assoc.dul.socket
+        if connected is None or connected.socket is None:
+            return  # it went away meanwhile
         connected.socket.settimeout(self.options.idle)
         receive = connected.recv
 
-        def receive_some(count: int) -> bytearray:
-            if count > _LONGEST_PDU:
+        def receive_some(nr_bytes: int) -> bytearray:
+            if nr_bytes > _LONGEST_PDU:
                 raise OSError("too long")
-            return receive(count)
+            return receive(nr_bytes)
 
-        connected.recv = receive_some
+        connected.recv = receive_some  # type: ignore[method-assign] # no other place to refuse a length
 
     def _on_rejection(self, event: Event) -> None:
-        caller, called = event.assoc.requestor.ae_title, event.assoc.requestor.primitive.called_ae_title
+        requestor = event.assoc.requestor
+        caller, called = requestor.ae_title, requestor.primitive and requestor.primitive.called_ae_title
         if called != self.options.ae_title.strip():
             why = f"it calls {called!r}"
         elif caller not in [title.strip() for title in self.options.caller]:
@@ -282,11 +288,16 @@ class Listener:
 
     def _on_film(self, event: Event) -> int:
         """Answer C-STORE; success only when the film lies on the disk."""
-        if len(event.request.DataSet.getbuffer()) > self._largest:
+        from pynetdicom.dimse_primitives import C_STORE
+
+        request = event.request
+        assert isinstance(request, C_STORE)  # pynetdicom has seen to both
+        assert request.DataSet is not None
+        if len(request.DataSet.getbuffer()) > self._largest:
             self.log.count("refused")
             self.log.say(f"a film of more than {self.options.largest_film} MB refused")
             return _CANNOT_UNDERSTAND
-        content, instance = event.encoded_dataset(), str(event.request.AffectedSOPInstanceUID)
+        content, instance = event.encoded_dataset(), str(request.AffectedSOPInstanceUID)
         try:
             with self._receiving:
                 self._films.put(self.spool.keep(content, instance))
@@ -348,7 +359,7 @@ def _image_classes() -> list[str]:
     from pynetdicom import AllStoragePresentationContexts
 
     classes = [context.abstract_syntax for context in AllStoragePresentationContexts]
-    return [each for each in classes if "Image Storage" in each.name]
+    return [each for each in classes if each is not None and "Image Storage" in each.name]
 
 
 def _syntaxes() -> list[str]:

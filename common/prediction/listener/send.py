@@ -133,7 +133,7 @@ class Sender:
 
         ae = AE(self._ae_title)
         ae.connection_timeout, ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = 10, 30, 60, 60
-        for sop_class, syntaxes in sorted({_context(path) for path in objects} - {None}):
+        for sop_class, syntaxes in sorted({found for path in objects if (found := _context(path))}):
             ae.add_requested_context(sop_class, list(syntaxes))
         if not ae.requested_contexts:
             ae.add_requested_context(uid.SecondaryCaptureImageStorage)
@@ -202,7 +202,9 @@ class Sender:
 
 def _send_at_once(event: Event) -> None:
     """Without this, each object waits 40 ms for the acknowledgement of the message before it."""
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connected = event.assoc.dul.socket
+    if connected is not None and connected.socket is not None:
+        connected.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _context(path: Path) -> tuple[str, tuple[str, ...]] | None:
