@@ -85,8 +85,8 @@ def unsaturated(net: Any, films: Films, side: int) -> None:
         logits = [net.classify(tensor_of(films.film(row, side), CPU)) for row in range(len(films.called))]
         linear = next(each for each in net.unet.classification_head if isinstance(each, torch.nn.Linear))
         beyond = max(float(torch.stack(logits).abs().max()) / 3, 1.0)
-        linear.weight /= beyond
-        linear.bias /= beyond
+        linear.weight.div_(beyond)
+        linear.bias.div_(beyond)
 
 
 def three(nets: list, size: int) -> list[list]:
@@ -110,7 +110,8 @@ def take_turns(sides: list, stage: str, nets: list[list], rows: np.ndarray) -> N
 def compare(system: str, films: Films, arguments: argparse.Namespace, peak: float) -> float:
     """Run the three sides on one system, check that they agree, and give the ratio to plain inference."""
     size, count = arguments.image_size, len(films.called)
-    sides = [Published(films, size, CPU), Ours(films, size, CPU), Ours(films, size, CPU)]
+    ways: tuple[type[Published | Ours], ...] = (Published, Ours, Ours)
+    sides = [way(films, size, CPU) for way in ways]
 
     def networks(task: str) -> list:
         return [

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -29,6 +29,7 @@ from common.preparation import leaks as leak_search
 from common.preparation import run as preparation
 from common.preparation.film_task import PREPARED, Outcome, Task
 from common.preparation.prepared_cases import COLUMNS
+from common.preparation.resume_log import ResumeLog
 from common.sources.source_film import SourceFilm
 
 SECONDS, BYTES = 60.0, 4 * 2**30
@@ -38,21 +39,29 @@ FACTS = {
 }  # fmt: skip
 
 
+class _InMemory(ResumeLog):
+    """The log of a preparation that has read all its films; nothing of it lies on the disk."""
+
+    def __init__(self, entries: dict[int, dict[str, Any]]) -> None:
+        self.entries = entries
+
+
 def simulate(name: str, count: int, first: int) -> preparation.Growing:
     """A set of `count` films, 1.25 of a patient on average, as if all had just been read."""
     folder, rules = prepared_folder(name), Rules()
     films, entries = [], {}
     for row in tqdm(range(count), desc=name, unit="film", disable=None):
         number = first + row
-        film = SourceFilm(f"P{number:09d}", Path("/nowhere"), f"row {row}", None, int(number % 5 == 0))
+        positive = int(number % 5 == 0)
+        film = SourceFilm(f"P{number:09d}", Path("/nowhere"), f"row {row}", None, positive)
         films.append(film)
         facts = FACTS | {"patient_id": f"ID{number * 4 // 5}", "study": f"1.2.{number}"}
         outcome = Outcome(
             PREPARED, file="0" * 64, facts=facts, picture=f"{number * 7919:064x}",
-            mask="1" * film.report, area=0.05 * film.report, perceptual=f"{number * 104729 % 2**64:016x}",
+            mask="1" * positive, area=0.05 * positive, perceptual=f"{number * 104729 % 2**64:016x}",
         )  # fmt: skip
         entries[row] = preparation.journal_entry(Task(row, film, folder, rules), outcome)
-    return preparation.Growing(name, films, films, rules, SimpleNamespace(entries=entries))
+    return preparation.Growing(name, films, films, rules, _InMemory(entries))
 
 
 def main() -> None:

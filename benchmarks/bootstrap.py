@@ -19,6 +19,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -80,7 +81,7 @@ def loop(systems: dict[str, Cases], metrics: tuple[str, ...], replicates: int) -
     for system, cases in systems.items():
         for stratum, films in list(strata(cases, "mask").items())[: len(STRATA)]:
             kept = np.flatnonzero(films & cases.has_mask if metrics == DICE else films)
-            rows = []
+            rows: list[tuple[float, ...]] = []
             for seed in range(replicates):
                 drawn = resample(kept, random_state=seed)
                 if metrics == DICE:
@@ -121,12 +122,11 @@ def plain(systems: dict[str, Cases], metrics: tuple[str, ...], replicates: int) 
 def patients(systems: dict[str, Cases], metrics: tuple[str, ...], replicates: int) -> Found:
     """As bootstrap.py does."""
     found = {}
-    for (system, decision, *key), figure in bootstrap(
-        systems, "mask", replicates, 0, metrics=metrics
-    ).items():
+    drawn = bootstrap(systems, "mask", replicates, 0, metrics=metrics)
+    for (system, decision, stratum, metric), figure in drawn.items():
         percentile_interval(figure.replicates, figure.patients)
         if decision == "two_stage":
-            found[(system, *key)] = figure.replicates
+            found[system, stratum, metric] = figure.replicates
     return found
 
 
@@ -168,10 +168,10 @@ def main() -> None:
     times: dict[str, list[float]] = {"loop": [], "plain": [], "patients": []}
     for _ in range(1 if arguments.full else ROUNDS):
         times["loop"].append(
-            sum(seconds(lambda m=m: loop(systems, m, sample[m])) * n / sample[m] for m, n in WORK)
+            sum(seconds(partial(loop, systems, m, sample[m])) * n / sample[m] for m, n in WORK)
         )
         for name, run in (("plain", plain), ("patients", patients)):
-            times[name].append(seconds(lambda run=run: [run(systems, m, n) for m, n in WORK]))
+            times[name].append(sum(seconds(partial(run, systems, m, n)) for m, n in WORK))
     best = {name: min(each) for name, each in times.items()}
     scaled = "" if arguments.full else f", scaled from {timed} replicates"
     print(f"scikit-learn loop, films resampled{scaled}: {best['loop']:.1f} s")

@@ -38,6 +38,7 @@ import numpy as np
 from scipy.stats import beta, norm
 from tqdm import tqdm
 
+from common.command_line import Interval
 from common.statistics.bootstrap import bootstrap, metric_rows
 from common.statistics.compare_systems import PAIR, comparison_rows
 from common.statistics.tested_films import Cases
@@ -127,7 +128,7 @@ def _films_and_patients(rng: np.random.Generator, patient: np.ndarray, clustered
     return np.sqrt(BETWEEN_FILMS) * of_patient + np.sqrt(1 - BETWEEN_FILMS) * of_film
 
 
-def holds(number: int, clustered: bool, interval: str, replicates: int) -> list[float]:
+def holds(number: int, clustered: bool, interval: Interval, replicates: int) -> list[float]:
     """Whether the interval of each figure of `truth` holds it: 1, 0, or NaN where there is none."""
     systems = simulate(np.random.default_rng([number, clustered]), clustered)
     metrics = {metric for *_, metric in truth()}

@@ -64,7 +64,7 @@ def epoch(folder: Path) -> dict[str, float]:
     peaks, begun = [], []
 
     class Watch(tqdm):
-        def update(self, n: int = 1) -> None:
+        def update(self, n: float | None = 1) -> None:
             if len(progress.losses) == WARM:
                 begun.append(time.perf_counter())
             if len(progress.losses) % 50 == WARM:

@@ -63,7 +63,8 @@ def compare(old: Path, new: Path) -> tuple[int, list[str]]:
 
 def _files(root: Path) -> dict[str, Path]:
     """Files by name; a run's TensorBoard files by number, since their names may hold clock and host."""
-    found, events = {}, {}
+    found: dict[str, Path] = {}
+    events: dict[Path, int] = {}
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         name = path.relative_to(root).as_posix()
         if ".tfevents." in path.name:
@@ -101,11 +102,11 @@ def _of_values(was: str | np.ndarray, now: str | np.ndarray) -> str | None:
     if isinstance(was, str) and isinstance(now, str):
         if was == now:
             return None
-        unequal = next(i for i, (a, b) in enumerate(zip_longest(was, now)) if a != b)
-        begin = max(unequal - 30, 0)
+        at = next(i for i, (a, b) in enumerate(zip_longest(was, now)) if a != b)
+        begin = max(at - 30, 0)
         return f"{_short(was[begin:])} -> {_short(now[begin:])}"
-    kinds = [value if isinstance(value, str) else f"{value.dtype} {value.shape}" for value in (was, now)]
-    if kinds[0] != kinds[1]:
+    if isinstance(was, str) or isinstance(now, str) or (was.dtype, was.shape) != (now.dtype, now.shape):
+        kinds = [value if isinstance(value, str) else f"{value.dtype} {value.shape}" for value in (was, now)]
         return " -> ".join(map(_short, kinds))
     unequal = (was != now) & ~((was != was) & (now != now))  # NaN equals NaN
     if not unequal.any():

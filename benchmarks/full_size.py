@@ -27,6 +27,7 @@ def run(folder: str, *command: str) -> tuple[float, float]:
     """Run a command in a folder of the repository; seconds and peak memory in GB."""
     begun = time.monotonic()
     process = subprocess.Popen(command, cwd=REPOSITORY / folder, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None  # it is a pipe
     output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status:

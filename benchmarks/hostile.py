@@ -20,17 +20,20 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from common.sources.source_film import Annotation
+
 SECONDS, BYTES = 10, 2 * 2**30  # of processor time: a busy machine does not change it
-TAGS = {
+TAGS: dict[str, list[Any]] = {
     "Rows": [0, 1, 65535, None],
     "Columns": [0, 1, 65535, None],
     "NumberOfFrames": ["0", "2", "2147483647", "-1", None],
@@ -264,7 +267,9 @@ def base_films(folder: Path) -> list[Path]:
     return films
 
 
-def mutations(count: int, seed: int, films: list[Path], folder: Path, arrays: Path):
+def mutations(
+    count: int, seed: int, films: list[Path], folder: Path, arrays: Path
+) -> Iterator[tuple[str, Any]]:
     """Yield `count` tasks; each writes its files just before it is handed out."""
     from common.command_line import Rules
     from common.films.annotations import Rectangles, RunLengths
@@ -280,7 +285,8 @@ def mutations(count: int, seed: int, films: list[Path], folder: Path, arrays: Pa
         kind = rng.choice(
             ["bytes", "header", "json", "runs", "mask", "table"], p=[0.4, 0.3, 0.08, 0.08, 0.06, 0.08]
         )
-        annotation, path = None, sound
+        annotation: Annotation | None = None
+        path = sound
         if kind in ("bytes", "header"):
             base = films[int(rng.integers(len(films)))]
             path = place / f"film{base.suffix}"
@@ -341,8 +347,8 @@ def main() -> None:
     from common.preparation.crash_safe_pool import Lost, in_workers
     from common.preparation.film_store import films_file, masks_file
 
-    with tempfile.TemporaryDirectory() as root:
-        root = Path(root)
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
         workspace, outside = root / "workspace", root / "outside"
         for folder in (workspace, outside, workspace / "arrays"):
             folder.mkdir()

@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +112,10 @@ def network_of(preset: str, system: str, task: str, seed: int, device: torch.dev
         for films in batches:
             net(films)
         for norm in norms:
-            norm.running_mean += 0.1 * norm.running_var.sqrt() * torch.randn_like(norm.running_mean)
-            norm.running_var *= torch.empty_like(norm.running_var).uniform_(0.8, 1.25)
-            norm.running_var.clamp_(min=0.5)  # smaller ones, of untrained channels, would blow up rounding
+            mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+            mean += 0.1 * variance.sqrt() * torch.randn_like(mean)
+            variance *= torch.empty_like(variance).uniform_(0.8, 1.25)
+            variance.clamp_(min=0.5)  # smaller ones, of untrained channels, would blow up rounding
     return net.eval()
 
 
@@ -224,12 +226,12 @@ def take_turns(
     published: Published, ours: Ours, stage: str, nets: tuple[list, list], rows: np.ndarray
 ) -> None:
     """Both sides on the same films, a batch at a time, in changing order; a first turn warms up."""
-    sides = list(zip((published, ours), nets, strict=True))
+    sides: list[tuple[Published | Ours, list]] = list(zip((published, ours), nets, strict=True))
     for side, own in sides:
         getattr(side, stage)(own, rows[:1])
     for number, batch in enumerate(ours.predictor.cut(rows)):
         for side, own in sides if number % 2 else sides[::-1]:
-            side.found.turn(lambda side=side, own=own, batch=batch: getattr(side, stage)(own, batch))
+            side.found.turn(partial(getattr(side, stage), own, batch))
 
 
 def compare(system: str, arguments: argparse.Namespace, device: torch.device) -> float:

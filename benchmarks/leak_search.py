@@ -41,7 +41,7 @@ def make_hashes(count: int) -> np.ndarray:
     copies = count // 10
     for i in range(count - copies):
         picture = cv2.GaussianBlur(rng.normal(size=(64, 64)).astype(np.float32), (0, 0), 4)
-        picture = cv2.normalize(picture, None, 20, 235, cv2.NORM_MINMAX)
+        picture = cv2.normalize(picture, picture, 20, 235, cv2.NORM_MINMAX)
         hashes[i] = perceptual_hash(picture.astype(np.uint8))
         if i < copies:
             noisy = picture + rng.normal(scale=3, size=picture.shape)
@@ -58,7 +58,7 @@ def count_bits(values: np.ndarray) -> np.ndarray:
 
 def plain(first: np.ndarray, second: np.ndarray, radius: int) -> set[tuple[int, int]]:
     """(row of first, row of second) at most `radius` bits apart, or from the inverted hash."""
-    found = set()
+    found: set[tuple[int, int]] = set()
     for row, value in enumerate(first):
         distance = count_bits(second ^ value)
         found.update(
@@ -72,7 +72,7 @@ def ball_tree(first: np.ndarray, second: np.ndarray, radius: int) -> tuple[set[t
     begun = time.monotonic()
     tree = BallTree(_bits(second), metric="hamming")
     built = time.monotonic() - begun
-    found = set()
+    found: set[tuple[int, int]] = set()
     for bits in (_bits(first), 1 - _bits(first)):
         near = tree.query_radius(bits, (radius + 0.5) / 64)
         found.update((row, int(other)) for row, others in enumerate(near) for other in others)

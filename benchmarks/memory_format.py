@@ -15,17 +15,21 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
 
+if TYPE_CHECKING:
+    from common.training.step import Learner
+
 ROUNDS = 7
 VARIANTS = ("contiguous", "channels_last", "contiguous, compiled", "channels_last, compiled")
 
 
-def learner_of(system: str, variant: str, arguments: argparse.Namespace):
+def learner_of(system: str, variant: str, arguments: argparse.Namespace) -> Learner:
     """A learner of the preset's network in a variant."""
     from dataclasses import replace
 
@@ -48,7 +52,7 @@ def learner_of(system: str, variant: str, arguments: argparse.Namespace):
     if "contiguous" in variant:
         learner.net.to(memory_format=torch.contiguous_format)
     if "compile" in variant:
-        learner.model = torch.compile(learner.net)
+        learner.net.compile()
     learner.net.train()
     return learner
 
@@ -62,7 +66,7 @@ def batch_of(arguments: argparse.Namespace) -> dict[str, torch.Tensor]:
     return {"film": torch.rand(n, 1, size, size), "mask": mask, "label": label}
 
 
-def seconds(learner, batch: dict[str, torch.Tensor], steps: int) -> float:
+def seconds(learner: Learner, batch: dict[str, torch.Tensor], steps: int) -> float:
     """Seconds a step."""
     begun = time.perf_counter()
     for step in range(steps):

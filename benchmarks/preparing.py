@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 import pydicom
 from pydicom.pixels import pixel_array
-from pydicom.uid import JPEGLSLossless, RLELossless
+from pydicom.uid import UID, JPEGLSLossless, RLELossless
 
 from common.command_line import Rules
 from common.films.decode import PLUGINS
@@ -45,9 +45,10 @@ def usual(task: Task, alive: Callable[[], None]) -> int:
     return bare(task, alive, {})
 
 
-def bare(task: Task, alive: Callable[[], None], plugins: Mapping[str, str] = PLUGINS) -> int:
+def bare(task: Task, alive: Callable[[], None], plugins: Mapping[UID, str] = PLUGINS) -> int:
     """Decode by the plug-ins that ours uses, and resize."""
     cv2.setNumThreads(1)
+    assert task.film.path is not None  # as `films` chose them
     dataset = pydicom.dcmread(task.film.path)
     pixels = pixel_array(dataset, decoding_plugin=plugins.get(dataset.file_meta.TransferSyntaxUID, ""))
     return int(cv2.resize(pixels, (1024, 1024), interpolation=cv2.INTER_AREA)[0, 0])
@@ -73,8 +74,8 @@ def films(folder: Path, count: int) -> list[Task]:
     small = [f for f in siim.source_films(folder / "siim") if f.path]
     rules = Rules(minimum_age=0, allow_burned_in=True, allow_chest_tube=True)
     large = [f for f in ntuh.source_films(folder / "ntuh", "ntuh_train", rules) if f.path]
-    for number, film in enumerate(large):
-        dataset = pydicom.dcmread(film.path)
+    for number, path in enumerate(film.path for film in large if film.path):
+        dataset = pydicom.dcmread(path)
         if dataset.file_meta.TransferSyntaxUID.is_compressed:
             dataset.decompress()
         noise = np.random.default_rng(number).normal(0, 12, (2500, 2048))
@@ -84,7 +85,7 @@ def films(folder: Path, count: int) -> list[Task]:
         dataset.PixelData = np.clip(pixels, 0, top).astype(np.uint16).tobytes()
         if number % 2:
             dataset.compress(RLELossless if number % 4 == 1 else JPEGLSLossless)
-        dataset.save_as(film.path)
+        dataset.save_as(path)
     large = [replace(film, annotation=None) for film in large]  # rectangles are for the films' old size
     chosen = [kind[n % len(kind)] for n in range(count // 2) for kind in (small, large)]
     return [Task(row, film, folder, rules) for row, film in enumerate(chosen)]
@@ -97,7 +98,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PTX_WORKSPACE"] = folder
         tasks = films(Path(folder), 60 if quick else 300)
-        times = {usual: [], bare: [], prepare_film: []}
+        times: dict[Callable, list[float]] = {usual: [], bare: [], prepare_film: []}
         for _ in range(1 if quick else 6):
             for file in (films_file, masks_file):
                 file(Path(folder)).write_bytes(b"")

@@ -31,7 +31,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,6 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cv2
 import numpy as np
 import pydicom
+from pydicom.uid import SecondaryCaptureImageStorage, SegmentationStorage
 
 from benchmarks.folder_differences import compare
 from benchmarks.tiny_chain import CHAIN, FILMS, CommandFailed, Runs
@@ -68,7 +69,7 @@ def write_sources(tree: Path, folder: Path) -> Path:
     """Synthetic films by a tree's generator: `siim`, `ntuh` and, of its films, `table` and `new`."""
     shutil.rmtree(folder, ignore_errors=True)
     module = next((tree / "common").rglob("phantom_sets.py")).relative_to(tree).with_suffix("")
-    generate = [sys.executable, "-c", GENERATE, ".".join(module.parts), folder]
+    generate: list[str | Path] = [sys.executable, "-c", GENERATE, ".".join(module.parts), folder]
     subprocess.run(generate, cwd=tree, check=True)
     films = sorted((folder / "ntuh" / "images").glob("*.dcm"))
     for name, some in (("new", films[:FILMS]), ("table", films[FILMS:20])):
@@ -92,17 +93,17 @@ def write_sources(tree: Path, folder: Path) -> Path:
 def archive(folder: Path) -> Iterator[int]:
     """A DICOM archive that keeps in a folder what it receives; its port."""
     from pynetdicom import AE, evt
-    from pynetdicom.sop_class import SecondaryCaptureImageStorage, SegmentationStorage
 
     def store(event: evt.Event) -> int:
         folder.mkdir(exist_ok=True)
-        (folder / f"{event.request.AffectedSOPInstanceUID}.dcm").write_bytes(event.encoded_dataset())
+        (folder / f"{event.file_meta.MediaStorageSOPInstanceUID}.dcm").write_bytes(event.encoded_dataset())
         return 0
 
     entity = AE("PACS")
     entity.add_supported_context(SegmentationStorage)
     entity.add_supported_context(SecondaryCaptureImageStorage)
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    assert server is not None  # it would be of a call that blocks
     yield server.server_address[1]
     server.shutdown()
 
@@ -120,7 +121,7 @@ def run_all(root: Path, base: str, quick: bool) -> list[str]:
     """Give all commands by both trees, and compare; a line for each difference."""
     systems = ("vit",) if quick else ("eff", "vit")
     chain = {title: step for title, step in CHAIN.items() if not (quick and title.endswith(" eff"))}
-    network = nullcontext(0)
+    network: AbstractContextManager[int] = nullcontext(0)
     if find_spec("pynetdicom"):
         network = archive(root / "work" / "received")
     else:
@@ -168,7 +169,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="one system, vit, instead of two")
     arguments = parser.parse_args()
-    commit = ["git", "-C", REPOSITORY, "rev-parse", "--verify", f"{arguments.base}^{{commit}}"]
+    commit = ["git", "-C", str(REPOSITORY), "rev-parse", "--verify", f"{arguments.base}^{{commit}}"]
     base = subprocess.run(commit, check=True, capture_output=True, text=True).stdout.strip()
     with nullcontext(arguments.keep) if arguments.keep else TemporaryDirectory() as folder:
         root = Path(folder).resolve()

@@ -202,7 +202,8 @@ class Runs:
         """
         began = time.monotonic()
         if step.copies:
-            shutil.copytree(*(work / folder for folder in step.copies))
+            source, target = (work / folder for folder in step.copies)
+            shutil.copytree(source, target)
         key, printed = work / step.workspace / "data/pseudonym.key", work / "printed" / f"{title}.txt"
         for file in (key, printed):
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -17,11 +17,17 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from common.preparation.film_store import PreparedSet
+    from common.training.checkpoint import Progress
+    from common.training.loop import Fit
 
 GOAL = 1.05
 # Many short rounds, so that what else the machine does falls on both. The 8th and the 18th of 25 ratios hold
@@ -29,7 +35,7 @@ GOAL = 1.05
 ROUNDS, LOW, HIGH = 25, 7, 17
 
 
-def prepared(folder: Path):
+def prepared(folder: Path) -> PreparedSet:
     """60 synthetic SIIM-ACR films, half of them positive."""
     from common.demo.phantom_sets import write_siim
     from common.preparation.run import open_prepared
@@ -39,7 +45,7 @@ def prepared(folder: Path):
     return open_prepared("siim", str(folder / "siim"), "the benchmark")
 
 
-def fit_of(films, system: str, arguments: argparse.Namespace, folder: Path):
+def fit_of(films: PreparedSet, system: str, arguments: argparse.Namespace, folder: Path) -> Fit:
     """A classification run of `arguments.steps` steps an epoch, more epochs than are needed."""
     from dataclasses import replace
 
@@ -85,7 +91,7 @@ def fit_of(films, system: str, arguments: argparse.Namespace, folder: Path):
     )
 
 
-def bare(fit, batch: dict[str, torch.Tensor]) -> float:
+def bare(fit: Fit, batch: dict[str, torch.Tensor]) -> float:
     """Seconds of an epoch's steps on one resident batch."""
     from common.compute import autocast
 
@@ -107,7 +113,7 @@ def bare(fit, batch: dict[str, torch.Tensor]) -> float:
     return time.perf_counter() - begun
 
 
-def ours(fit, progress) -> tuple[float, float]:
+def ours(fit: Fit, progress: Progress) -> tuple[float, float]:
     """Seconds of an epoch's steps by the project's loop, and of what it does once an epoch."""
     from tqdm import tqdm
 

@@ -95,7 +95,7 @@ def main(description: str) -> None:
         likeness = TrainingLikeness.of_films(prepared, show=True) if processes.first else None
         for trained in systems:
             found = predict_out_of_fold(trained, prepared, processes, workers)
-            if processes.first:
+            if likeness is not None:  # in the first process
                 write_thresholds(trained, prepared, found, likeness, options.rule, costs)
 
 
@@ -203,7 +203,7 @@ def _alternative(rule: str, point: RocPoint, costs: Costs | None) -> dict[str, A
         "sensitivity": point.sensitivity,
         "specificity": point.specificity,
     }
-    if rule == LOWEST_COST:
+    if rule == LOWEST_COST and costs is not None:
         content |= {
             "prevalence": costs.prevalence,
             "cost_ratio": costs.ratio,

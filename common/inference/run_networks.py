@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -49,8 +49,25 @@ class Validation:
         return self.dice if self.auroc is None else self.auroc
 
 
+class Films(Protocol):
+    """What evaluation asks of films: of a prepared set, or of new ones without masks."""
+
+    @property
+    def has_mask(self) -> np.ndarray:
+        """(n,) bool: films with an annotated lesion."""
+
+    def film(self, row: int, side: int) -> np.ndarray:
+        """The working-size view of a film, (side, side) uint8."""
+
+    def mask(self, row: int, side: int) -> np.ndarray:
+        """Its mask, (side, side) bool."""
+
+
+FilmsRead = TypeVar("FilmsRead", bound=Films)
+
+
 @dataclass(frozen=True)
-class Predictor:
+class Predictor(Generic[FilmsRead]):
     """How films are run through networks.
 
     Attributes:
@@ -62,7 +79,7 @@ class Predictor:
         batch_size: Films at a time; changes speed, not results (beyond rounding). 0: what is fastest.
     """
 
-    prepared: Films
+    prepared: FilmsRead
     size: int
     device: torch.device
     precision: str = "auto"
@@ -139,20 +156,6 @@ class Predictor:
             return Validation(mean_dice, None)
         scores = processes.joined(self.probabilities([net], processes.share(rows))[:, 0])
         return Validation(mean_dice, auroc(self.prepared.has_mask[rows], scores))
-
-
-class Films(Protocol):
-    """What evaluation asks of films: of a prepared set, or of new ones without masks."""
-
-    @property
-    def has_mask(self) -> np.ndarray:
-        """(n,) bool: films with an annotated lesion."""
-
-    def film(self, row: int, side: int) -> np.ndarray:
-        """The working-size view of a film, (side, side) uint8."""
-
-    def mask(self, row: int, side: int) -> np.ndarray:
-        """Its mask, (side, side) bool."""
 
 
 class EvaluationFilms(Dataset):

@@ -94,7 +94,7 @@ class _Inference:
 
     trained: TrainedSystem
     point: OperatingPoint
-    predictor: Predictor
+    predictor: Predictor[PreparedSet]
     processes: Processes
 
     @property
@@ -209,14 +209,14 @@ class _Inference:
         self, row: int, by_fold: np.ndarray, probability: float, segmented: Entry | None
     ) -> dict[str, Any]:
         """One row of the result: the raw probability and the decision are kept apart."""
-        facts = {
+        facts: dict[Any, Any] = {
             key: None if value != value else value for key, value in self.prepared.cases.iloc[row].items()
         }
         scale, found = self._scale(row), segmented or {}
         area, overlap = found.get("area_pixels"), found.get("dice_segmentation")
         rule = self.point.rule(probability, area)
         fraction = None if area is None else area / scale.size**2
-        in_cm2 = None not in (fraction, scale.film_cm2)
+        film_cm2 = scale.film_cm2
         return {
             "case": facts["case"],
             "patient": facts["patient"],
@@ -227,7 +227,7 @@ class _Inference:
             **{f"fold_{fold}": float(value) for fold, value in enumerate(by_fold)},
             "area_pixels": area,
             "area_fraction": fraction,
-            "area_cm2": fraction * scale.film_cm2 if in_cm2 else None,
+            "area_cm2": None if fraction is None or film_cm2 is None else fraction * film_cm2,
             "stage_1": int(self.point.stage_1(probability)),
             "two_stage": int(rule == POSITIVE),
             "rule": rule,
@@ -235,7 +235,7 @@ class _Inference:
             "dice_positives": None if overlap is None else overlap * (rule == POSITIVE),
             **{key: found.get(key) for key in ("iou", "hd95", "nsd")},
             "distance_unit": scale.unit,
-            "film_cm2": scale.film_cm2,
+            "film_cm2": film_cm2,
             **{key: facts[key] for key in ("age", "sex", "view", "manufacturer")},
             "chest_tube": _whole(facts["chest_tube"]),
         }

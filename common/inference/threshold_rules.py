@@ -120,6 +120,8 @@ class Roc:
             merit = self.sensitivity - self.false_positive_rate
         elif rule == SENSITIVITY_95:
             merit = np.where(self.sensitivity >= 0.95 - _ROUNDING, -self.false_positive_rate, -np.inf)
+        elif costs is None:
+            raise ValueError(f"{rule} needs costs")
         else:
             merit = -costs.expected(self.sensitivity, self.false_positive_rate)
         merit = np.where(self.drawn, merit, -np.inf)

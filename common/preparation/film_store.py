@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -59,6 +59,9 @@ class Lesion:
         return cls(8 * left, top, box) if width else None
 
 
+_View = TypeVar("_View", np.ndarray, Lesion | None)
+
+
 # --- a prepared set --------------------------------------------------------------------------------
 
 
@@ -67,7 +70,7 @@ class PreparedSet:
     """A prepared set on disk. Its arrays are read when they are asked for."""
 
     folder: Path
-    _kept: dict[tuple[str, int, int], np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    _kept: dict[tuple[str, int, int], Any] = field(default_factory=dict, repr=False, compare=False)
     _kept_bytes: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
 
     @cached_property
@@ -100,6 +103,10 @@ class PreparedSet:
     def has_mask(self) -> np.ndarray:
         """(n,) bool: films with an annotated lesion."""
         return self.cases["has_mask"].to_numpy() == 1
+
+    def names(self, rows: np.ndarray) -> list[str]:
+        """Pseudonyms of films."""
+        return self.cases["case"].iloc[rows].tolist()
 
     @cached_property
     def part(self) -> np.ndarray:
@@ -146,7 +153,7 @@ class PreparedSet:
             return Lesion.of_packed(np.asarray(self._masks[mask_row]))
         return self._reduced("lesion", row, side, lambda: Lesion.of(self.mask(row, side)))
 
-    def _reduced(self, kind: str, row: int, side: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+    def _reduced(self, kind: str, row: int, side: int, make: Callable[[], _View]) -> _View:
         """Keep reduced films in memory up to a limit: every epoch and fold asks for the same ones."""
         key = (kind, row, side)
         if key not in self._kept:

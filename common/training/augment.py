@@ -78,7 +78,8 @@ def window(drawn: Draw, source: int) -> tuple[int, int, int, int]:
     """
     left, top, width, height = drawn.crop
     ends = ((end - 0.5) / drawn.zoom + 0.5 for end in (left, top, left + width, top + height))
-    return tuple(round(end * source) for end in ends)
+    left, top, right, bottom = (round(end * source) for end in ends)
+    return left, top, right, bottom
 
 
 def affine(drawn: Draw, source: int, target: int) -> np.ndarray:
@@ -159,7 +160,8 @@ def augment(
     result = cv2.LUT(warped, intensity_table(drawn, low, high))
     if drawn.noise is not None:
         cv2.setRNGSeed(int(rng.integers(2**31)))
-        result += cv2.randn(np.empty_like(result), 0, drawn.noise)
+        noise = cv2.randn(np.empty_like(result), 0, drawn.noise)  # type: ignore[call-overload] # takes numbers
+        result += noise
     if drawn.rotation:  # the corners are padded after the intensities, so they stay zero
         far = _corners(drawn, size, margin=-size)
         cv2.fillPoly(result, [far, _corners(drawn, size, margin=-1.0)], 0, shift=_SHIFT)

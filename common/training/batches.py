@@ -7,7 +7,7 @@ on the number of workers or on what was drawn before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -34,10 +34,6 @@ class TrainingFilms(Dataset):
         rng = np.random.default_rng([self.seed, epoch, draw])
         film, mask = augment(film, lesion, self.size, rng, self.ranges)
         return batch_item(film, mask, row, self.prepared.has_mask[row])
-
-    def names(self, rows: Sequence[int]) -> list[str]:
-        """Pseudonyms of films."""
-        return self.prepared.cases["case"].iloc[list(rows)].tolist()
 
 
 class EpochSampler(Sampler):

@@ -61,6 +61,13 @@ class Progress:
     log: list[dict[str, Any]] = field(default_factory=list)
     best: Best | None = None
 
+    @property
+    def chosen(self) -> Best:
+        """The best epoch, of a run that has finished one."""
+        if self.best is None:
+            raise ValueError("no epoch is finished")
+        return self.best
+
     def next_epoch(self, row: dict[str, Any]) -> None:
         """Go on to the next epoch; `row` is that of the finished one in `log.csv`."""
         self.log.append(row)

@@ -98,7 +98,7 @@ def check_inputs(stage: Stage, request: Request, processes: Processes) -> StageI
     """
     options = request.options
     parents = {system: _read_parent(stage, system) for system in options.system}
-    imagenet = {
+    imagenet: dict[str, Path] = {
         system: find_imagenet(request.network(system).encoder, options.imagenet)
         for system in options.system
         if _wants_imagenet(stage, system, request)
@@ -204,10 +204,11 @@ def _run(
         own = {key: metadata[key] for key in ("stage", "sha256", "content", "split")}
         lineage = [*metadata["lineage"], own]
         if stage.source == metadata["source"] and own["split"] != prepared.split:
+            earlier = STAGES[metadata["stage"]]
             raise Refusal(
-                f"{stage.title} must hold out the films that {STAGES[stage.parent].title} held out",
+                f"{stage.title} must hold out the films that {earlier.title} held out",
                 found="the films were prepared anew since",
-                do=f"train it again: {STAGES[stage.parent].command} --fresh",
+                do=f"train it again: {earlier.command} --fresh",
             )
     expected = {
         "stage": stage.key,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -26,6 +26,9 @@ from common.paths import shown
 from common.refusal import Refusal
 from common.training.checkpoint import Progress
 from common.training.learning_curves import curves_picture
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 COLUMNS = (
     "epoch",
@@ -125,7 +128,7 @@ def epoch_row(
         "dice": result.dice,
         "auroc": result.auroc,
         "score": result.score,
-        "best": progress.best.score,
+        "best": progress.chosen.score,
         "seconds": round(seconds, 2),
     }
 
@@ -138,7 +141,7 @@ def _write_png(path: Path, picture: np.ndarray) -> None:
     """Write an RGB picture, (height, width, 3) uint8."""
     content = cv2.imencode(".png", picture[..., ::-1])[1]
     with whole_file(path) as temporary:
-        temporary.write_bytes(content)
+        temporary.write_bytes(content.tobytes())
 
 
 # --- TensorBoard -----------------------------------------------------------------------------------
@@ -147,11 +150,11 @@ def _write_png(path: Path, picture: np.ndarray) -> None:
 class _File(io.FileIO):
     """Writes at once: all of it, or an OSError (a FileIO may write a part only, as when the disk fills)."""
 
-    def write(self, content: bytes) -> int:
-        left = memoryview(content)
+    def write(self, content: ReadableBuffer, /) -> int:
+        left = whole = memoryview(content)
         while left:
             left = left[super().write(left) :]
-        return len(content)
+        return whole.nbytes
 
 
 class _Events:

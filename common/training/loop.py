@@ -21,10 +21,10 @@ from tqdm import tqdm
 
 from common.distributed import Processes
 from common.inference.run_networks import Predictor
+from common.preparation.film_store import PreparedSet
 from common.recipe import Recipe
 from common.training import checkpoint
 from common.training.batches import EpochSampler
-from common.training.checkpoint import Best, Progress
 from common.training.example_films import example_rows, examples
 from common.training.log import TrainingLog, epoch_row
 from common.training.notes import Notes
@@ -53,7 +53,7 @@ class Fit:
     learner: Learner
     loader: DataLoader
     sampler: EpochSampler
-    predictor: Predictor
+    predictor: Predictor[PreparedSet]
     validation: np.ndarray
     recipe: Recipe
     processes: Processes
@@ -63,9 +63,9 @@ class Fit:
     save_minutes: float = 10.0
     _saved: float = field(default_factory=time.monotonic)
     _log: TrainingLog | None = None  # of the first process
-    _examples: np.ndarray | None = None
+    _examples: np.ndarray = field(default_factory=lambda: np.empty(0, int))  # rows, of the first process
 
-    def run(self) -> Best:
+    def run(self) -> checkpoint.Best:
         """Train from where the run stands, and keep the epoch with the best score (the first of equals).
 
         Raises:
@@ -81,9 +81,9 @@ class Fit:
                 self.judge_epoch(progress)
         if self._log is not None:
             self._log.close()
-        return progress.best
+        return progress.chosen
 
-    def begin(self) -> Progress:
+    def begin(self) -> checkpoint.Progress:
         """Take up the run where its checkpoint left it, or at its beginning."""
         learner = self.learner
         progress = checkpoint.restore(self._last, learner.net, learner.optimiser, learner.scaler)
@@ -94,7 +94,7 @@ class Fit:
             self._examples = example_rows(self.predictor.prepared, self.validation)
         return progress
 
-    def train_epoch(self, progress: Progress, bar: tqdm) -> None:
+    def train_epoch(self, progress: checkpoint.Progress, bar: tqdm) -> None:
         """Draw the films of the epoch, and do and note its steps that are left."""
         recipe, sampler = self.recipe, self.sampler
         begun = time.monotonic() - progress.seconds
@@ -117,34 +117,34 @@ class Fit:
         notes.finish()
         progress.seconds = time.monotonic() - begun
 
-    def judge_epoch(self, progress: Progress) -> None:
+    def judge_epoch(self, progress: checkpoint.Progress) -> None:
         """Validate, keep the network if it is the best so far, write down the epoch, and save."""
         begun, net = time.monotonic(), self.learner.net
         self.processes.from_first(list(net.buffers()))  # BatchNorm's, where each process has its own
         result = self.predictor.validation(net, self.validation, self.processes)
         if progress.best is None or result.score > progress.best.score:
-            progress.best = Best.of(net, progress.epoch + 1, result.score)
+            progress.best = checkpoint.Best.of(net, progress.epoch + 1, result.score)
         steps = (progress.epoch + 1) * len(self.sampler)
         seconds = progress.seconds + time.monotonic() - begun
         row = epoch_row(progress, result, steps, self._rate(steps), self.sampler.share, seconds)
         if self._log is not None:
             self._log.epoch(row, examples(self.predictor, net, self._examples))
         progress.next_epoch(row)
-        if self.processes.first:
-            self._save(progress)
+        self._save(progress)
 
     def _rate(self, step: int) -> float:
         return rate_of(self.recipe, step, len(self.sampler))
 
     def _films_of(self, place: int) -> list[str]:
-        return self.loader.dataset.names(self.sampler.rows()[list(self.sampler.draws(place))])
+        return self.predictor.prepared.names(self.sampler.rows()[list(self.sampler.draws(place))])
 
     @property
     def _last(self) -> Path:
         return checkpoint.file_of(self.folder)
 
-    def _save(self, progress: Progress) -> None:
+    def _save(self, progress: checkpoint.Progress) -> None:
         learner = self.learner
-        self._log.flush()
-        checkpoint.save(self._last, self.facts, progress, learner.net, learner.optimiser, learner.scaler)
-        self._saved = time.monotonic()
+        if self._log is not None:
+            self._log.flush()
+            checkpoint.save(self._last, self.facts, progress, learner.net, learner.optimiser, learner.scaler)
+            self._saved = time.monotonic()

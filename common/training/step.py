@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from common.compute import autocast, gradient_scaler, seed_torch
@@ -45,7 +47,7 @@ class Learner:
         if checkpointing:
             checkpointed(net)
         self.net = net
-        self.model = net
+        self.model: nn.Module = net
         if processes.count > 1:
             devices = [self.device] if self.device.type == "cuda" else None
             shallow = len(net.unet.decoder.blocks) < 5  # timm then keeps a last stage that nothing uses
@@ -94,8 +96,10 @@ class Learner:
     def _backward(self, batch: dict[str, torch.Tensor], last: bool) -> torch.Tensor:
         """Add the gradients of a piece of the batch; its loss and share of positives."""
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
-        alone = self.model is not self.net and not last  # gradients are averaged once a step
-        with self.model.no_sync() if alone else contextlib.nullcontext():
+        alone: AbstractContextManager[None] = nullcontext()
+        if isinstance(self.model, DistributedDataParallel) and not last:
+            alone = self.model.no_sync()  # gradients are averaged once a step
+        with alone:
             with autocast(self.device, self.recipe.precision):
                 output = self.model(batch["film"])
             loss = self.loss_of(output, batch["mask"], batch["label"])
@@ -103,8 +107,8 @@ class Learner:
         return torch.stack([loss.detach(), batch["label"].mean()])
 
 
-@contextlib.contextmanager
-def _memory_help(recipe: Recipe):
+@contextmanager
+def _memory_help(recipe: Recipe) -> Iterator[None]:
     """Turn running out of memory into a refusal that names the flags that help."""
     try:
         yield
