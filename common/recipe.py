@@ -174,7 +174,7 @@ def preset_network(preset: str, system: str) -> Network:
 
 def preset_recipe(preset: str, stage: Stage, system: str) -> Recipe:
     """The recipe of a stage for a system in a preset."""
-    numbers = dict(_PUBLISHED[stage.key])
+    numbers: dict[str, Any] = dict(_PUBLISHED[stage.key])
     if preset == "demo":
         numbers |= _DEMO[stage.key] | {"augmentation": _DEMO_AUGMENTATION}
     return Recipe(image_size=_IMAGE_SIZE[preset], weight_decay=_WEIGHT_DECAY[system], **numbers)

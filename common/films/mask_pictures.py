@@ -43,9 +43,8 @@ def read_mask_picture(content: bytes, width: int, height: int, note: Note) -> np
                 raise FilmFault("its mask file holds several pictures")
             if picture.getexif().get(_ORIENTATION, 1) != 1:
                 raise FilmFault("its mask has an orientation tag, so it may lie turned on the film")
-            if picture.mode in ("P", "PA", "LA"):
-                picture = picture.convert("RGBA")
-            if picture.mode not in _GREYS | {"RGB", "RGBA"}:
+            plain = picture.convert("RGBA") if picture.mode in ("P", "PA", "LA") else picture
+            if plain.mode not in _GREYS | {"RGB", "RGBA"}:
                 raise FilmFault("its mask is neither grey nor RGB")
-            pixels, mode = np.asarray(picture), picture.mode
+            pixels, mode = np.asarray(plain), plain.mode
     return lesion_of_greys(pixels, note) if mode in _GREYS else lesion_of_colours(pixels, note)

@@ -70,7 +70,7 @@ def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
     file = ""
     notes: list[str] = []
     try:
-        content = read_content(task.film.path, alive)
+        content = read_content(task.film.file, alive)
         file = file_digest(content)
         image = decode_film(content, task.rules.replace_saturated)
         del content

@@ -115,7 +115,7 @@ def changes(folder: Path, films: Sequence[SourceFilm]) -> list[str]:
             kinds.setdefault("new", []).append(film.origin)
         elif row["listing"] != listed:
             kinds.setdefault("with another label, annotation or state", []).append(film.origin)
-        elif row["bytes"] and _file_changed(film.path, row):
+        elif row["bytes"] and (film.path is None or _file_changed(film.path, row)):
             kinds.setdefault("with another image file", []).append(film.origin)
     found = [f"{len(where):,} {kind} ({', '.join(where[:3])})" for kind, where in kinds.items()]
     return found + ([f"{len(known):,} no longer listed"] if known else [])

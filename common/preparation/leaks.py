@@ -102,21 +102,26 @@ class ComparedFilms:
     @classmethod
     def of(
         cls,
-        rows: Sequence[Mapping[str, Any]],
+        rows: Sequence[Mapping[Any, Any]],
         picture: Sequence[str],
         perceptual: Sequence[str],
         part: Sequence[str],
         film_256: Callable[[int], np.ndarray],
     ) -> ComparedFilms:
         """From rows of the case table, and hashes as hexadecimal text."""
-        text = {
-            name: ["" if pd.isna(row[name]) else row[name] for row in rows]
+        case, patient, study = (
+            np.array(["" if pd.isna(row[name]) else row[name] for row in rows], dtype=object)
             for name in ("case", "patient", "study")
-        }
-        known = [row["patient_known"] == 1 for row in rows]
-        hashes = np.array([int(value, 16) for value in perceptual], dtype=np.uint64)
+        )
         return cls(
-            patient_known=known, picture=picture, perceptual=hashes, part=part, film_256=film_256, **text
+            case=case,
+            patient=patient,
+            patient_known=np.array([row["patient_known"] == 1 for row in rows], dtype=bool),
+            study=study,
+            picture=np.array(picture, dtype=object),
+            perceptual=np.array([int(value, 16) for value in perceptual], dtype=np.uint64),
+            part=np.array(part, dtype=object),
+            film_256=film_256,
         )
 
 
@@ -131,7 +136,8 @@ def concatenate(several: Sequence[ComparedFilms]) -> ComparedFilms:
         which = int(np.searchsorted(ends, row, side="right"))
         return several[which].film_256(row - int(ends[which]) + len(several[which]))
 
-    return ComparedFilms(*(np.concatenate([getattr(f, name) for f in several]) for name in _ARRAYS), film_256)
+    arrays = {name: np.concatenate([getattr(films, name) for films in several]) for name in _ARRAYS}
+    return ComparedFilms(film_256=film_256, **arrays)
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,7 @@ def find_leaks(
         radius: Largest distance of two hashes, in bits (0 to 31), that nominates a pair; None: no search.
     """
     part = _codes(films.part)
-    reviewed = {tuple(sorted(pair)) for pair in reviewed}
+    reviewed = {(min(pair), max(pair)) for pair in reviewed}
     most = MOST_PAIRS + len(reviewed)  # so that the limit never leaves only pairs that are cleared
     is_reviewed = _reviewed_test(films.case, reviewed)
     found, unlisted = [], 0
@@ -195,7 +201,7 @@ def find_leaks(
             (i, j, f"similar picture ({d} of 64 bits differ)", float(c))
             for i, j, d, c in zip(*(x[~same].tolist() for x in (first, second, distance, value)), strict=True)
         ]
-    errors = [
+    errors: list[tuple[int, int, str, float | None]] = [
         (i, j, _why(reasons, correlations.get((i, j))), correlations.get((i, j)))
         for i, j, reasons in _merged(found, len(films))
     ]
@@ -282,7 +288,7 @@ def _why(reasons: int, value: float | None) -> str:
     return ", ".join(texts)
 
 
-def _pairs(films: ComparedFilms, rows: list[tuple[int, int, str, float | None]]) -> list[Pair]:
+def _pairs(films: ComparedFilms, rows: Sequence[tuple[int, int, str, float | None]]) -> list[Pair]:
     return [
         Pair(
             films.case[i],

@@ -120,7 +120,7 @@ def nominated(
     distances = (_distances_by_counting if hasattr(np, "bitwise_count") else _distances_by_product)(
         hashes[order]
     )
-    kept = [np.empty(0, int) for _ in range(3)]
+    kept: list[np.ndarray] = [np.empty(0, int) for _ in range(3)]
     total, limit = 0, radius
     for rows, columns in _tiles(part[order]):
         distance = distances(rows, columns)
@@ -181,7 +181,7 @@ def _tiles(part: np.ndarray) -> Iterator[tuple[slice, slice]]:
     """Blocks of rows and columns that cover each pair of rows of different (sorted) parts once."""
     ends = np.flatnonzero(np.diff(part, append=np.nan)) + 1
     begin = 0
-    for end in ends:
+    for end in ends.tolist():
         for row in range(begin, end, _TILE[0]):
             for column in range(end, len(part), _TILE[1]):
                 yield slice(row, min(row + _TILE[0], end)), slice(column, min(column + _TILE[1], len(part)))

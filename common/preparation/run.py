@@ -251,9 +251,9 @@ class Growing:
     def left_out(self, kind: str) -> list[tuple[SourceFilm, str]]:
         """Films that were excluded or rejected, by their row in the table or when they were read."""
         by_table = [
-            (film, film.fault if kind == REJECTED else film.excluded)
+            (film, reason)
             for film in self.listed
-            if (film.fault if kind == REJECTED else film.excluded and not film.fault)
+            if (reason := film.fault or film.excluded) and bool(film.fault) == (kind == REJECTED)
         ]
         return by_table + [(self.readable[e["row"]], e["reason"]) for e in self.entries(kind)]
 
@@ -373,7 +373,7 @@ def journal_entry(task: Task, outcome: Outcome | Lost) -> dict[str, Any]:
         "row": task.row,
         "kind": outcome.kind,
         "reason": outcome.reason,
-        **fingerprints.of_file(task.film.path, outcome.file),
+        **fingerprints.of_file(task.film.file, outcome.file),
     }
     if outcome.kind == PREPARED:
         entry |= {

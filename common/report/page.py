@@ -282,7 +282,11 @@ def _reader_points(rows: Sequence[Row], systems: Sequence[str]) -> list[tuple[fl
         if not own and (row["reference"], row["stratum"]) == ("mask", "all"):
             found.setdefault(row["system"], {})[row["metric"]] = row["estimate"]
     both = [(figures.get("specificity"), figures.get("sensitivity")) for figures in found.values()]
-    return [(1 - pair[0], pair[1]) for pair in both if None not in pair]
+    return [
+        (1 - specificity, sensitivity)
+        for specificity, sensitivity in both
+        if specificity is not None and sensitivity is not None
+    ]
 
 
 def _with_interval(row: Row) -> tuple[float, float, float] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import matplotlib
 
@@ -33,16 +34,17 @@ Told = Callable[[str, str], str]
 
 def _svg(draw: Callable[[], Figure], name: str) -> bytes:
     """Draw and save a figure under settings that give the same bytes each time."""
-    settings = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": name,
-        "font.family": "sans-serif",
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-    }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(
+        {
+            "svg.fonttype": "none",
+            "svg.hashsalt": name,
+            "font.family": "sans-serif",
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "legend.frameon": False,
+        }
+    ):
         buffer = io.BytesIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         draw().savefig(buffer, format="svg", metadata=nothing)
@@ -83,7 +85,7 @@ def roc_plot(
     def draw() -> Figure:
         figure, axes = _square("1 - specificity", "Sensitivity")
         axes.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
-        _draw_curves(axes, curves, points, lambda system: f"AUROC {told(system, 'auroc')}", "default")
+        _draw_curves(axes, curves, points, lambda system: f"AUROC {told(system, 'auroc')}")
         if readers:
             axes.plot(*zip(*readers, strict=True), "D", color="black", fillstyle="none", label="human reader")
         axes.legend(loc="lower right", fontsize=8)
@@ -111,7 +113,7 @@ def precision_recall_plot(
         figure, axes = _square("Recall (sensitivity)", "Precision (positive predictive value)")
         axes.axhline(prevalence, color="0.8", linewidth=0.8, zorder=0)
         axes.text(0, prevalence + 0.01, f"prevalence {prevalence:.3f}", color=_GREY, fontsize=8)
-        _draw_curves(axes, curves, points, lambda system: f"AUPRC {told(system, 'auprc')}", "steps-pre")
+        _draw_curves(axes, curves, points, lambda system: f"AUPRC {told(system, 'auprc')}", "pre")
         axes.legend(loc="lower left", bbox_to_anchor=(0, prevalence + 0.04), fontsize=8)
         return figure
 
@@ -130,13 +132,13 @@ def _draw_curves(
     curves: Mapping[str, Curve | None],
     points: Mapping[str, Mapping[str, tuple[float, float]]],
     label: Callable[[str], str],
-    steps: str,
+    step: Literal["pre"] | None = None,
 ) -> None:
-    fill = None if steps == "default" else steps.removeprefix("steps-")
+    steps = f"steps-{step}" if step else "default"
     for (system, curve), (colour, line, marker) in zip(curves.items(), _STYLES, strict=False):
         if curve is None:
             continue
-        axes.fill_between(GRID, curve.low, curve.high, step=fill, color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(GRID, curve.low, curve.high, step=step, color=colour, alpha=0.15, linewidth=0)
         for edge in (curve.low, curve.high):
             axes.plot(GRID, edge, line, drawstyle=steps, color=colour, linewidth=0.4)
         axes.plot(
@@ -151,8 +153,10 @@ def _draw_curves(
         for decision, face in (("stage_1", "white"), ("two_stage", colour)):
             x, y = points[system][decision]
             name = {"stage_1": "stage 1 alone", "two_stage": "two-stage decision"}[decision]
-            style = {"markerfacecolor": face, "markeredgecolor": colour, "markersize": 6, "linestyle": ""}
-            axes.plot(x, y, marker, label=f"{system}  {name}", zorder=3, **style)
+            axes.plot(
+                x, y, marker, label=f"{system}  {name}", zorder=3,
+                markerfacecolor=face, markeredgecolor=colour, markersize=6, linestyle="",
+            )  # fmt: skip
     if not any(curves.values()):
         _empty(axes, "no curve: all films are of one class")
         axes.plot([], [], label="no curve", linestyle="")
@@ -198,7 +202,7 @@ def calibration_plot(
 
 
 def _draw_spread(axes: Axes, cases: Cases, colour: str) -> None:
-    bins = np.linspace(0, 1, 21)
+    bins = np.linspace(0, 1, 21).tolist()
     axes.hist(
         cases.probability[cases.has_mask],
         bins,
@@ -230,8 +234,10 @@ def folds_plot(
         for row, (colour, _, marker) in zip(range(len(names)), _STYLES, strict=False):
             single, whole = folds[names[row]], ensembles[names[row]]
             if single is not None:
-                style = {"markerfacecolor": "white", "markeredgecolor": colour, "linestyle": ""}
-                axes.plot(single, np.full(len(single), row - 0.15), marker, label="one fold", **style)
+                axes.plot(
+                    single, np.full(len(single), row - 0.15), marker, label="one fold",
+                    markerfacecolor="white", markeredgecolor=colour, linestyle="",
+                )  # fmt: skip
             if whole is not None:
                 value, low, high = whole
                 axes.plot([low, high], [row + 0.15] * 2, color=colour, linewidth=1.5)
@@ -333,8 +339,8 @@ def _draw_agreement(axes: Axes, cases: Cases, colour: str) -> None:
         label="called positive",
     )  # fmt: skip
     axes.plot(middle[missed], difference[missed], "x", color="black", markersize=5, label="missed (shown: 0)")
-    sums = map(np.array, (difference.sum(), len(difference), (difference**2).sum()))
-    lines = agreement(*sums, films_a_patient(cases.patient[films]))
+    total, n, squares = map(np.array, (difference.sum(), len(difference), (difference**2).sum()))
+    lines = agreement(total, n, squares, films_a_patient(cases.patient[films]))
     right = axes.get_yaxis_transform()
     for value, line in zip(map(float, lines.values()), ("-", "--", "--"), strict=True):
         axes.axhline(value, color="black", linewidth=0.9, linestyle=line)

@@ -209,8 +209,8 @@ def _line(
     present = [row for row in (*figures, *differences) if row is not None]
     return Line(
         metric_title(metric),
-        [row and _cell(row, marks) for row in figures],
-        [row and _difference(row, marks) for row in differences],
+        [None if row is None else _cell(row, marks) for row in figures],
+        [None if row is None else _difference(row, marks) for row in differences],
         "; ".join(_unique(str(row["interval"]) for row in present if row.get("interval", "none") != "none")),
     )
 

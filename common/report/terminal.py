@@ -243,10 +243,18 @@ def _header(result: Result, options: ReportOptions) -> list[str]:
     return lines
 
 
+def _of_block(
+    found: Mapping[tuple, dict[str, Any]], block: tuple[str, str, str]
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """The figures of a system, reference and decision, by stratum and metric."""
+    return {(key[3], key[4]): row for key, row in found.items() if key[:3] == block}
+
+
 def _print_block(
     console: Console, found: Mapping[tuple, dict[str, Any]], result: Result, block: tuple[str, str, str]
 ) -> None:
     system, reference, decision = block
+    figures = _of_block(found, block)
     primary = " (primary)" if (reference, decision) == (REFERENCES[0], DECISIONS[0]) else ""
     console.print()
     console.print(f"{system} | {_TITLES[reference]} | {_TITLES[decision]}{primary}", style="bold")
@@ -254,12 +262,12 @@ def _print_block(
     for line in _LINES:
         table = _table(line.values(), justify="left")
         for stratum in STRATA:
-            table.add_row(stratum, *(estimate_text(found[(*block, stratum, metric)]) for metric in line))
+            table.add_row(stratum, *(estimate_text(figures[stratum, metric]) for metric in line))
         console.print(table)
         console.print()
     table = _table((name.upper() for name in CONFUSION), justify="right")
     for stratum in STRATA:
-        table.add_row(stratum, *(str(found[(*block, stratum, name)]["estimate"]) for name in CONFUSION))
+        table.add_row(stratum, *(str(figures[stratum, name]["estimate"]) for name in CONFUSION))
     console.print(table)
 
 
@@ -271,7 +279,7 @@ def _print_further(
     console.print(f"{system} | {_TITLES[reference]} | further figures, all films", style="bold")
     table = Table("figure", *DECISIONS, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for metric, title in _FURTHER.items():
-        rows = [found.get((system, reference, decision, "all", metric)) for decision in DECISIONS]
+        rows = [found.get((system, reference, decision, "all", metric), {}) for decision in DECISIONS]
         if all(row and row["n"] for row in rows):
             mark = " *" if metric in CASE_MIX else ""
             table.add_row(title + mark, *(estimate_text(row) for row in rows))
@@ -281,7 +289,8 @@ def _print_further(
 def _print_groups(console: Console, found: Mapping[tuple, dict[str, Any]], system: str) -> None:
     """The main figures of each group, against the primary reference with the primary decision."""
     block = (system, REFERENCES[0], DECISIONS[0])
-    strata = dict.fromkeys(stratum for *start, stratum, _ in found if tuple(start) == block)
+    figures = _of_block(found, block)
+    strata = dict.fromkeys(stratum for stratum, _ in figures)
     groups = [stratum for stratum in strata if stratum not in STRATA]
     if not groups:
         return
@@ -293,8 +302,8 @@ def _print_groups(console: Console, found: Mapping[tuple, dict[str, Any]], syste
     for column in _OF_GROUPS.values():
         table.add_column(column, no_wrap=True)
     for group in groups:
-        rows = [found[(*block, group, metric)] for metric in _OF_GROUPS]
-        positives, negatives = (found[(*block, group, name)]["n"] for name in ("sensitivity", "specificity"))
+        rows = [figures[group, metric] for metric in _OF_GROUPS]
+        positives, negatives = (figures[group, name]["n"] for name in ("sensitivity", "specificity"))
         texts = (estimate_text(row, digits=2, with_n=False) for row in rows)
         table.add_row(group, str(positives), str(negatives), *texts)
     console.print(table)

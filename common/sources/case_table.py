@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -213,7 +213,7 @@ class _Listing:
     rules: Rules
     _seen: set[tuple[str, str]] = field(default_factory=set)
 
-    def add(self, number: int, row: dict[str, Any], fault: str | None) -> tuple[bool, SourceFilm]:
+    def add(self, number: int, row: Mapping[Any, Any], fault: str | None) -> tuple[bool, SourceFilm]:
         """Whether the row is for testing, and its film."""
         origin = f"{TABLE}, row {number}"
         if row["image"] is None:
@@ -233,7 +233,7 @@ class _Listing:
         if row["pneumothorax"] == "" and (mask or not is_test):
             fault = fault or UNLABELLED
         fault = fault or again
-        if fault:
+        if fault or image is None:
             return bool(is_test), SourceFilm(case, None, origin, None, 0, fault=fault)
         return bool(is_test), self._film(row, case, origin, image, mask, bool(is_test))
 
@@ -259,7 +259,7 @@ class _Listing:
         self._seen.update((what, key) for what, key in keys.items() if key)
         return f"its {again[0]} is listed a second time" if again else None
 
-    def _is_test(self, row: dict[str, Any]) -> bool | None:
+    def _is_test(self, row: Mapping[Any, Any]) -> bool | None:
         """None where the row does not tell."""
         if "set" in row:
             return row["set"] == "test"
@@ -268,7 +268,7 @@ class _Listing:
         return row["date"] >= self.rules.test_from
 
     def _film(
-        self, row: dict[str, Any], case: str, origin: str, image: Path, mask: Path | None, is_test: bool
+        self, row: Mapping[Any, Any], case: str, origin: str, image: Path, mask: Path | None, is_test: bool
     ) -> SourceFilm:
         """A row without fault: its files, its label, the rules that it shows, and its facts."""
         fault = None

@@ -51,3 +51,14 @@ class SourceFilm:
     chest_tube: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> Path:
+        """Path of the image file of a film that is prepared: without one it has a fault.
+
+        Raises:
+            ValueError: It has none.
+        """
+        if self.path is None:
+            raise ValueError(f"{self.origin} has no image file")
+        return self.path

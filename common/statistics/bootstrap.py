@@ -188,17 +188,18 @@ def bootstrap(
                 zip(left_out, acceleration(np.stack(list(left_out.values())), first), strict=True)
             )
     return {
-        (system, *key): Bootstrapped(
+        own: Bootstrapped(
             n=int(figures.films(*key).sum()),
-            estimate=float(estimates[(system, *key)][0]),
-            replicates=found[(system, *key)],
+            estimate=float(estimates[own][0]),
+            replicates=found[own],
             patients=min(len(np.unique(number[films])) for films in figures.needed(*key)),
             too_few=any(_too_few(number[films]) for films in figures.needed(*key)),
             independent=independent,
-            acceleration=float(accelerations.get((system, *key), np.nan)),
+            acceleration=float(accelerations.get(own, np.nan)),
         )
         for system, figures in prepared.items()
         for key in figures.keys
+        for own in [(system, *key)]
     }
 
 
@@ -211,7 +212,8 @@ def _values(
     for counts in blocks:
         for system, figures in prepared.items():
             for key, values in figures.values(counts).items():
-                found[(system, *key)][start : start + len(counts)] = values
+                own = (system, *key)
+                found[own][start : start + len(counts)] = values
         start += len(counts)
     return found
 

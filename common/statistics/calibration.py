@@ -106,7 +106,7 @@ class _Fit:
         step = self._first_step(counts)
         fit = self._start + step * _damping(self._reach(step))
         signs = counts @ (self._sign[:, None] * self._powers[:, :2])
-        left = np.arange(len(counts))
+        left: np.ndarray = np.arange(len(counts))
         for _ in range(_MAX_STEPS):
             if not len(left):
                 break
@@ -166,5 +166,5 @@ def _span(ascending: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndar
     return (
         ascending[drawn.argmax(axis=1)],
         ascending[::-1][drawn[:, ::-1].argmax(axis=1)],
-        drawn.any(axis=1),
+        drawn.max(axis=1),
     )

@@ -366,7 +366,7 @@ class _Stratum:
             wanted |= {"sensitivity", "specificity"}
         if wanted & set(_LIMITS):
             wanted |= {"area_bias", "area_squares"}
-        rows = {None: _of_probability(cases, self.positive, self.negative)}
+        rows: dict[str | None, Rows] = {None: _of_probability(cases, self.positive, self.negative)}
         for decision in DECISIONS:
             called = cases.called(decision)
             rows[decision] = _of_decision(cases, self.positive, self.negative, called)
@@ -385,8 +385,8 @@ class _Stratum:
         of_mean = self._films.get((decision, metric), self._films.get((None, metric)))
         return self.positive | self.negative if of_mean is None else of_mean
 
-    def values(self, counts: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
-        """The figures by decision and metric (length r)."""
+    def values(self, counts: np.ndarray) -> dict[tuple[str | None, str], np.ndarray]:
+        """The figures by decision (None: of no decision) and metric (length r)."""
         totals = self._sums.totals(counts) if self._sums else {}
         found = {key: share(total, films) for key, (total, films) in totals.items()}
         shared = {name: value for (decision, name), value in found.items() if decision is None}

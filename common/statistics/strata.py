@@ -47,7 +47,7 @@ def groups(cases: Cases) -> dict[str, np.ndarray]:
     }
     if {0.0, 1.0} <= set(cases.chest_tube.tolist()):
         variables["chest tube"] = _tube(cases.chest_tube)
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for variable, values in variables.items():
         occurring = sorted(set(values.tolist()), key=lambda value: (value == UNKNOWN, value))
         if len(occurring) > 1:

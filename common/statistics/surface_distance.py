@@ -48,10 +48,11 @@ class Scale:
             spacing_row: mm between its rows; None, NaN or not above 0: unknown.
             spacing_column: mm between its columns, likewise.
         """
-        spacing = (spacing_row, spacing_column)
-        if all(each is not None and math.isfinite(each) and each > 0 for each in spacing):
-            return cls(spacing_row * height / size, spacing_column * width / size, size, MM)
-        return cls(1.0, 1.0, size, PX)
+        if spacing_row is None or spacing_column is None:
+            return cls(1.0, 1.0, size, PX)
+        if not all(math.isfinite(each) and each > 0 for each in (spacing_row, spacing_column)):
+            return cls(1.0, 1.0, size, PX)
+        return cls(spacing_row * height / size, spacing_column * width / size, size, MM)
 
     @property
     def diagonal(self) -> float:

@@ -5,9 +5,15 @@ Imports no torch: the figures need neither it nor a GPU.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
+
+
+def _unknown(value: Any = np.nan) -> Any:
+    """A column of Cases that may be left out: it then holds this value for every film."""
+    return field(default=None, metadata={"unknown": value})
 
 
 @dataclass(frozen=True)
@@ -51,24 +57,22 @@ class Cases:
     stage_1: np.ndarray
     two_stage: np.ndarray
     dice_segmentation: np.ndarray
-    area_fraction: np.ndarray | None = None
-    iou: np.ndarray | None = None
-    hd95: np.ndarray | None = None
-    nsd: np.ndarray | None = None
-    in_mm: np.ndarray | None = None
-    film_cm2: np.ndarray | None = None
-    age: np.ndarray | None = None
-    sex: np.ndarray | None = None
-    view: np.ndarray | None = None
-    manufacturer: np.ndarray | None = None
-    chest_tube: np.ndarray | None = None
+    area_fraction: np.ndarray = _unknown()
+    iou: np.ndarray = _unknown()
+    hd95: np.ndarray = _unknown()
+    nsd: np.ndarray = _unknown()
+    in_mm: np.ndarray = _unknown(False)
+    film_cm2: np.ndarray = _unknown()
+    age: np.ndarray = _unknown()
+    sex: np.ndarray = _unknown("")
+    view: np.ndarray = _unknown("")
+    manufacturer: np.ndarray = _unknown("")
+    chest_tube: np.ndarray = _unknown()
 
     def __post_init__(self) -> None:
-        unknown = {"in_mm": False} | dict.fromkeys(("sex", "view", "manufacturer"), "")
         for each in fields(self):
             if getattr(self, each.name) is None:
-                column = np.full(len(self.case), unknown.get(each.name, np.nan))
-                object.__setattr__(self, each.name, column)
+                object.__setattr__(self, each.name, np.full(len(self.case), each.metadata["unknown"]))
 
     def __len__(self) -> int:
         return len(self.case)

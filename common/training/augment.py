@@ -161,7 +161,7 @@ def augment(
     if drawn.noise is not None:
         cv2.setRNGSeed(int(rng.integers(2**31)))
         noise = cv2.randn(np.empty_like(result), 0, drawn.noise)  # type: ignore[call-overload] # takes numbers
-        result += noise
+        np.add(result, noise, out=result)
     if drawn.rotation:  # the corners are padded after the intensities, so they stay zero
         far = _corners(drawn, size, margin=-size)
         cv2.fillPoly(result, [far, _corners(drawn, size, margin=-1.0)], 0, shift=_SHIFT)

@@ -60,12 +60,14 @@ def _first_network(run: Run, imagenet: Path | None) -> tuple[PneumothoraxNet, li
     lineage = run.expected["lineage"]
     net = weights.build(run.expected)
     if run.parent is not None:
-        source = weights_file(STAGES[run.stage.parent], run.system)
-        new = weights.load(net, run.parent[0], source)
+        state, metadata = run.parent
+        source = weights_file(STAGES[metadata["stage"]], run.system)
+        new = weights.load(net, state, source)
         print(f"{run.name}: starts from {shown(source)}, {_coverage(net, new)}")
         return net, lineage
     start: dict[str, Any] = {"stage": "start", "kind": run.expected["network"]["initial_weights"]}
     if start["kind"] == "imagenet":
+        assert imagenet is not None  # `check_inputs` has found it
         encoder = run.expected["network"]["encoder"]
         start["sha256"], unused = load_imagenet(net, encoder, imagenet)
         tensors = len(net.unet.encoder.model.state_dict())
@@ -192,7 +194,10 @@ def _summary(runs: list[Run]) -> None:
     """What now lies where."""
     print(f"\n{runs[0].stage.title} is finished. Validation scores (each epoch was chosen by them):")
     for run in runs:
-        result = weights.read_metadata(run.file)["result"]
+        metadata = weights.read_metadata(run.file)
+        if metadata is None:
+            continue  # somebody has taken it away
+        result = metadata["result"]
         fold = "" if run.fold is None else f"fold {run.fold} of 0-{N_FOLDS - 1}  "
         print(
             f"  {run.system}  {fold}{result['metric']} {result['score']:.3f}  "
