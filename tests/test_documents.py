@@ -27,7 +27,7 @@ DOCUMENTS = [
 ]
 LONGEST_LINE, LONGEST_README = 110, 200
 # Programs of others, whose words are not checked
-FOREIGN = {"git", "nvtop", "pip", "pre-commit", "rm", "ruff", "source", "tensorboard"}
+FOREIGN = {"git", "mypy", "nvtop", "pip", "pre-commit", "rm", "ruff", "source", "tensorboard"}
 FOREIGN_FLAGS = {"--logdir", "--durations"}
 LAUNCHERS = {"environment.sh", "launch.sh"}  # named in scripts, but not what they run
 OWN_WORDS = ("demo.sh", "test.sh")  # these read their arguments themselves

@@ -93,8 +93,7 @@ def accelerate(nets: Iterable[PneumothoraxNet], size: int) -> AcceleratedNets:
 
 def _openvino() -> ModuleType:
     """OpenVINO, without the package by which it reports each import and conversion to its makers."""
-    # None: as if it were not installed, which OpenVINO allows for; typeshed knows no None there
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # None: as if not installed
     try:
         import openvino
     except ImportError as error:
