@@ -68,6 +68,43 @@ def test_validation_keeps_patients_together() -> None:
     assert not set(patients[validation]) & set(patients[~validation])
 
 
+def test_validation_is_as_near_to_its_size_as_whole_patients_allow() -> None:
+    """As in SIIM-ACR, where one patient has 58 of the positives: he must not make the others superfluous."""
+    rng = np.random.default_rng(0)
+    patients = np.sort(rng.zipf(1.6, 12_000) % 1500)
+    positive = rng.random(1500)[patients] < 0.25
+    positive &= rng.random(12_000) < 0.7
+    positive |= np.isin(patients, [1498, 1499])
+    for seed in range(3):
+        validation = choose_validation(positive, patients, seed)
+        assert (validation & positive).sum() == 200
+        assert (validation & ~positive).sum() == 800
+        assert not set(patients[validation]) & set(patients[~validation])
+
+
+@pytest.mark.parametrize(
+    ("films", "held"),
+    [
+        ({"a": "+++", "b": "++++", "c": "-", "d": "-"}, ("ac", "ad")),  # a fifth is 1, and none has just 1
+        ({"a": "+++-", "b": "++++--", "c": "++++---"}, ("a",)),  # every patient has both
+        ({"a": "++++", "b": "++++++", "c": "-----", "d": "--", "e": "---"}, ("ad",)),
+    ],
+)
+def test_patients_with_more_films_than_are_wanted(films: dict[str, str], held: tuple[str, ...]) -> None:
+    patients = np.array([name for name, labels in films.items() for _ in labels])
+    positive = np.array([label == "+" for label in "".join(films.values())])
+    found = ["".join(sorted(set(patients[choose_validation(positive, patients, s)]))) for s in range(20)]
+    assert set(found) == set(held)
+
+
+def test_film_by_film_the_choice_is_the_one_of_version_0_1() -> None:
+    positive = np.arange(40) % 3 == 0
+    chosen = np.flatnonzero(choose_validation(positive, np.arange(40).astype(str)))
+    order = np.random.default_rng([0, 0]).permutation(40)
+    expected = [*order[positive[order]][:2], *order[~positive[order]][:5]]
+    assert chosen.tolist() == sorted(expected)
+
+
 def test_one_positive_is_refused() -> None:
     with pytest.raises(Refusal, match="too few films"):
         choose_validation(np.array([True, False, False]), np.array(["a", "b", "c"]))

@@ -85,14 +85,15 @@ def _deal(positives: np.ndarray, negatives: np.ndarray, seed: int) -> np.ndarray
 def choose_validation(positive: np.ndarray, patients: np.ndarray, seed: int = 0) -> np.ndarray:
     """Choose the validation films of pre-training.
 
-    200 positives and 800 negatives of a seeded shuffle when the set has at least 1,000 and 4,000, else a
-    fifth of each, at least one. A patient's films stay together, so the counts can be exceeded by the last
-    patient's further films.
+    200 positives and 800 negatives when the set has at least 1,000 and 4,000, else a fifth of each, at least
+    one; as near to these as whole patients allow. Patients are taken in a seeded order, those with a positive
+    first, each only where neither count is exceeded. Were they drawn film by film, patients with many films
+    would crowd the few that validate.
 
     Args:
         positive: (n,) bool.
         patients: (n,) identifiers.
-        seed: Seed of the shuffle.
+        seed: Seed of the order.
 
     Returns:
         (n,) bool: True for validation.
@@ -101,19 +102,49 @@ def choose_validation(positive: np.ndarray, patients: np.ndarray, seed: int = 0)
         Refusal: A part would have no film of one class.
     """
     groups = _by_appearance(patients)
-    counts = np.array([positive.sum(), (~positive).sum()])
-    wanted = LARGE_VALIDATION if (counts >= LARGE).all() else np.maximum(counts // 5, 1)
-    order = np.random.default_rng([seed, 0]).permutation(len(positive))
-    validation = np.zeros(len(positive), dtype=bool)
-    for label, target in zip((True, False), wanted, strict=True):
-        for row in order[positive[order] == label]:
-            if (validation & (positive == label)).sum() >= target:
-                break
-            validation |= groups == groups[row]
+    films = np.stack([np.bincount(groups, positive), np.bincount(groups, ~positive)], axis=1).astype(int)
+    counts = films.sum(axis=0)
+    wanted = np.array(LARGE_VALIDATION) if (counts >= LARGE).all() else np.maximum(counts // 5, 1)
+    shuffled = np.random.default_rng([seed, 0]).permutation(len(films))
+    order = shuffled[np.argsort(films[shuffled, 0] == 0, kind="stable")]
+    taken = np.zeros(len(films), dtype=bool)
+    held = np.zeros(2, dtype=int)
+    for patient in order:
+        if (held + films[patient] <= wanted).all():
+            taken[patient] = True
+            held += films[patient]
+    for label in (0, 1):
+        _complete(taken, films, wanted, label, order)
+    validation = taken[groups]
     for part in (validation, ~validation):
         if not positive[part].any() or positive[part].all():
             raise Refusal(
                 "too few films to hold some out for validation",
-                found=f"{counts[0]} positive and {counts[1]} negative films",
+                found=f"{counts[0]} positive and {counts[1]} negative films of {len(films)} patients",
             )
     return validation
+
+
+def _complete(
+    taken: np.ndarray, films: np.ndarray, wanted: np.ndarray, label: int, order: np.ndarray
+) -> None:
+    """Take one more patient where a label lacks films that only a patient with too many has.
+
+    Args:
+        taken: (patients,) bool; the patient is added here.
+        films: (patients, 2) films of each: positive, negative.
+        wanted: (2,) films to take.
+        label: Column of the label, 0 or 1.
+        order: (patients,) all of them, in which the first of equals is taken.
+    """
+    held = films[taken].sum(axis=0)
+    others = [patient for patient in order if not taken[patient] and films[patient, label]]
+    if held[label] >= wanted[label] or not others:
+        return
+
+    def distance(counts: np.ndarray) -> float:
+        return float((abs(counts - wanted) / wanted).sum())
+
+    nearest = min(others, key=lambda patient: distance(held + films[patient]))
+    if not held[label] or distance(held + films[nearest]) < distance(held):
+        taken[nearest] = True
