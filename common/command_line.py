@@ -56,6 +56,14 @@ Gpu = Annotated[
     ),
 ]
 NtuhPath = Annotated[str | None, flag("folder of the NTUH export", "data/ntuh", "PATH")]
+SiimPatients = Annotated[
+    str | None,
+    flag(
+        "table (CSV: ImageId,patient) by which SIIM-ACR films of one patient are kept together",
+        "patients.csv in the folder of the download, where it exists",
+        "FILE",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,7 @@ class TrainOptions:
     preset: Preset = "published"
     """The recipe: the published one, or the demo's quick one; the flags below change single numbers."""
     siim: Annotated[str | None, flag("folder of the SIIM-ACR download", "data/siim", "PATH")] = None
+    siim_patients: SiimPatients = None
     ntuh: NtuhPath = None
     imagenet: Annotated[
         str | None,
@@ -210,6 +219,7 @@ class PrepareOptions:
     siim: Annotated[
         str | None, flag("folder of the SIIM-ACR download", "data/siim, where it exists", "PATH")
     ] = None
+    siim_patients: SiimPatients = None
     ntuh: Annotated[
         str | None, flag("folder of the hospital's films", "data/ntuh, where it exists", "PATH")
     ] = None

@@ -22,6 +22,7 @@ from common.inference.trained_system import (
     SEGMENTATION,
     TrainedSystem,
     operating_point,
+    pretraining_patients,
     read_trained,
     refuse_other_films,
 )
@@ -256,6 +257,7 @@ class _Inference:
                 "films": self.prepared.content,
                 "preset": self.trained.facts["preset"],
                 "weights": self.trained.made_from,
+                **({"patient_table": table} if (table := pretraining_patients(self.trained.facts)) else {}),
                 "nsd_tolerance_mm": TOLERANCE_MM,
                 "nsd_tolerance_px": tolerance_px(self.point.image_size),
                 "dice_convention": "films with a mask only; both masks empty: 1, one empty: 0 (IoU likewise)",

@@ -179,6 +179,11 @@ def _ancestor(metadata: dict[str, Any]) -> str | None:
     )
 
 
+def pretraining_patients(metadata: dict[str, Any]) -> dict[str, Any] | None:
+    """What SIIM-ACR's table of patients told in the pre-training of a network; None: there was none."""
+    return next((link["patient_table"] for link in metadata["lineage"] if "patient_table" in link), None)
+
+
 def _refuse_mixture(who: str, key: str, stage: Stage) -> None:
     reason = {"content": "other films", "split": "other folds", "lineage": "other earlier weights"}.get(
         key, f"another {key}"

@@ -124,6 +124,11 @@ class PreparedSet:
         return self.manifest["split"]
 
     @property
+    def patient_table(self) -> dict[str, Any] | None:
+        """What SIIM-ACR's table of patients told, in numbers, and its hash; None: prepared without one."""
+        return self.manifest.get("patient_table")
+
+    @property
     def replace_saturated(self) -> bool:
         """Whether saturated pixels were given the film's median."""
         return self.manifest["rules"]["replace_saturated"]

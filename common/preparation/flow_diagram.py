@@ -64,6 +64,12 @@ def print_flow(flow: dict[str, Any]) -> None:
         f"          {flow['with_mask']:,} with a mask; {flow['positive_by_report']:,} positive by report, "
         f"{flow['report_without_mask']:,} of them without a mask"
     )
+    if table := flow.get("patient_table"):
+        print(
+            f"          {table['films']:,} films of {table['patients']:,} patients by the table of patients; "
+            f"{table['films_without_entry']:,} without an entry there, grouped by PatientID; "
+            f"{table['entries_without_film']:,} entries of films that are not listed"
+        )
     if flow.get("unlabelled"):
         print(f"  {flow['unlabelled']:>7,} of them without a label: predicted, but in no figure")
     if flow["unknown_age"] and flow["set"] != "siim":
@@ -86,7 +92,8 @@ def draw_flow(flow: dict[str, Any], path: Path) -> None:
         leaving.append("\n".join([f"{title}: {_films(total)}", *reasons]))
         left -= total
         steps.append(f"{_films(left)} " + ("eligible" if kind == "excluded" else "prepared"))
-    steps[-1] += f"\n{flow['patients']:,} patients or exams"
+    how = "patients, by table" if "patient_table" in flow else "patients or exams"
+    steps[-1] += f"\n{flow['patients']:,} {how}"
     lines = [max(text.count("\n") + 1, 2) for text in leaving]
     figure = Figure(figsize=(9, 2.2 + 0.22 * sum(lines)), dpi=120)
     axes = figure.add_axes((0, 0, 1, 1))

@@ -364,19 +364,21 @@ def read_reviewed(path: Path) -> frozenset[tuple[str, str]]:
     return frozenset(pairs)
 
 
-def not_checkable(films: ComparedFilms, leaks: Leaks | None = None) -> list[str]:
+def not_checkable(films: ComparedFilms, leaks: Leaks | None = None, by_table: int = 0) -> list[str]:
     """Sentences on what was not, or can not be, compared.
 
     Args:
         films: The films compared. What stands before the first blank of a part's label is its set.
         leaks: What was found, for pairs that were too many.
+        by_table: SIIM-ACR films whose patient a table tells.
     """
     sets = pd.Series(films.part, dtype=object).str.split(" ").str[0].to_numpy()
     siim = sets == "siim"
     sentences = []
-    if siim.any():
+    if unknown := int(siim.sum()) - by_table:
+        whose = f"its {unknown:,} films" + (" without an entry in the table of patients" if by_table else "")
         sentences.append(
-            f"SIIM-ACR gives nearly every one of its {siim.sum():,} films a PatientID of its own: a patient "
+            f"SIIM-ACR gives nearly every one of {whose} a PatientID of its own: a patient "
             "with two films, or who is in NTUH too, is not recognised, only the same picture"
         )
     if counts := _counts(sets[~films.patient_known & ~siim]):

@@ -58,6 +58,7 @@ from common.pseudonyms import pseudonym
 from common.refusal import Refusal
 from common.removal import Written, refuse_foreign, remove_written
 from common.sources import case_table, ntuh, siim
+from common.sources.siim_patients import PatientTable, find_patients
 from common.sources.source_film import FOUND, SourceFilm
 from common.stages import PREPARE_COMMAND
 
@@ -91,22 +92,26 @@ _FILM_BYTES = SIDE * SIDE
 _NEVER_PREPARED_BY = ("max_fault_share",)  # a rule that decides about the run, not about a film
 
 
-def open_prepared(name: str, source: str | None, needed_for: str) -> PreparedSet:
+def open_prepared(name: str, source: str | None, needed_for: str, patients: str | None = None) -> PreparedSet:
     """Open a prepared set, preparing it by the default rules when it is not there.
 
     Args:
         name: `siim`, `ntuh_train` or `ntuh_test`. The latter two are prepared together.
         source: Folder of the download or export; None: `data/siim` or `data/ntuh` of the workspace.
         needed_for: Who asks, as the refusal names it.
+        patients: Table of SIIM-ACR's patients; None: `patients.csv` in its folder, where it exists.
 
     Raises:
-        Refusal: No source; a source that changed since; leakage; too few films, or too many faults.
+        Refusal: No source; a source or table that changed since; leakage; too few films, or too many faults.
     """
     key = next(key for key, names in SETS.items() if name in names)
     with _alone():
         prepared = PreparedSet(prepared_folder(name))
         finished = _finished(key)
         folder = _source_folder(key, source)
+        table = find_patients(folder, patients) if key == "siim" else None
+        if finished and table:
+            _refuse_other_patients(prepared, table)
         if not folder.is_dir():
             if finished and source is None:
                 return prepared
@@ -118,7 +123,7 @@ def open_prepared(name: str, source: str | None, needed_for: str) -> PreparedSet
         if finished:
             _refuse_changed(key, folder, Rules(**_plain(prepared.manifest["rules"])))
         else:
-            _prepare(key, folder, _begun_by(key) or Rules(), fresh=False)
+            _prepare(key, folder, _begun_by(key) or Rules(), table, fresh=False)
         return prepared
 
 
@@ -132,20 +137,25 @@ def prepare_sources(options: PrepareOptions) -> None:
     wanted = [key for key, named in sources.items() if named or _source_folder(key, None).is_dir()]
     if any(sources.values()):
         wanted = [key for key, named in sources.items() if named]
+    if options.siim_patients and "siim" not in wanted:
+        wanted = ["siim", *wanted]
     if not wanted:
         raise Refusal("there are no films to prepare", do="name their folder: --siim PATH, --ntuh PATH")
     for key in wanted:
         folder = _source_folder(key, sources[key])
         if not folder.is_dir():
             raise Refusal(f"there are no {TITLES[key]} films", missing=shown(folder))
+        table = find_patients(folder, options.siim_patients) if key == "siim" else None
         with _alone():
-            _prepare_by_rules(key, folder, options.rules, options.fresh)
+            _prepare_by_rules(key, folder, options.rules, table, options.fresh)
 
 
-def _prepare_by_rules(key: str, folder: Path, rules: Rules, fresh: bool) -> None:
+def _prepare_by_rules(key: str, folder: Path, rules: Rules, table: PatientTable | None, fresh: bool) -> None:
     if fresh or not _finished(key):
-        _prepare(key, folder, rules, fresh)
+        _prepare(key, folder, rules, table, fresh)
         return
+    if table:
+        _refuse_other_patients(PreparedSet(prepared_folder(key)), table)
     for name in SETS[key]:
         manifest = PreparedSet(prepared_folder(name)).manifest
         _refuse_other_rules(name, Rules(**_plain(manifest["rules"])), rules)
@@ -227,6 +237,19 @@ def _refuse_other_rules(name: str, old: Rules, new: Rules) -> None:
         )
 
 
+def _refuse_other_patients(prepared: PreparedSet, table: PatientTable) -> None:
+    """Refuse a table of patients by which the set was not divided."""
+    known = prepared.patient_table
+    if known is None or known["sha256"] != table.content:
+        raise Refusal(
+            "the SIIM-ACR films were prepared "
+            + ("without a table of patients" if known is None else "by another table of patients"),
+            found=shown(table.file),
+            do="move the table away to go on as they were prepared; or prepare and then train anew: "
+            f"{PREPARE_COMMAND} --siim PATH --siim-patients FILE --fresh",
+        )
+
+
 # --- preparing -------------------------------------------------------------------------------------
 
 
@@ -239,6 +262,7 @@ class Growing:
     readable: list[SourceFilm]
     rules: Rules
     journal: ResumeLog
+    table: PatientTable | None = None
 
     @property
     def folder(self) -> Path:
@@ -262,13 +286,15 @@ class Growing:
         return [reason.partition(FOUND)[0] for _, reason in self.left_out(kind)]
 
 
-def _prepare(key: str, folder: Path, rules: Rules, fresh: bool) -> None:
+def _prepare(key: str, folder: Path, rules: Rules, table: PatientTable | None, fresh: bool) -> None:
     listed = _list(key, folder, rules)
+    if table:
+        table.refuse_strange(film.identifier for film in listed["siim"])
     _refuse_foreign(key, folder)
     total = sum(not (f.excluded or f.fault) for films in listed.values() for f in films)
     print(f"Preparing {total:,} {TITLES[key]} films once ({total * _FILM_BYTES / 1e9:.1f} GB on disk)")
     _refuse_full_disk(total, [prepared_folder(name) for name in listed])
-    growing = [_begin(name, films, rules, fresh) for name, films in listed.items()]
+    growing = [_begin(name, films, rules, table, fresh) for name, films in listed.items()]
     _read_films(growing, TITLES[key])
     for each in growing:
         _refuse_many_faults(each)
@@ -315,7 +341,9 @@ def _refuse_full_disk(films: int, folders: list[Path]) -> None:
         )
 
 
-def _begin(name: str, listed: list[SourceFilm], rules: Rules, fresh: bool) -> Growing:
+def _begin(
+    name: str, listed: list[SourceFilm], rules: Rules, table: PatientTable | None, fresh: bool
+) -> Growing:
     """Begin a set, or go on where an earlier run stopped, unless it is to be prepared afresh."""
     write_json(prepared_folder(name) / BEGUN, dataclasses.asdict(rules))
     if name == "siim":
@@ -329,7 +357,7 @@ def _begin(name: str, listed: list[SourceFilm], rules: Rules, fresh: bool) -> Gr
     for file in (films_file(folder), masks_file(folder)):
         file.touch()
     readable = [film for film in listed if not (film.excluded or film.fault)]
-    return Growing(name, listed, readable, rules, ResumeLog(folder, heading))
+    return Growing(name, listed, readable, rules, ResumeLog(folder, heading), table)
 
 
 def _read_films(growing: list[Growing], title: str) -> None:
@@ -450,10 +478,33 @@ def case_rows(growing: Growing) -> list[dict[str, Any]]:
                 "mask_area_fraction": entry["area"],
                 "chest_tube": film.chest_tube,
                 **entry["facts"],
+                **_patient_by_table(growing, film.identifier),
             }
         )
         masks += bool(entry["mask"])
     return rows
+
+
+def _patient_by_table(growing: Growing, identifier: str) -> dict[str, Any]:
+    """What the table says of a film; nothing without an entry: then the header's PatientID counts."""
+    patient = growing.table.patients.get(identifier) if growing.table else None
+    return {"patient": _named("patient", patient, growing.rules), "patient_known": 1} if patient else {}
+
+
+def _table_facts(growing: Growing, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """What became of the table of patients, in numbers; None without one."""
+    if growing.table is None:
+        return None
+    known = growing.table.patients
+    named = [growing.readable[e["row"]].identifier in known for e in growing.entries(PREPARED)]
+    patients = {row["patient"] for row, has_entry in zip(rows, named, strict=True) if has_entry}
+    return {
+        "films": sum(named),
+        "patients": len(patients),
+        "films_without_entry": len(named) - sum(named),
+        "entries_without_film": len(known.keys() - {film.identifier for film in growing.listed}),
+        "sha256": growing.table.content,
+    }
 
 
 def assign_parts(name: str, rows: list[dict[str, Any]]) -> list[int]:
@@ -483,6 +534,8 @@ def _refuse_leakage(
     finished = [name for key, names in SETS.items() if _finished(key) for name in names]
     sets += [_finished_pictures(name) for name in finished if name not in own]
     films = concatenate(sets)
+    by_table = [_table_facts(each, rows[each.name]) for each in growing]
+    by_table += [PreparedSet(prepared_folder(name)).patient_table for name in finished if name not in own]
     reviewed_file = workspace() / "data" / REVIEWED
     leaks = find_leaks(films, read_reviewed(reviewed_file))
     pairs_file = leaks_file()
@@ -497,7 +550,7 @@ def _refuse_leakage(
             f"can be cleared in {shown(reviewed_file)} (columns case_a,case_b)",
         )
     print(f"leakage: {len(films):,} films compared, no patient, study or picture in two parts")
-    for line in not_checkable(films, leaks):
+    for line in not_checkable(films, leaks, sum(facts["films"] for facts in by_table if facts)):
         print(f"  not checked: {line}")
     if leaks.warnings:
         print(
@@ -552,7 +605,8 @@ def _finish(growing: Growing, rows: list[dict[str, Any]], part: list[int]) -> di
     by_place = {places[id(growing.readable[row])]: e for row, e in growing.journal.entries.items()}
     fingerprints.write(folder, growing.listed, by_place)
     excluded, rejected = (growing.reasons(kind) for kind in (EXCLUDED, REJECTED))
-    flow = count_flow(growing.name, rows, excluded, rejected)
+    table = _table_facts(growing, rows)
+    flow = count_flow(growing.name, rows, excluded, rejected) | ({"patient_table": table} if table else {})
     write_json(folder / "flow.json", flow)
     draw_flow(flow, folder / "flow.png")
     write_json(folder / "folds.json", {"part": part})
@@ -580,6 +634,7 @@ def _finish(growing: Growing, rows: list[dict[str, Any]], part: list[int]) -> di
         "side": SIDE,
         "content": digest(*hashes),
         "split": digest(*map(str, part)),
+        **({"patient_table": table} if table else {}),
     }
 
 

@@ -103,8 +103,25 @@ def _data(known: Known) -> dict[int, str]:
         19: f"{int(cases.has_mask.sum())} films positive by mask, {int((~cases.has_mask).sum())} negative.",
         20: f"Training and test films are two separate sets; the training films are in {N_FOLDS} folds.",
         21: "By patient: folds keep patients together, and a training patient among the test films stops the "
-        "test." + (f" {exams} test films had no patient number and were grouped by exam." if exams else ""),
+        "test."
+        + (f" {exams} test films had no patient number and were grouped by exam." if exams else "")
+        + f" {_pretraining([result.meta.get('patient_table') for result in known.results.values()])}",
     }
+
+
+def _pretraining(tables: list[dict[str, Any] | None]) -> str:
+    """Whether the SIIM-ACR films of a patient were kept on one side, from what each system was trained by."""
+    given = [table for table in tables if table]
+    if len(given) < len(tables):
+        return (
+            "In pre-training on SIIM-ACR, films of one patient may lie in training and validation: no table "
+            "of patients was given."
+        )
+    least = min(given, key=lambda table: table["films"])
+    return (
+        f"In pre-training on SIIM-ACR, a table kept the films of each patient on one side ({least['films']} "
+        f"films of {least['patients']} patients; {least['films_without_entry']} films without an entry)."
+    )
 
 
 def _model(known: Known) -> dict[int, str]:

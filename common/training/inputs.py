@@ -22,6 +22,7 @@ from common.preparation.run import open_prepared
 from common.recipe import Recipe
 from common.refusal import Refusal
 from common.removal import Written, refuse_foreign
+from common.sources.siim_patients import ORIGIN, RECIPE
 from common.stages import PREPARE_COMMAND, STAGES, Stage
 from common.training.checkpoint import file_of, read_facts
 
@@ -130,9 +131,14 @@ def _films(stage: Stage, options: TrainOptions, processes: Processes) -> Prepare
     source = options.siim if stage.source == "siim" else options.ntuh
     if not processes.first:
         processes.wait()
-    prepared = open_prepared(name, source, stage.title)
+    prepared = open_prepared(name, source, stage.title, options.siim_patients)
     if processes.first:
         processes.wait()
+        if name == "siim" and prepared.patient_table is None:
+            print(
+                "SIIM-ACR: without a table of patients, films of one patient lie in training and in "
+                f"validation, whose scores are then too good; --siim-patients FILE: {RECIPE}, from {ORIGIN}"
+            )
     return prepared
 
 
@@ -202,6 +208,7 @@ def _run(
                 do=f"prepare SIIM-ACR and NTUH films by the same rules: {PREPARE_COMMAND}",
             )
         own = {key: metadata[key] for key in ("stage", "sha256", "content", "split")}
+        own |= _patients(metadata.get("patient_table"))
         lineage = [*metadata["lineage"], own]
         if stage.source == metadata["source"] and own["split"] != prepared.split:
             earlier = STAGES[metadata["stage"]]
@@ -228,9 +235,15 @@ def _run(
         },
         "content": prepared.content,
         "split": prepared.split,
+        **_patients(prepared.patient_table),
         "lineage": lineage,
     }
     return Run(stage, system, fold, recipe, parent, expected)
+
+
+def _patients(table: dict[str, Any] | None) -> dict[str, Any]:
+    """By which table of patients films were divided; nothing without one, as before there was any."""
+    return {"patient_table": table} if table else {}
 
 
 def _plain(value: Any) -> Any:
