@@ -63,7 +63,7 @@ def table_of(folder: Path) -> Path:
 
 
 def _uid(text: str) -> str:
-    return f"2.25.{int.from_bytes(hashlib.sha256(text.encode()).digest()[:15])}"
+    return f"2.25.{int.from_bytes(hashlib.sha256(text.encode()).digest()[:15], 'big')}"
 
 
 def _write_film(jpeg: Path, folder: Path, uid: str) -> None:
