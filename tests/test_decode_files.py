@@ -22,7 +22,6 @@ NO_FILE_OF_OURS = "is no DICOM, PNG, JPEG or TIFF file"
 TWO_FRAMES = "holds 2 frames, not one film"
 TEN_FRAMES = "holds 10 frames, not one film"
 WIDE = "holds pixels of 32 bits, not 8 or 16"
-EXTENDED = "JPEG Extended (Process 2 and 4), 12 bits: no decoder"
 
 # File, or pattern of files alike -> a film, or the reason that it is none.
 BUNDLED = {
@@ -33,12 +32,12 @@ BUNDLED = {
     "ExplVR_LitEndNoMeta.dcm": NO_PICTURE,
     "GDCMJ2K_TextGBR.dcm": FILM,
     "J2K_pixelrep_mismatch.dcm": FILM,
-    "JPEG-lossy.dcm": EXTENDED,
+    "JPEG-lossy.dcm": FILM,
     "JPEG2000-embedded-sequence-delimiter.dcm": "claims 256 x 1024 pixels, but holds 3722445056 x 1024",
     "JPEG2000.dcm": FILM,
     "JPEGLSNearLossless_08.dcm": FILM,
     "JPEGLSNearLossless_16.dcm": FILM,
-    "JPGExtended.dcm": EXTENDED,
+    "JPGExtended.dcm": FILM,
     "MR_small.dcm": FILM,
     "MR_small_RLE.dcm": FILM,
     "MR_small_bigendian.dcm": FILM,
@@ -204,7 +203,7 @@ RADIOGRAPHS = {
     "RG2_JLSL.dcm": FILM,
     "RG2_JLSN.dcm": FILM,
     "RG2_JPLL.dcm": FILM,
-    "RG2_JPLY.dcm": EXTENDED,
+    "RG2_JPLY.dcm": FILM,
     "RG2_RLE.dcm": FILM,
     "RG2_UNC.dcm": FILM,
     "RG3_J2KI.dcm": FILM,
@@ -212,7 +211,7 @@ RADIOGRAPHS = {
     "RG3_JLSL.dcm": FILM,
     "RG3_JLSN.dcm": FILM,
     "RG3_JPLL.dcm": FILM,
-    "RG3_JPLY.dcm": EXTENDED,
+    "RG3_JPLY.dcm": FILM,
     "RG3_RLE.dcm": FILM,
     "RG3_UNC.dcm": FILM,
 }
@@ -328,6 +327,8 @@ def _stored(dataset: pydicom.Dataset) -> np.ndarray:
     else:
         pixels = _uncompressed(dataset, big_endian=syntax == uid.ExplicitVRBigEndian)
     pixels = pixels.reshape(shape).squeeze()
+    if syntax == uid.JPEGExtended12Bit:  # it overshoots
+        return np.minimum(pixels, pixels.dtype.type(2**dataset.BitsStored - 1))
     if dataset.PixelRepresentation == 1:  # sign-extend
         pixels = pixels.astype(np.int32) & (2**dataset.BitsStored - 1)
         return np.where(pixels >= 2 ** (dataset.BitsStored - 1), pixels - 2**dataset.BitsStored, pixels)

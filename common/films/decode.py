@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -20,11 +19,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 
-from common.films.fault import FilmFault
-from common.films.grey_scale import grey_to_8_bit, without_unused_bits
+from common.films.fault import FilmFault, Note
+from common.films.grey_scale import grey_to_8_bit
 from common.films.header import facts, flatten, get_number, get_text, get_value, get_whole_number
 from common.films.own_outputs import refuse_own_object
 from common.films.pictures import MOST_PIXELS, decode_picture, is_picture, stretch
+from common.films.stored_values import without_unused_bits
+from common.films.streams import Stream, decode_12_bit_jpeg
 
 # One plug-in of pydicom for each compression, so that all machines decode alike. GDCM would do JPEG-LS as
 # well, but there a damaged film ends the process.
@@ -125,7 +126,7 @@ def decode_film(content: bytes, replace_saturated: bool = False) -> Film:
     else smallest to largest value; then inversion of MONOCHROME1. Padding (PS3.3 C.7.5.1.1.2) is neither
     the smallest nor the largest value, and is black. Colour is shown by its luminance, 8 bit as it is,
     16 bit from its smallest to its largest value. Pixels of 8 or 16 bits, fewer of them used or not; one
-    frame. Compressions (PS3.5 A.4): JPEG of 8 bits, JPEG Lossless, JPEG-LS, JPEG 2000 and RLE.
+    frame. Compressions (PS3.5 A.4): JPEG of 8 and 12 bits, JPEG Lossless, JPEG-LS, JPEG 2000 and RLE.
 
     Args:
         content: Content of the file.
@@ -162,7 +163,7 @@ def _decode_dicom(content: bytes, has_preamble: bool, replace_saturated: bool) -
     refuse_own_object(dataset)
     flatten(dataset)
     notes: list[str] = []
-    pixels = _to_8_bit(dataset, replace_saturated)
+    pixels = _to_8_bit(dataset, replace_saturated, notes.append)
     known = facts(dataset, notes.append)
     return Film(pixels, **known, notes=tuple(notes))
 
@@ -170,14 +171,14 @@ def _decode_dicom(content: bytes, has_preamble: bool, replace_saturated: bool) -
 # --- pixels -----------------------------------------------------------------------------------------
 
 
-def _to_8_bit(dataset: Dataset, replace_saturated: bool) -> np.ndarray:
+def _to_8_bit(dataset: Dataset, replace_saturated: bool, note: Note) -> np.ndarray:
     if not get_value(dataset, "PixelData"):
         raise FilmFault("holds no picture")
     syntax = _transfer_syntax(dataset)
     photometric = _check(dataset, syntax)
     stored = _decode(dataset, syntax)
     if photometric.startswith("MONOCHROME"):
-        return grey_to_8_bit(dataset, stored, photometric == "MONOCHROME1", replace_saturated)
+        return grey_to_8_bit(dataset, stored, photometric == "MONOCHROME1", replace_saturated, note)
     stored = without_unused_bits(stored, get_whole_number(dataset, "BitsStored"))
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)
@@ -248,36 +249,37 @@ def _fill_gaps(dataset: Dataset, samples: int) -> None:
 
 
 def _check_compressed(dataset: Dataset, syntax: uid.UID, rows: int, columns: int) -> None:
-    """What the compressed picture itself says must agree with the header: a decoder believes the picture."""
+    """Refuse a compressed picture of another size or other samples than the header says.
+
+    Of bits and sign the picture is believed, as decoders do: the header is mended by it.
+    """
     try:
-        frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
-        height, width, bits = _frame_header(frame)
+        stream = Stream.of(_frame(dataset))
     except Exception as error:
         raise FilmFault(f"{_name(syntax)}: is cut short or damaged") from error
-    if (height, width) != (rows, columns):
-        raise FilmFault(f"claims {columns} x {rows} pixels, but holds {width} x {height}")
-    if PLUGINS[syntax] == "pillow" and bits > 8:
-        raise FilmFault(f"{_name(syntax)}, {bits} bits: no decoder")
+    if (stream.height, stream.width) != (rows, columns):
+        raise FilmFault(f"claims {columns} x {rows} pixels, but holds {stream.width} x {stream.height}")
+    if stream.components != dataset.SamplesPerPixel:
+        claimed = dataset.SamplesPerPixel
+        raise FilmFault(
+            f"claims {claimed} samples per pixel, but its {_name(syntax)} holds {stream.components}"
+        )
+    if stream.bits > 16 or (PLUGINS[syntax] == "pillow" and stream.bits > 8 and not _is_12_bit_jpeg(stream)):
+        raise FilmFault(f"{_name(syntax)}, {stream.bits} bits: no decoder")
+    if stream.bits > get_whole_number(dataset, "BitsAllocated"):  # then BitsStored is wrong as well
+        dataset.BitsStored = stream.bits
+    dataset.BitsAllocated = 8 if stream.bits <= 8 else 16
+    dataset.BitsStored = min(get_whole_number(dataset, "BitsStored"), dataset.BitsAllocated)
+    if stream.signed is not None:
+        dataset.PixelRepresentation = int(stream.signed)
 
 
-def _frame_header(frame: bytes) -> tuple[int, int, int]:
-    """Height, width and bits of a JPEG, JPEG-LS (SOF marker) or JPEG 2000 (SIZ marker) picture."""
-    if not frame.startswith(b"\xff\xd8"):
-        size = frame.index(b"\xff\x4f\xff\x51")  # may be wrapped as JP2
-        right, bottom, left, top = struct.unpack_from(">4I", frame, size + 8)
-        return bottom - top, right - left, (frame[size + 42] & 0x7F) + 1
-    at = 2
-    while True:
-        marker, length = struct.unpack_from(">2H", frame, at)
-        if marker < 0xFF00:
-            raise ValueError("no marker where one must be")
-        if marker == 0xFFFF:  # a fill byte
-            at += 1
-        elif marker == 0xFFF7 or (0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)):
-            bits, height, width = struct.unpack_from(">B2H", frame, at + 4)
-            return height, width, bits
-        else:
-            at += 2 + length
+def _frame(dataset: Dataset) -> bytes:
+    return next(generate_frames(dataset.PixelData, number_of_frames=1))
+
+
+def _is_12_bit_jpeg(stream: Stream) -> bool:
+    return stream.sequential and stream.bits == 12 and stream.components == 1
 
 
 def _decode(dataset: Dataset, syntax: uid.UID) -> np.ndarray:
@@ -286,11 +288,10 @@ def _decode(dataset: Dataset, syntax: uid.UID) -> np.ndarray:
     below = 0  # unused bits below the others, as old devices left them
     if syntax in _NATIVE or syntax == uid.RLELossless:
         below = min(max(int(get_number(dataset, "HighBit") or 0) + 1 - bits, 0), allocated - bits)
-    dataset.BitsStored = bits + below
     plugin = PLUGINS.get(syntax, "")
     try:
-        with _heard() if plugin == "gdcm" else nullcontext():
-            stored = pixel_array(dataset, decoding_plugin=plugin, correct_unused_bits=False, view_only=True)
+        with _heard() if plugin == "gdcm" or (plugin == "pillow" and allocated == 16) else nullcontext():
+            stored = _by_plugin(dataset, plugin)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the RLE decoder, in Rust, panics with what is no Exception
@@ -303,6 +304,14 @@ def _decode(dataset: Dataset, syntax: uid.UID) -> np.ndarray:
     dataset.BitsStored = bits
     stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     return stored >> below if below else stored
+
+
+def _by_plugin(dataset: Dataset, plugin: str) -> np.ndarray:
+    """What a plug-in of pydicom makes of the pixels; told of all bits, since it would cut values down."""
+    if plugin == "pillow" and dataset.BitsAllocated == 16:
+        return decode_12_bit_jpeg(_frame(dataset), dataset.Rows, dataset.Columns)
+    dataset.BitsStored = dataset.BitsAllocated
+    return pixel_array(dataset, decoding_plugin=plugin, correct_unused_bits=False, view_only=True)
 
 
 @contextmanager

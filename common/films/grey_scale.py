@@ -8,32 +8,18 @@ import cv2
 import numpy as np
 from pydicom.dataset import Dataset
 
-from common.films.fault import FilmFault
+from common.films.fault import FilmFault, Note
 from common.films.header import get_items, get_number, get_text, get_whole_number
+from common.films.stored_values import settle
 
 _OPENCV = int(cv2.__version__.split(".")[0])  # from 5 on its tables take 16 bits
 
 
-def without_unused_bits(stored: np.ndarray, bits: int) -> np.ndarray:
-    """Values whose bits above those in use, which may hold anything, are 0, or the sign's copies."""
-    above = max(stored.itemsize * 8 - bits, 0)
-    return stored << above >> above
-
-
-def _in_range(stored: np.ndarray, bits: int) -> tuple[np.ndarray, int, int]:
-    """Grey values (rows, columns) without unused bits, which few files hold; the smallest and the largest."""
-    lowest, highest = map(int, cv2.minMaxLoc(stored)[:2])
-    least = -(2 ** (bits - 1)) if stored.dtype.kind == "i" else 0
-    if least <= lowest and highest < least + 2**bits:
-        return stored, lowest, highest
-    return _in_range(without_unused_bits(stored, bits), bits)
-
-
 def grey_to_8_bit(
-    dataset: Dataset, stored: np.ndarray, inverted: bool, replace_saturated: bool
+    dataset: Dataset, stored: np.ndarray, inverted: bool, replace_saturated: bool, note: Note
 ) -> np.ndarray:
     """Stored values -> 0 to 255 by a table of all values there are, in double precision."""
-    stored, lowest, highest = _in_range(stored, get_whole_number(dataset, "BitsStored"))
+    stored, lowest, highest = settle(dataset, stored, note)
     pattern = stored.view(f"u{stored.itemsize}")  # the bits, whatever their sign
     held = np.arange(lowest, highest + 1)
     levels = held.copy()  # that they stand for
