@@ -24,7 +24,8 @@ from common.statistics.intervals import (
     percentile_tail,
     wilson_interval,
 )
-from common.statistics.metrics import CASE_MIX, CONFUSION, DESCRIPTIVE, METRICS, PROPORTIONS, REFERENCES
+from common.statistics.metric_catalogue import METRICS
+from common.statistics.metrics import REFERENCES
 from common.statistics.strata import STRATA, strata
 from common.statistics.tested_films import Cases
 
@@ -101,7 +102,7 @@ def plainly(cases: Cases, reference: str, decision: str, stratum: str) -> dict[s
 
 
 PLAIN = ("auroc", "auprc", "sensitivity", "specificity", "ppv", "npv", "dice_segmentation", "dice_positives",
-         "dice_true_positives", *CONFUSION)  # fmt: skip
+         "dice_true_positives", "tp", "fp", "fn", "tn")  # fmt: skip
 
 
 @pytest.mark.parametrize("reference", REFERENCES)
@@ -178,7 +179,7 @@ def test_duplicating_every_film_within_its_patient_changes_no_interval(interval)
 
     compared = 0
     for (key, figure), doubled in zip(found(once).items(), found(twice).values(), strict=True):
-        if key[3] in CONFUSION or np.isnan(figure.estimate) or figure.too_few:
+        if METRICS[key[3]].kind == "count" or np.isnan(figure.estimate) or figure.too_few:
             continue
         tolerance = 1e-6 if key[3].startswith("calibration") else 1e-9
         assert doubled.n == 2 * figure.n
@@ -330,11 +331,11 @@ def test_which_interval_and_note_a_figure_gets():
         seen.add((row["interval"], row["note"]))
         ends = (row["ci_low"], row["ci_high"])
         assert (ends == (None, None)) == (row["interval"] == "none")
-        assert ("conditional on the case mix" in row["note"]) == (metric in CASE_MIX)
+        assert ("conditional on the case mix" in row["note"]) == METRICS[metric].case_mix
         assert ("at prevalence 0.05" in row["note"]) == metric.endswith("_at_prevalence")
-        if metric in DESCRIPTIVE or row["estimate"] is None or figure.too_few:
+        if METRICS[metric].descriptive or row["estimate"] is None or figure.too_few:
             assert row["interval"] == "none"
-        elif metric in PROPORTIONS:
+        elif METRICS[metric].kind == "proportion":
             assert row["interval"] == "wilson"
             assert ends == wilson_interval(round(figure.n * figure.estimate), figure.n)
         elif row["interval"] == "bca":
@@ -354,7 +355,7 @@ def test_proportions_of_patients_with_several_films_are_bootstrapped():
     cases = simulated(12)
     found = {"mask": bootstrap({"eff": cases}, "mask", 200, 0, metrics=CHEAP)}
     kinds = {row["metric"]: row for row in metric_rows(found) if row["stratum"] == "all"}
-    for metric in PROPORTIONS:
+    for metric in (name for name, metric in METRICS.items() if metric.kind == "proportion"):
         assert kinds[metric]["interval"] == "percentile"
         figure = found["mask"]["eff", "stage_1", "all", metric]
         ends = percentile_interval(figure.replicates, figure.patients)

@@ -15,7 +15,7 @@ from common.files import digest
 from common.inference.result_files import CASE_COLUMNS, read_results
 from common.refusal import Refusal
 from common.report.terminal import METRIC_COLUMNS
-from common.statistics.metrics import METRICS
+from common.statistics.metric_catalogue import METRICS
 
 FOLDER = Path(__file__).resolve().parents[1] / "step3_testing" / "testing"
 

@@ -14,7 +14,7 @@ from common.statistics import compare_systems
 from common.statistics.bootstrap import bootstrap
 from common.statistics.compare_systems import bootstrap_p, comparison_rows, delong, holm, mcnemar, pair_rows
 from common.statistics.intervals import percentile_interval, percentile_p, percentile_tail
-from common.statistics.metrics import CASE_MIX
+from common.statistics.metric_catalogue import METRICS
 from common.statistics.tested_films import Cases
 
 
@@ -168,7 +168,7 @@ def test_rows_of_the_pair(reference: str) -> None:
         low, high = np.nanquantile(differences, [tail, 1 - tail])
         assert (row["ci_low"], row["ci_high"]) == pytest.approx((low, high))
         assert row["interval"] == "percentile"
-        assert ("case mix" in row["note"]) == (metric in CASE_MIX)
+        assert ("case mix" in row["note"]) == METRICS[metric].case_mix
         assert (row["p_value"] is None) == (row["test"] is None)
         assert row["p_value"] is None or stratum == "all"
     eff, vit = systems.values()

@@ -189,14 +189,14 @@ def test_figures_and_p_values_as_text():
 
 def test_every_row_is_in_a_table_once():
     rows = metric_rows("eff", "vit")
-    rows.append(row("eff", "mask", "two_stage", "all", "quite_new", 0.5))
+    rows.append(row("eff", "mask", "two_stage", "all", "brier", 0.5))
     rows.append(row("reader A", "mask", "call", "all", "sensitivity", 0.7))
     made = tables(rows, ["eff", "vit"])
     assert [table.title for table in made.primary] == [
         "primary results, all films", "by lesion size", "by group of films",
     ]  # fmt: skip
     assert [group for group, _ in made.primary[1].groups] == ["Small lesions (< 3.2% of the film)"]
-    assert [line.title for line in made.primary[0].groups[0][1]][-1] == "quite new"
+    assert [line.title for line in made.primary[0].groups[0][1]][-1] == "Brier score"
     assert len(made.others) == 3
     cells = [
         cell

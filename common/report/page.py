@@ -24,12 +24,13 @@ from common.inference.result_files import Result
 from common.paths import result_folder, thresholds_file, workspace
 from common.report import plots
 from common.report.claim_checklist import Known, checklist
-from common.report.tables import Row, estimate_text, metric_title, number, p_text, tables
+from common.report.tables import Row, estimate_text, number, p_text, tables
 from common.report.worst_films import shown_films, worst_films
 from common.stages import INFERENCE_COMMAND, N_FOLDS, TESTING_FOLDER, THRESHOLDS_COMMAND
 from common.statistics.auroc import auroc
 from common.statistics.curves import calibration, precision_recall, roc
 from common.statistics.intervals import EXPANDED
+from common.statistics.metric_catalogue import METRICS
 from common.statistics.strata import STRATA
 from common.statistics.tested_films import Cases
 
@@ -110,7 +111,7 @@ def _page(
         results=results,
         flow=flow,
         estimates={system: _estimates(rows, system) for system in results},
-        metrics=list(dict.fromkeys(metric_title(row["metric"]) for row in rows)),
+        metrics=list(dict.fromkeys(METRICS[row["metric"]].title for row in rows)),
         groups=[s for s in dict.fromkeys(row["stratum"] for row in rows) if s != "all"],
         statistics=statistics,
         out_of_fold={system: _threshold_text(found) for system, found in thresholds.items() if found},
@@ -143,7 +144,7 @@ def _page(
         number=number,
         estimate_text=estimate_text,
         p_text=p_text,
-        metric_title=metric_title,
+        metrics=METRICS,
     )
 
 
@@ -328,7 +329,7 @@ def _estimates(rows: Sequence[Row], system: str) -> str:
         for row in rows
         if (row["system"], row["reference"], row["decision"], row["stratum"]) == (system, *_PRIMARY)
     }
-    return ", ".join(f"{metric_title(m)} {estimate_text(found[m])}" for m in metrics if m in found)
+    return ", ".join(f"{METRICS[m].title} {estimate_text(found[m])}" for m in metrics if m in found)
 
 
 def _thresholds(system: str, result: Result) -> dict[str, Any] | None:

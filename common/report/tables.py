@@ -6,47 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from common.statistics.metric_catalogue import METRICS
 from common.statistics.strata import SIZE_EDGES, STRATA
 
 NOT_ESTIMABLE = "not estimable"
 Row = Mapping[str, Any]
 
-_METRICS = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC (average precision)",
-    "prevalence": "Prevalence",
-    "brier": "Brier score",
-    "calibration_slope": "Calibration slope",
-    "calibration_intercept": "Calibration intercept",
-    "tp": "True positives",
-    "fp": "False positives",
-    "fn": "False negatives",
-    "tn": "True negatives",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "ppv": "Positive predictive value",
-    "npv": "Negative predictive value",
-    "lr_positive": "Likelihood ratio, positive",
-    "lr_negative": "Likelihood ratio, negative",
-    "f1": "F1 score",
-    "accuracy": "Accuracy",
-    "sensitivity_at_specificity_90": "Sensitivity at specificity 0.90",
-    "sensitivity_at_specificity_95": "Sensitivity at specificity 0.95",
-    "dice_segmentation": "Dice, segmentation",
-    "dice_positives": "Dice, positives (a miss is 0)",
-    "dice_true_positives": "Dice, true positives",
-    "iou": "Intersection over union",
-    "hd95_mm": "Surface distance, 95th percentile (mm)",
-    "hd95_px": "Surface distance, 95th percentile (pixels)",
-    "nsd_mm": "Normalised surface Dice (tolerance in mm)",
-    "nsd_px": "Normalised surface Dice (tolerance in pixels)",
-    "false_positive_area": "False-positive area on negatives",
-    "dice_all_films": "Dice, all films",
-    "dice_always_empty": "Dice, all films, of always answering “empty”",
-    "area_bias": "Area, shown minus true: mean",
-    "area_loa_low": "Area, lower limit of agreement",
-    "area_loa_high": "Area, upper limit of agreement",
-}
 REFERENCES = {"mask": "annotated mask", "report": "radiology report"}
 DECISIONS = {"two_stage": "two-stage decision", "stage_1": "stage 1 alone"}
 _STRATA = {
@@ -55,11 +20,6 @@ _STRATA = {
     "medium": f"Medium lesions ({SIZE_EDGES[0]:.1%} to < {SIZE_EDGES[1]:.1%})",
     "large": f"Large lesions (≥ {SIZE_EDGES[1]:.1%})",
 }
-
-
-def metric_title(metric: str) -> str:
-    """A metric's name for readers; one that is not known keeps its own."""
-    return _METRICS.get(metric, metric.replace("_", " "))
 
 
 # --- numbers ---------------------------------------------------------------------------------------
@@ -208,7 +168,7 @@ def _line(
 ) -> Line:
     present = [row for row in (*figures, *differences) if row is not None]
     return Line(
-        metric_title(metric),
+        METRICS[metric].title,
         [None if row is None else _cell(row, marks) for row in figures],
         [None if row is None else _difference(row, marks) for row in differences],
         "; ".join(_unique(str(row["interval"]) for row in present if row.get("interval", "none") != "none")),

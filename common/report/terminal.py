@@ -21,7 +21,8 @@ from common.statistics.bootstrap import RESAMPLING, TOO_FEW, bootstrap, metric_r
 from common.statistics.compare_systems import PAIR, comparison_rows
 from common.statistics.human_readers import CALL, Reading, read_readers, reader_rows
 from common.statistics.intervals import CONFIDENCE, EXPANDED, MIN_FILMS, MIN_PATIENTS
-from common.statistics.metrics import CASE_MIX, CONFUSION, DECISIONS, DESCRIPTIVE, REFERENCES
+from common.statistics.metric_catalogue import METRICS
+from common.statistics.metrics import DECISIONS, REFERENCES
 from common.statistics.strata import SIZE_EDGES, STRATA
 from common.statistics.tested_films import Cases
 
@@ -55,47 +56,35 @@ _TITLES = {
     "mask": "reference: mask",
     "report": "reference: radiology report",
 }
-# Three figures a line keep a table within 100 columns.
+# Metrics of the main tables; three a line keep a table within 100 columns.
 _LINES = (
-    {"auroc": "AUROC", "sensitivity": "Sensitivity", "specificity": "Specificity"},
-    {"auprc": "AUPRC", "ppv": "PPV", "npv": "NPV"},
-    {
-        "dice_segmentation": "Dice, segmentation",
-        "dice_positives": "Dice, positives",
-        "dice_true_positives": "Dice, true positives",
-    },
+    ("auroc", "sensitivity", "specificity"),
+    ("auprc", "ppv", "npv"),
+    ("dice_segmentation", "dice_positives", "dice_true_positives"),
 )
-_FURTHER = {
-    "prevalence": "Prevalence",
-    "brier": "Brier score",
-    "calibration_slope": "Calibration slope",
-    "calibration_intercept": "Calibration intercept",
-    "sensitivity_at_specificity_90": "Sens. at specificity 0.90",
-    "sensitivity_at_specificity_95": "Sens. at specificity 0.95",
-    "lr_positive": "LR+",
-    "lr_negative": "LR-",
-    "f1": "F1",
-    "accuracy": "Accuracy",
-    "ppv_at_prevalence": "PPV at stated prevalence",
-    "npv_at_prevalence": "NPV at stated prevalence",
-    "iou": "IoU",
-    "hd95_mm": "HD95, mm",
-    "hd95_px": "HD95, pixels",
-    "nsd_mm": "NSD, in mm",
-    "nsd_px": "NSD, in pixels",
-    "dice_all_films": "Dice, all films",
-    "dice_always_empty": "Dice, always empty",
-    "false_positive_area": "Area on negatives, %",
-    "area_bias": "Area shown minus true, %",
-    "area_loa_low": "limit of agreement, low",
-    "area_loa_high": "limit of agreement, high",
-}
-_OF_GROUPS = {
-    "auroc": "AUROC",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "dice_positives": "Dice, positives",
-}
+_OF_GROUPS = ("auroc", "sensitivity", "specificity", "dice_positives")
+_OF_READERS = ("sensitivity", "specificity")
+
+
+def _main() -> list[str]:
+    """Metrics of the main tables."""
+    return [metric for line in _LINES for metric in line]
+
+
+def _counts() -> list[str]:
+    """Metrics of the tables of counts."""
+    return [metric for metric, declared in METRICS.items() if declared.kind == "count"]
+
+
+def _further() -> list[str]:
+    """Metrics that are in no other table."""
+    return [metric for metric in METRICS if metric not in (*_main(), *_counts())]
+
+
+def _titles(metrics: Iterable[str], more: Sequence[str] = ()) -> str:
+    """Titles in a sentence: `AUROC, Sensitivity and PPV`."""
+    *first, last = [*(METRICS[metric].short_title for metric in metrics), *more]
+    return f"{', '.join(first)} and {last}"
 
 
 # --- writing ---------------------------------------------------------------------------------------
@@ -158,7 +147,7 @@ def estimate_text(row: Mapping[str, Any], digits: int = 3, with_n: bool = True) 
     if row["estimate"] is None:
         return _NOT_ESTIMABLE + n
     estimate = f"{row['estimate']:.{digits}f}"
-    if row["metric"] in DESCRIPTIVE:
+    if METRICS[row["metric"]].descriptive:
         return estimate + n
     low, high = row["ci_low"], row["ci_high"]
     if low is None:
@@ -217,19 +206,21 @@ def _header(result: Result, options: ReportOptions) -> list[str]:
         f"Intervals: {kind} bootstrap of patients in two strata (with a positive film, without), "
         f"{options.replicates} replicates, seed {options.seed}; {EXPANDED}.",
         *(
-            ["Sensitivity, specificity, PPV, NPV and accuracy have Wilson's interval."]
+            [f"{_titles(m for m in METRICS if METRICS[m].kind == 'proportion')} have Wilson's interval."]
             if one_film_each
             else []
         ),
         "Resampled, an estimate of exactly 0 or 1 gets an interval without width: read its n.",
         f"Too few: below {MIN_FILMS} films or {MIN_PATIENTS} patients, of either class where both count.",
-        "PPV, NPV, AUPRC and figures with * are conditional on the case mix, the prevalence of these films.",
+        f"{_titles((m for m in _main() if METRICS[m].case_mix), ['figures with *'])} are conditional on the "
+        "case mix, the prevalence of these films.",
         f"Size is lesion area over film area: small < {low:.3f} <= medium < {high:.3f} <= large; each size "
         "against all negatives.",
         "Dice: only films with a mask enter; map and mask both empty would be 1, one of them empty is 0.",
         "Dice, segmentation: whatever the decision; positives: a missed film is 0; true positives: only "
         "films called positive.",
-        "AUROC, AUPRC and Dice, segmentation do not depend on the decision and are repeated.",
+        f"{_titles(m for m in _main() if not METRICS[m].by_decision)} do not depend on the decision and are "
+        "repeated.",
     ]
     if result.unlabelled:
         lines.insert(1, f"{result.unlabelled} more have no label and are in no figure.")
@@ -260,14 +251,14 @@ def _print_block(
     console.print(f"{system} | {_TITLES[reference]} | {_TITLES[decision]}{primary}", style="bold")
     console.print(_reference_note(reference, cohort(result)))
     for line in _LINES:
-        table = _table(line.values(), justify="left")
+        table = _table((METRICS[metric].short_title for metric in line), justify="left")
         for stratum in STRATA:
             table.add_row(stratum, *(estimate_text(figures[stratum, metric]) for metric in line))
         console.print(table)
         console.print()
-    table = _table((name.upper() for name in CONFUSION), justify="right")
+    table = _table((METRICS[metric].short_title for metric in _counts()), justify="right")
     for stratum in STRATA:
-        table.add_row(stratum, *(str(figures[stratum, name]["estimate"]) for name in CONFUSION))
+        table.add_row(stratum, *(str(figures[stratum, name]["estimate"]) for name in _counts()))
     console.print(table)
 
 
@@ -278,11 +269,11 @@ def _print_further(
     console.print()
     console.print(f"{system} | {_TITLES[reference]} | further figures, all films", style="bold")
     table = Table("figure", *DECISIONS, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for metric, title in _FURTHER.items():
+    for metric in _further():
         rows = [found.get((system, reference, decision, "all", metric), {}) for decision in DECISIONS]
         if all(row and row["n"] for row in rows):
-            mark = " *" if metric in CASE_MIX else ""
-            table.add_row(title + mark, *(estimate_text(row) for row in rows))
+            mark = " *" if METRICS[metric].case_mix else ""
+            table.add_row(METRICS[metric].short_title + mark, *(estimate_text(row) for row in rows))
     console.print(table)
 
 
@@ -299,8 +290,8 @@ def _print_groups(console: Console, found: Mapping[tuple, dict[str, Any]], syste
     table = Table("group", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in ("pos", "neg"):
         table.add_column(column, justify="right")
-    for column in _OF_GROUPS.values():
-        table.add_column(column, no_wrap=True)
+    for metric in _OF_GROUPS:
+        table.add_column(METRICS[metric].short_title, no_wrap=True)
     for group in groups:
         rows = [figures[group, metric] for metric in _OF_GROUPS]
         positives, negatives = (figures[group, name]["n"] for name in ("sensitivity", "specificity"))
@@ -318,10 +309,9 @@ def _print_pair(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     title = f"{' minus '.join(SYSTEMS)} | {_TITLES[REFERENCES[0]]} | {_TITLES[DECISIONS[0]]}"
     console.rule(title, align="left", characters="=")
     table = _table(("difference", "p", "p (Holm)", "test"), justify="left", first="figure")
-    titles = {name: title for line in _LINES for name, title in line.items()}
     for row in family:
         p_values = (_p_text(row["p_value"]), _p_text(row["p_holm"]))
-        table.add_row(titles[row["metric"]], estimate_text(row), *p_values, row["test"])
+        table.add_row(METRICS[row["metric"]].short_title, estimate_text(row), *p_values, row["test"])
     console.print(table)
     console.print("Holm's adjustment is over these comparisons; metrics.csv has all others, unadjusted.")
 
@@ -341,11 +331,10 @@ def _print_readers(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
         return
     console.print()
     console.rule("Readers, reference: mask", align="left", characters="=")
-    columns = {"sensitivity": "Sensitivity", "specificity": "Specificity"}
-    table = _table(columns.values(), justify="left", first="reader")
+    table = _table((METRICS[metric].short_title for metric in _OF_READERS), justify="left", first="reader")
     for reader in dict.fromkeys(row["system"] for row in read):
         of_reader = {row["metric"]: row for row in read if row["system"] == reader}
-        table.add_row(reader, *(estimate_text(of_reader[metric]) for metric in columns))
+        table.add_row(reader, *(estimate_text(of_reader[metric]) for metric in _OF_READERS))
     console.print(table)
     console.print("Each system against each reader on the films that the reader read: metrics.csv.")
 

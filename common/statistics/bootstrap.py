@@ -34,7 +34,8 @@ from common.statistics.intervals import (
     percentile_interval,
     wilson_interval,
 )
-from common.statistics.metrics import CASE_MIX, CONFUSION, DESCRIPTIVE, METRICS, PROPORTIONS, MetricValues
+from common.statistics.metric_catalogue import METRICS
+from common.statistics.metrics import MetricValues
 from common.statistics.tested_films import Cases
 
 Key = tuple[str, str, str, str]  # system, decision, stratum, metric
@@ -149,7 +150,7 @@ def bootstrap(
     seed: int,
     interval: Interval = "percentile",
     prevalence: float | None = None,
-    metrics: Collection[str] = METRICS,
+    metrics: Collection[str] | None = None,
 ) -> dict[Key, Bootstrapped]:
     """Every figure of every system under a reference, with replicates from the same draws.
 
@@ -160,7 +161,7 @@ def bootstrap(
         seed: Non-negative.
         interval: `bca` computes the accelerations that it needs, too.
         prevalence: See `metrics.MetricValues`.
-        metrics: Only these, which takes only their time.
+        metrics: Only these, which takes only their time; None: all.
 
     Returns:
         By (system, decision, stratum, metric), in the order of `metrics.MetricValues.keys`.
@@ -233,7 +234,7 @@ def metric_rows(
 ) -> list[dict[str, Any]]:
     """The tidy table: one row a figure, for each system, reference, decision and stratum.
 
-    Proportions get Wilson's interval where every patient gave one film. DESCRIPTIVE figures and figures over
+    Proportions get Wilson's interval where every patient gave one film. Descriptive figures and figures over
     too few films get none.
 
     Args:
@@ -260,17 +261,18 @@ def estimate_columns(
     metric: str, figure: Bootstrapped, interval: Interval = "percentile", prevalence: float | None = None
 ) -> dict[str, Any]:
     """The columns of `metric_rows` from `metric` on, of one figure."""
+    declared = METRICS[metric]
     kind, ends, notes = "none", None, []
     estimate: float | None = None if np.isnan(figure.estimate) else figure.estimate
-    if metric in CASE_MIX:
+    if declared.case_mix:
         notes.append("conditional on the case mix")
-    if metric in ("ppv_at_prevalence", "npv_at_prevalence"):
+    if declared.at_prevalence:
         notes.append(f"at prevalence {prevalence:g}")
-    if metric in CONFUSION:
+    if declared.kind == "count":
         estimate = int(figure.estimate)
     elif estimate is None:
         notes.append(NOT_ESTIMABLE)
-    elif metric in DESCRIPTIVE:
+    elif declared.descriptive:
         notes.append("describes the films")
     elif figure.too_few:
         notes.append(TOO_FEW)
@@ -294,7 +296,7 @@ def estimate_columns(
 def _interval(
     metric: str, figure: Bootstrapped, interval: Interval
 ) -> tuple[str, tuple[float, float] | None]:
-    if metric in PROPORTIONS and figure.independent:
+    if METRICS[metric].kind == "proportion" and figure.independent:
         return "wilson", wilson_interval(round(figure.estimate * figure.n), figure.n)
     if interval == "bca":
         return "bca", bca_interval(figure.estimate, figure.replicates, figure.acceleration)

@@ -21,7 +21,7 @@ import numpy as np
 from common.stages import SYSTEMS
 from common.statistics.bootstrap import NOT_ESTIMABLE, TOO_FEW, Bootstrapped
 from common.statistics.intervals import percentile_interval, percentile_p
-from common.statistics.metrics import CASE_MIX, DESCRIPTIVE
+from common.statistics.metric_catalogue import METRICS
 from common.statistics.tested_films import Cases
 
 PAIR = "-".join(SYSTEMS)
@@ -35,18 +35,8 @@ FAMILY = (
 DELONG = "DeLong"
 MCNEMAR = "McNemar, exact"
 BOOTSTRAP = "bootstrap of patients"
-# Figures of which a difference says nothing: counts, ratios, and what is best near some value.
-NOT_COMPARED = (
-    *DESCRIPTIVE,
-    "lr_positive",
-    "lr_negative",
-    "calibration_slope",
-    "calibration_intercept",
-    "area_bias",
-    "area_loa_low",
-    "area_loa_high",
-)
-_TESTED = ("auroc", "sensitivity", "specificity", "dice_positives")
+# The test of each metric that is tested, where every patient has one film.
+_TESTS = {"auroc": DELONG, "sensitivity": MCNEMAR, "specificity": MCNEMAR, "dice_positives": BOOTSTRAP}
 
 
 # --- tests -----------------------------------------------------------------------------------------
@@ -198,11 +188,11 @@ def pair_rows(
     rows = []
     for (name, decision, stratum, metric), figure in found.items():
         other = found.get((second, decision, stratum, metric))
-        if name != first or other is None or metric in NOT_COMPARED:
+        if name != first or other is None or not METRICS[metric].compared:
             continue
         row = {"system": f"{first}-{second}", "reference": reference, "decision": decision}
         row |= {"stratum": stratum, "metric": metric, **_difference(pair, metric, figure, other)}
-        if stratum == "all" and metric in _TESTED and row["interval"] != "none":
+        if stratum == "all" and metric in _TESTS and row["interval"] != "none":
             _add_test(row, pair, figure, other)
         rows.append(row)
     return rows
@@ -215,7 +205,7 @@ def _difference(
     first, second = pair
     estimate = _known(figure.estimate - other.estimate)
     notes = [f"n is {figure.n} for {first}, {other.n} for {second}"] if figure.n != other.n else []
-    if metric in CASE_MIX:
+    if METRICS[metric].case_mix:
         notes.append("conditional on the case mix")
     ends = None
     if estimate is None:
@@ -245,7 +235,7 @@ def _add_test(
     """Fill in `p_value` and `test`, and say in `note` what they rest on."""
     (first, cases), (second, others) = pair.items()
     metric, positive = row["metric"], cases.positive(row["reference"])
-    usual = {"auroc": DELONG, "dice_positives": BOOTSTRAP}.get(metric, MCNEMAR)
+    usual = _TESTS[metric]
     test, note = usual if figure.independent else BOOTSTRAP, ""
     if test == BOOTSTRAP:
         p = bootstrap_p(figure.replicates - other.replicates, min(figure.patients, other.patients))

@@ -32,7 +32,7 @@ from common.statistics.tested_films import Cases
 REQUIRED = ("case", "reader", "call")
 CONFIDENCE_COLUMN = "confidence"
 CALL = "call"  # the decision of a reader, where a system has `two_stage` and `stage_1`
-METRICS = ("auroc", "sensitivity", "specificity", "ppv", "npv", "accuracy")
+_METRICS = ("auroc", "sensitivity", "specificity", "ppv", "npv", "accuracy")
 _LONGEST_NAME = 40
 
 
@@ -192,7 +192,7 @@ def _rows_of(
     """The rows of one reader under one reference."""
     note = f"read {len(reading.rows)} of {len(reading.rows) + reading.unread} films"
     films = {system: cases.taken(reading.rows) for system, cases in systems.items()} | {name: reading.cases}
-    metrics = METRICS if reading.has_confidence else METRICS[1:]
+    metrics = _METRICS[0 if reading.has_confidence else 1 :]
     found = {
         key: figure
         for key, figure in bootstrap(films, reference, replicates, seed, metrics=metrics).items()

@@ -1,38 +1,8 @@
-"""What the figures are: detection, calibration and segmentation, for any number of resamples at once.
+"""The metrics of `metric_catalogue.py`, for any number of resamples at once.
 
 A resample is a row of `counts`: how often each film was drawn. A row of ones is the full sample, so point
 estimates and replicates come from the same code. A figure that a resample does not define (a ratio over
 no film, an infinite likelihood ratio) is NaN, and so is one over a film whose value is unknown.
-
-Two references say which films are positive: `mask`, an annotated lesion (primary), and `report`, the
-radiology report. A film positive by report without a mask is a negative under `mask`.
-
-| figure | over | is |
-|---|---|---|
-| `auroc`, `auprc` | all films | areas under the curves of the raw probability |
-| `prevalence` | all films | share of positives |
-| `brier` | all films | mean (probability - truth)^2 (Brier, Mon Weather Rev 1950;78:1-3) |
-| `calibration_slope`, `calibration_intercept` | all films | see calibration.py |
-| `sensitivity_at_specificity_90`, `_95` | all films | see `Ranks` |
-| `sensitivity`, `specificity` | positives; negatives | share called positive; negative |
-| `ppv`, `npv` | films called positive; negative | share that are |
-| `lr_positive` | all films | sensitivity / (1 - specificity) |
-| `lr_negative` | all films | (1 - sensitivity) / specificity |
-| `f1`, `accuracy` | all films | 2 TP / (2 TP + FP + FN); share called what they are |
-| `ppv_at_prevalence`, `npv_at_prevalence` | all films | by Bayes' rule, at a prevalence that is stated |
-| `dice_segmentation`, `iou` | positives with a mask | mean, of the stage-2 map whatever the decision |
-| `hd95_mm`, `nsd_mm` | those of known spacing | mean, as above; `hd95_px`, `nsd_px`: the others, in pixels |
-| `dice_positives` | positives with a mask | mean Dice of what is shown: a missed film is 0 |
-| `dice_true_positives` | those of them called positive | mean Dice |
-| `dice_all_films` | all films | mean Dice of what is shown, 1 where nothing is and there is no mask |
-| `dice_always_empty` | all films | the same of a system that shows nothing: the share without a mask |
-| `false_positive_area` | negatives | mean area shown, % of the film |
-| `area_bias` | positives with a mask | mean of area shown minus area of the mask, both in % of the film |
-| `area_loa_low`, `area_loa_high` | the same | bias -/+ 1.96 SD, as `agreement` has it |
-| `tp`, `fp`, `fn`, `tn` | all films | counts |
-
-Dice: Ecology 1945;26:297-302. "Shown" is what the decision lets through: under `stage_1` the map of every
-film that stage 1 calls. "All films" are those of the stratum (strata.py).
 """
 
 from __future__ import annotations
@@ -43,99 +13,30 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from common.statistics.calibration import Calibration
+from common.statistics.metric_catalogue import (
+    METRICS,
+    Counts,
+    DecidedFilms,
+    Films,
+    FromCounts,
+    Joint,
+    Mean,
+    share,
+)
 from common.statistics.strata import strata
 from common.statistics.tested_films import Cases
 
-Rows = dict[str, tuple[np.ndarray, np.ndarray]]  # by name, films (bool) and the value of each
-
 REFERENCES = ("mask", "report")
 DECISIONS = ("two_stage", "stage_1")
-CONFUSION = ("tp", "fp", "fn", "tn")
-PROPORTIONS = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
-METRICS = (
-    "auroc",
-    "auprc",
-    "prevalence",
-    "brier",
-    "calibration_slope",
-    "calibration_intercept",
-    "sensitivity_at_specificity_90",
-    "sensitivity_at_specificity_95",
-    "sensitivity",
-    "specificity",
-    "ppv",
-    "npv",
-    "lr_positive",
-    "lr_negative",
-    "f1",
-    "accuracy",
-    "ppv_at_prevalence",
-    "npv_at_prevalence",
-    "dice_segmentation",
-    "dice_positives",
-    "dice_true_positives",
-    "iou",
-    "hd95_mm",
-    "hd95_px",
-    "nsd_mm",
-    "nsd_px",
-    "dice_all_films",
-    "dice_always_empty",
-    "false_positive_area",
-    "area_bias",
-    "area_loa_low",
-    "area_loa_high",
-    *CONFUSION,
-)
-# These say what the films are, not how good the system is: no interval.
-DESCRIPTIVE = ("prevalence", "dice_always_empty", *CONFUSION)
-# Another mix of positives and negatives would give another value.
-CASE_MIX = (
-    "auprc",
-    "brier",
-    "calibration_slope",
-    "calibration_intercept",
-    "ppv",
-    "npv",
-    "f1",
-    "accuracy",
-    "dice_all_films",
-)
-# Figures that need positives and negatives; the others need the films that they are over.
-TWO_CLASS = (
-    "auroc",
-    "auprc",
-    "brier",
-    "calibration_slope",
-    "calibration_intercept",
-    "sensitivity_at_specificity_90",
-    "sensitivity_at_specificity_95",
-    "lr_positive",
-    "lr_negative",
-    "f1",
-    "accuracy",
-    "ppv_at_prevalence",
-    "npv_at_prevalence",
-    "dice_all_films",
-)
 SPECIFICITIES = (90, 95)  # percent
 LIMITS_OF_AGREEMENT = 1.96  # standard deviations
 
 _RANKED = ("auroc", "auprc", *(f"sensitivity_at_specificity_{level}" for level in SPECIFICITIES))
-_CALIBRATED = ("calibration_slope", "calibration_intercept")
-_COUNTED = ("lr_positive", "lr_negative", "f1", "ppv_at_prevalence", "npv_at_prevalence", *CONFUSION)
-_LIMITS = ("area_loa_low", "area_loa_high")
 
 # Binary digits that a value keeps below the largest of its column: see `_summable`.
 _DIGITS = 36
 
 Key = TypeVar("Key")
-
-
-def share(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Quotient element by element (float64); NaN, without a warning, where the denominator is not above 0."""
-    quotient = np.full(np.shape(denominator), np.nan)
-    return np.divide(numerator, denominator, out=quotient, where=np.asarray(denominator) > 0)
 
 
 # --- sums over films -------------------------------------------------------------------------------
@@ -185,46 +86,6 @@ def _summable(values: np.ndarray) -> np.ndarray:
     largest = np.abs(values[np.isfinite(values)]).max(initial=0.0)
     digits = _DIGITS - int(np.frexp(largest)[1])
     return np.ldexp(np.rint(np.ldexp(values, digits)), -digits)
-
-
-def _of_probability(cases: Cases, positive: np.ndarray, negative: np.ndarray) -> Rows:
-    """The means that no decision enters."""
-    films = positive | negative
-    masked = positive & cases.has_mask
-    in_mm, in_pixels = masked & cases.in_mm, masked & ~cases.in_mm
-    return {
-        "prevalence": (films, positive),
-        "brier": (films, (cases.probability - positive) ** 2),
-        "dice_segmentation": (masked, cases.dice_segmentation),
-        "iou": (masked, cases.iou),
-        "hd95_mm": (in_mm, cases.hd95),
-        "hd95_px": (in_pixels, cases.hd95),
-        "nsd_mm": (in_mm, cases.nsd),
-        "nsd_px": (in_pixels, cases.nsd),
-        "dice_always_empty": (films, ~cases.has_mask),
-    }
-
-
-def _of_decision(cases: Cases, positive: np.ndarray, negative: np.ndarray, called: np.ndarray) -> Rows:
-    """The means of a decision, and `area_squares`, which the limits of agreement need."""
-    films = positive | negative
-    masked = positive & cases.has_mask
-    shown_dice = np.where(called, cases.dice_segmentation, 0.0)
-    shown_area = 100 * np.where(called, cases.area_fraction, 0.0)
-    excess = shown_area - 100 * cases.mask_area_fraction
-    return {
-        "sensitivity": (positive, called),
-        "specificity": (negative, ~called),
-        "ppv": (films & called, positive),
-        "npv": (films & ~called, negative),
-        "accuracy": (films, called == positive),
-        "dice_positives": (masked, shown_dice),
-        "dice_true_positives": (masked & called, cases.dice_segmentation),
-        "dice_all_films": (films, np.where(cases.has_mask, shown_dice, shown_area == 0)),
-        "false_positive_area": (negative, shown_area),
-        "area_bias": (masked, excess),
-        "area_squares": (masked, excess**2),
-    }
 
 
 # --- ranks -----------------------------------------------------------------------------------------
@@ -297,6 +158,17 @@ def _running_total(counts: np.ndarray) -> np.ndarray:
 # --- every figure of a system ----------------------------------------------------------------------
 
 
+# The sums of a decision from which further metrics follow; no metrics themselves.
+_TRUE = {
+    "true positives": Mean(lambda f: f.positive, lambda f: f.called),
+    "true negatives": Mean(lambda f: f.negative, lambda f: ~f.called),
+}
+_EXCESS = {
+    "excess": Mean(lambda f: f.masked, lambda f: f.excess),
+    "squared excess": Mean(lambda f: f.masked, lambda f: f.excess**2),
+}
+
+
 class MetricValues:
     """Every figure of a system under a reference, prepared once for any resamples.
 
@@ -306,8 +178,8 @@ class MetricValues:
     Args:
         cases: Length n.
         reference: `mask` or `report`.
-        prevalence: Prevalence for `ppv_at_prevalence` and `npv_at_prevalence`, 0-1; None leaves them out.
-        metrics: Only these of METRICS, which takes only their time.
+        prevalence: Prevalence for the metrics that are `at_prevalence`, 0-1; None leaves them out.
+        metrics: Only these, which takes only their time; None: all.
 
     Attributes:
         keys: (decision, stratum, metric) of each figure, in the order of DECISIONS, `groups.strata`, METRICS.
@@ -318,10 +190,13 @@ class MetricValues:
         cases: Cases,
         reference: str,
         prevalence: float | None = None,
-        metrics: Collection[str] = METRICS,
+        metrics: Collection[str] | None = None,
     ) -> None:
-        left_out = () if prevalence is not None else ("ppv_at_prevalence", "npv_at_prevalence")
-        kept = tuple(name for name in METRICS if name in metrics and name not in left_out)
+        kept = [
+            name
+            for name, metric in METRICS.items()
+            if (metrics is None or name in metrics) and not (metric.at_prevalence and prevalence is None)
+        ]
         self._strata = {
             name: _Stratum(cases, reference, films, prevalence, kept)
             for name, films in strata(cases, reference).items()
@@ -334,7 +209,7 @@ class MetricValues:
 
     def needed(self, decision: str, stratum: str, metric: str) -> list[np.ndarray]:
         """The sets of films (bool, length n) of each of which a figure needs enough."""
-        if metric in TWO_CLASS:
+        if METRICS[metric].both_classes:
             return [self._strata[stratum].positive, self._strata[stratum].negative]
         return [self.films(decision, stratum, metric)]
 
@@ -359,29 +234,34 @@ class _Stratum:
         prevalence: float | None,
         metrics: Collection[str],
     ) -> None:
-        self._prevalence = prevalence
+        self._prevalence = np.nan if prevalence is None else prevalence
         self.positive, self.negative = films & cases.positive(reference), films & ~cases.positive(reference)
-        wanted = set(metrics)
-        if wanted & set(_COUNTED):
-            wanted |= {"sensitivity", "specificity"}
-        if wanted & set(_LIMITS):
-            wanted |= {"area_bias", "area_squares"}
-        rows: dict[str | None, Rows] = {None: _of_probability(cases, self.positive, self.negative)}
-        for decision in DECISIONS:
-            called = cases.called(decision)
-            rows[decision] = _of_decision(cases, self.positive, self.negative, called)
-        table = {(d, name): row for d, each in rows.items() for name, row in each.items() if name in wanted}
+        formulas = {name: METRICS[name].formula for name in metrics}
+        means = {name: each for name, each in formulas.items() if isinstance(each, Mean)}
+        self._counted = {name: each for name, each in formulas.items() if isinstance(each, FromCounts)}
+        self._agreement = Joint.AGREEMENT in formulas.values()
+        decided = {name: each for name, each in means.items() if METRICS[name].by_decision}
+        decided |= (_TRUE if self._counted else {}) | (_EXCESS if self._agreement else {})
+        seen: dict[str | None, Films] = {None: Films(cases, self.positive, self.negative)}
+        seen |= {d: DecidedFilms(cases, self.positive, self.negative, cases.called(d)) for d in DECISIONS}
+        table = {
+            (decision, name): (mean.over(each), mean.value(each))
+            for decision, each in seen.items()
+            for name, mean in (decided if decision else means).items()
+            if decision or name not in decided
+        }
+        self._formulas = formulas
         self._films = {key: films for key, (films, _) in table.items()}
         self._films_a_patient = films_a_patient(cases.patient[self.positive & cases.has_mask])
         self._sums = Sums(table) if table else None
         classes = cases.probability, self.positive, self.negative
-        self._ranks = Ranks(*classes) if wanted & set(_RANKED) else None
-        self._calibration = Calibration(*classes) if wanted & set(_CALIBRATED) else None
+        self._ranks = Ranks(*classes) if Joint.RANKS in formulas.values() else None
+        self._calibration = Calibration(*classes) if Joint.CALIBRATION in formulas.values() else None
 
     def films(self, decision: str, metric: str) -> np.ndarray:
         """Those that a figure is over (bool, length n)."""
-        if metric in _LIMITS:
-            metric = "area_bias"
+        if self._formulas[metric] is Joint.AGREEMENT:
+            metric = "excess"
         of_mean = self._films.get((decision, metric), self._films.get((None, metric)))
         return self.positive | self.negative if of_mean is None else of_mean
 
@@ -394,40 +274,15 @@ class _Stratum:
             shared |= part.values(counts) if part else {}
         for decision in DECISIONS:
             more = dict(shared)
-            if (decision, "sensitivity") in totals and (decision, "specificity") in totals:
-                cells = totals[decision, "sensitivity"], totals[decision, "specificity"]
-                more |= _from_counts(*cells, self._prevalence)
-            if (decision, "area_squares") in totals:
-                squares, _ = totals[decision, "area_squares"]
-                more |= agreement(*totals[decision, "area_bias"], squares, self._films_a_patient)
+            if self._counted:
+                (tp, positives), (tn, negatives) = (totals[decision, name] for name in _TRUE)
+                each = Counts(tp, tn, positives, negatives, self._prevalence)
+                more |= {name: formula.value(each) for name, formula in self._counted.items()}
+            if self._agreement:
+                (total, n), (squares, _) = (totals[decision, name] for name in _EXCESS)
+                more |= agreement(total, n, squares, self._films_a_patient)
             found |= {(decision, name): value for name, value in more.items()}
         return found
-
-
-def _from_counts(
-    positives: tuple[np.ndarray, np.ndarray],
-    negatives: tuple[np.ndarray, np.ndarray],
-    prevalence: float | None,
-) -> dict[str, np.ndarray]:
-    """What follows from TP and the positives, TN and the negatives."""
-    (tp, n_positive), (tn, n_negative) = positives, negatives
-    fp, fn = n_negative - tn, n_positive - tp
-    sensitivity, specificity = share(tp, n_positive), share(tn, n_negative)
-    found = {
-        "lr_positive": share(sensitivity, share(fp, n_negative)),
-        "lr_negative": share(share(fn, n_positive), specificity),
-        "f1": share(2 * tp, 2 * tp + fp + fn),
-        "tp": tp,
-        "fp": fp,
-        "fn": fn,
-        "tn": tn,
-    }
-    if prevalence is not None:
-        true, false = sensitivity * prevalence, share(fp, n_negative) * (1 - prevalence)
-        found["ppv_at_prevalence"] = share(true, true + false)
-        true, false = specificity * (1 - prevalence), share(fn, n_positive) * prevalence
-        found["npv_at_prevalence"] = share(true, true + false)
-    return found
 
 
 def films_a_patient(patient: np.ndarray) -> float:

@@ -1,0 +1,427 @@
+"""Every metric, declared once: what it is called, what it needs, how it is treated, and its formula.
+
+All else is derived from `METRICS`: columns of metrics.csv, tables of the terminal and of the page, intervals,
+notes, comparisons. A new metric is one entry here; metrics stand everywhere in this order.
+
+Two references say which films are positive: `mask`, an annotated lesion (primary), and `report`, the
+radiology report. A film positive by report without a mask is a negative under `mask`. "Shown" is what the
+decision lets through: under `stage_1` the map of every film that stage 1 calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from common.statistics.tested_films import Cases
+
+Need = Literal["probability", "decision", "map"]
+
+
+def share(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Quotient element by element (float64); NaN, without a warning, where the denominator is not above 0."""
+    quotient = np.full(np.shape(denominator), np.nan)
+    return np.divide(numerator, denominator, out=quotient, where=np.asarray(denominator) > 0)
+
+
+# --- what a formula is made of ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Films:
+    """The films of a stratum, as formulas see them: arrays over all n films of the test set.
+
+    Attributes:
+        cases: All films.
+        positive: Positives of the stratum (bool).
+        negative: Negatives of the stratum (bool).
+    """
+
+    cases: Cases
+    positive: np.ndarray
+    negative: np.ndarray
+
+    @cached_property
+    def all(self) -> np.ndarray:
+        """Films of the stratum (bool)."""
+        return self.positive | self.negative
+
+    @cached_property
+    def masked(self) -> np.ndarray:
+        """Positives with a mask (bool)."""
+        return self.positive & self.cases.has_mask
+
+
+@dataclass(frozen=True)
+class DecidedFilms(Films):
+    """The same with a decision; only metrics that need a decision may ask for it.
+
+    Attributes:
+        called: Films called positive (bool).
+    """
+
+    called: np.ndarray
+
+    @cached_property
+    def shown_dice(self) -> np.ndarray:
+        """Dice of what is shown, 0-1 (float64): a missed film is 0; NaN without a mask."""
+        return np.where(self.called, self.cases.dice_segmentation, 0.0)
+
+    @cached_property
+    def shown_area(self) -> np.ndarray:
+        """Area shown, % of the film (float64)."""
+        return 100 * np.where(self.called, self.cases.area_fraction, 0.0)
+
+    @cached_property
+    def excess(self) -> np.ndarray:
+        """Area shown minus area of the mask, both in % of the film (float64)."""
+        return self.shown_area - 100 * self.cases.mask_area_fraction
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over films.
+
+    Attributes:
+        over: Films that it is over (bool, length n), from `Films`; from `DecidedFilms` where it needs a
+            decision.
+        value: Value of each film (bool or float64, length n; ignored for other films), from the same.
+    """
+
+    over: Callable[[Any], np.ndarray]
+    value: Callable[[Any], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many positives and negatives were called what (float64 arrays, one element a resample).
+
+    Attributes:
+        tp, tn: True positives, true negatives.
+        positives, negatives: Films of either class.
+        prevalence: The stated one, 0-1, or NaN.
+    """
+
+    tp: np.ndarray
+    tn: np.ndarray
+    positives: np.ndarray
+    negatives: np.ndarray
+    prevalence: float
+
+    @cached_property
+    def fp(self) -> np.ndarray:
+        return self.negatives - self.tn
+
+    @cached_property
+    def fn(self) -> np.ndarray:
+        return self.positives - self.tp
+
+    @cached_property
+    def sensitivity(self) -> np.ndarray:
+        return share(self.tp, self.positives)
+
+    @cached_property
+    def specificity(self) -> np.ndarray:
+        return share(self.tn, self.negatives)
+
+
+@dataclass(frozen=True)
+class FromCounts:
+    """What follows from the counts of a decision.
+
+    Attributes:
+        value: Value in each resample (float64), from `Counts`.
+    """
+
+    value: Callable[[Counts], np.ndarray]
+
+
+class Joint(Enum):
+    """Formulas of several metrics that are computed together; each gives them by name."""
+
+    RANKS = auto()  # metrics.Ranks
+    CALIBRATION = auto()  # calibration.Calibration
+    AGREEMENT = auto()  # metrics.agreement, over the films of `area_bias`
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric.
+
+    Attributes:
+        title: Title on the page.
+        formula: How it is computed.
+        needs: What it is computed from. One that needs no decision is given under each, the same.
+        short: Title in the terminal; empty: `title`.
+        both_classes: It needs positives and negatives; otherwise, the films that it is over.
+        case_mix: Another mix of positives and negatives would give another value.
+        at_prevalence: It is for a stated prevalence, and left out where none is stated.
+        kind: Value of any range, share of films (Wilson's interval fits), or number of films.
+        descriptive: It says what the films are, not how good the system is: no interval, no comparison.
+        comparable: A difference between systems says something; not of ratios, nor of what is best near a
+            value.
+    """
+
+    title: str
+    formula: Mean | FromCounts | Joint
+    needs: tuple[Need, ...]
+    short: str = ""
+    both_classes: bool = False
+    case_mix: bool = False
+    at_prevalence: bool = False
+    kind: Literal["value", "proportion", "count"] = "value"
+    descriptive: bool = False
+    comparable: bool = True
+
+    @property
+    def short_title(self) -> str:
+        """Title in the terminal."""
+        return self.short or self.title
+
+    @property
+    def compared(self) -> bool:
+        """Whether systems are compared by it."""
+        return self.comparable and not self.descriptive
+
+    @property
+    def by_decision(self) -> bool:
+        """Whether each decision has its own value."""
+        return "decision" in self.needs
+
+
+def _predictive_value(true: np.ndarray, false: np.ndarray) -> np.ndarray:
+    """Bayes' rule, from how much of all films is rightly and how much is wrongly called so."""
+    return share(true, true + false)
+
+
+def _count(title: str, short: str, value: Callable[[Counts], np.ndarray]) -> Metric:
+    return Metric(title, FromCounts(value), ("decision",), short, kind="count", descriptive=True)
+
+
+# --- the metrics -----------------------------------------------------------------------------------
+
+METRICS: dict[str, Metric] = {
+    "auroc": Metric("AUROC", Joint.RANKS, ("probability",), both_classes=True),
+    "auprc": Metric(
+        "AUPRC (average precision)",
+        Joint.RANKS,
+        ("probability",),
+        short="AUPRC",
+        both_classes=True,
+        case_mix=True,
+    ),
+    "prevalence": Metric("Prevalence", Mean(lambda f: f.all, lambda f: f.positive), (), descriptive=True),
+    # Brier, Mon Weather Rev 1950;78:1-3
+    "brier": Metric(
+        "Brier score",
+        Mean(lambda f: f.all, lambda f: (f.cases.probability - f.positive) ** 2),
+        ("probability",),
+        both_classes=True,
+        case_mix=True,
+    ),
+    "calibration_slope": Metric(
+        "Calibration slope",
+        Joint.CALIBRATION,
+        ("probability",),
+        both_classes=True,
+        case_mix=True,
+        comparable=False,
+    ),
+    "calibration_intercept": Metric(
+        "Calibration intercept",
+        Joint.CALIBRATION,
+        ("probability",),
+        both_classes=True,
+        case_mix=True,
+        comparable=False,
+    ),
+    "sensitivity_at_specificity_90": Metric(
+        "Sensitivity at specificity 0.90",
+        Joint.RANKS,
+        ("probability",),
+        short="Sens. at specificity 0.90",
+        both_classes=True,
+    ),
+    "sensitivity_at_specificity_95": Metric(
+        "Sensitivity at specificity 0.95",
+        Joint.RANKS,
+        ("probability",),
+        short="Sens. at specificity 0.95",
+        both_classes=True,
+    ),
+    "sensitivity": Metric(
+        "Sensitivity", Mean(lambda f: f.positive, lambda f: f.called), ("decision",), kind="proportion"
+    ),
+    "specificity": Metric(
+        "Specificity", Mean(lambda f: f.negative, lambda f: ~f.called), ("decision",), kind="proportion"
+    ),
+    "ppv": Metric(
+        "Positive predictive value",
+        Mean(lambda f: f.all & f.called, lambda f: f.positive),
+        ("decision",),
+        short="PPV",
+        case_mix=True,
+        kind="proportion",
+    ),
+    "npv": Metric(
+        "Negative predictive value",
+        Mean(lambda f: f.all & ~f.called, lambda f: f.negative),
+        ("decision",),
+        short="NPV",
+        case_mix=True,
+        kind="proportion",
+    ),
+    "lr_positive": Metric(
+        "Likelihood ratio, positive",
+        FromCounts(lambda c: share(c.sensitivity, share(c.fp, c.negatives))),
+        ("decision",),
+        short="LR+",
+        both_classes=True,
+        comparable=False,
+    ),
+    "lr_negative": Metric(
+        "Likelihood ratio, negative",
+        FromCounts(lambda c: share(share(c.fn, c.positives), c.specificity)),
+        ("decision",),
+        short="LR-",
+        both_classes=True,
+        comparable=False,
+    ),
+    "f1": Metric(
+        "F1 score",
+        FromCounts(lambda c: share(2 * c.tp, 2 * c.tp + c.fp + c.fn)),
+        ("decision",),
+        short="F1",
+        both_classes=True,
+        case_mix=True,
+    ),
+    "accuracy": Metric(
+        "Accuracy",
+        Mean(lambda f: f.all, lambda f: f.called == f.positive),
+        ("decision",),
+        both_classes=True,
+        case_mix=True,
+        kind="proportion",
+    ),
+    "ppv_at_prevalence": Metric(
+        "ppv at prevalence",
+        FromCounts(
+            lambda c: _predictive_value(
+                c.sensitivity * c.prevalence, share(c.fp, c.negatives) * (1 - c.prevalence)
+            )
+        ),
+        ("decision",),
+        short="PPV at stated prevalence",
+        both_classes=True,
+        at_prevalence=True,
+    ),
+    "npv_at_prevalence": Metric(
+        "npv at prevalence",
+        FromCounts(
+            lambda c: _predictive_value(
+                c.specificity * (1 - c.prevalence), share(c.fn, c.positives) * c.prevalence
+            )
+        ),
+        ("decision",),
+        short="NPV at stated prevalence",
+        both_classes=True,
+        at_prevalence=True,
+    ),
+    # Dice, Ecology 1945;26:297-302; of the stage-2 map, whatever the decision
+    "dice_segmentation": Metric(
+        "Dice, segmentation", Mean(lambda f: f.masked, lambda f: f.cases.dice_segmentation), ("map",)
+    ),
+    "dice_positives": Metric(
+        "Dice, positives (a miss is 0)",
+        Mean(lambda f: f.masked, lambda f: f.shown_dice),
+        ("map", "decision"),
+        short="Dice, positives",
+    ),
+    "dice_true_positives": Metric(
+        "Dice, true positives",
+        Mean(lambda f: f.masked & f.called, lambda f: f.cases.dice_segmentation),
+        ("map", "decision"),
+    ),
+    "iou": Metric(
+        "Intersection over union",
+        Mean(lambda f: f.masked, lambda f: f.cases.iou),
+        ("map",),
+        short="IoU",
+    ),
+    "hd95_mm": Metric(
+        "Surface distance, 95th percentile (mm)",
+        Mean(lambda f: f.masked & f.cases.in_mm, lambda f: f.cases.hd95),
+        ("map",),
+        short="HD95, mm",
+    ),
+    "hd95_px": Metric(
+        "Surface distance, 95th percentile (pixels)",
+        Mean(lambda f: f.masked & ~f.cases.in_mm, lambda f: f.cases.hd95),
+        ("map",),
+        short="HD95, pixels",
+    ),
+    "nsd_mm": Metric(
+        "Normalised surface Dice (tolerance in mm)",
+        Mean(lambda f: f.masked & f.cases.in_mm, lambda f: f.cases.nsd),
+        ("map",),
+        short="NSD, in mm",
+    ),
+    "nsd_px": Metric(
+        "Normalised surface Dice (tolerance in pixels)",
+        Mean(lambda f: f.masked & ~f.cases.in_mm, lambda f: f.cases.nsd),
+        ("map",),
+        short="NSD, in pixels",
+    ),
+    # 1 where nothing is shown and there is no mask
+    "dice_all_films": Metric(
+        "Dice, all films",
+        Mean(lambda f: f.all, lambda f: np.where(f.cases.has_mask, f.shown_dice, f.shown_area == 0)),
+        ("map", "decision"),
+        both_classes=True,
+        case_mix=True,
+    ),
+    # The same of a system that shows nothing
+    "dice_always_empty": Metric(
+        "Dice, all films, of always answering “empty”",
+        Mean(lambda f: f.all, lambda f: ~f.cases.has_mask),
+        (),
+        short="Dice, always empty",
+        descriptive=True,
+    ),
+    "false_positive_area": Metric(
+        "False-positive area on negatives",
+        Mean(lambda f: f.negative, lambda f: f.shown_area),
+        ("map", "decision"),
+        short="Area on negatives, %",
+    ),
+    "area_bias": Metric(
+        "Area, shown minus true: mean",
+        Mean(lambda f: f.masked, lambda f: f.excess),
+        ("map", "decision"),
+        short="Area shown minus true, %",
+        comparable=False,
+    ),
+    "area_loa_low": Metric(
+        "Area, lower limit of agreement",
+        Joint.AGREEMENT,
+        ("map", "decision"),
+        short="limit of agreement, low",
+        comparable=False,
+    ),
+    "area_loa_high": Metric(
+        "Area, upper limit of agreement",
+        Joint.AGREEMENT,
+        ("map", "decision"),
+        short="limit of agreement, high",
+        comparable=False,
+    ),
+    "tp": _count("True positives", "TP", lambda c: c.tp),
+    "fp": _count("False positives", "FP", lambda c: c.fp),
+    "fn": _count("False negatives", "FN", lambda c: c.fn),
+    "tn": _count("True negatives", "TN", lambda c: c.tn),
+}
