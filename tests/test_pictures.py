@@ -10,10 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from common.films.decode import read_film
 from common.films.fault import FilmFault
+from common.films.mask_files import MaskFile
 from common.films.pictures import decode_picture
 
 GREY = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -71,11 +72,17 @@ READ = {
     "png colour and alpha 16 bit": (_encoded(".png", _with_alpha(DEEP_COLOUR)), DEEP_LUMINANCE),
     "png palette": (_pillow(PALETTE, "PNG"), GREY),
     "png 1 bit": (_pillow(Image.fromarray(GREY > 99), "PNG"), (GREY > 99) * 255),
-    "png turned by EXIF": (_pillow(Image.fromarray(GREY), "PNG", exif=EXIF), GREY),
-    "png colour 16 bit turned by EXIF": (_with_exif(_encoded(".png", np.dstack([DEEP] * 3))), GREY),
+    "png turned by EXIF": (_pillow(Image.fromarray(GREY), "PNG", exif=EXIF), np.rot90(GREY, -1)),
+    "png colour 16 bit turned by EXIF": (
+        _with_exif(_encoded(".png", np.dstack([DEEP] * 3))),
+        np.rot90(GREY, -1),
+    ),
     "jpeg": (_encoded(".jpg", GREY), GREY),
     "jpeg colour": (_pillow(Image.fromarray(COLOUR), "JPEG", quality=100, subsampling=0), LUMINANCE),
-    "jpeg turned by EXIF": (_pillow(Image.fromarray(GREY), "JPEG", quality=100, exif=EXIF), GREY),
+    "jpeg turned by EXIF": (
+        _pillow(Image.fromarray(GREY), "JPEG", quality=100, exif=EXIF),
+        np.rot90(GREY, -1),
+    ),
     "tiff 8 bit": (_tiff(GREY, 1), GREY),
     "tiff 8 bit, white is zero": (_tiff(GREY, 0), 255 - GREY),
     "tiff 16 bit": (_tiff(DEEP, 1), GREY),
@@ -144,20 +151,41 @@ def test_refused(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -
     assert capfd.readouterr() == ("", "")
 
 
+def _as_shown(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """By Pillow: the tag and what it does to 8-bit grey."""
+    tagged = Image.fromarray(pixels)
+    tagged.getexif()[274] = orientation
+    return np.asarray(ImageOps.exif_transpose(tagged))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("colours", [1, 3])
-@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
-def test_orientation_is_ignored(orientation: int, colours: int, compression: str) -> None:
+@pytest.mark.parametrize("kind", ["raw", "tiff_lzw", "PNG"])
+def test_films_and_masks_lie_as_viewers_show_them(
+    tmp_path: Path, orientation: int, colours: int, kind: str
+) -> None:
+    """By the same rule, so that a mask that was drawn on what is shown fits."""
     pixels = np.dstack([GREY[:5]] * colours).squeeze()
-    options = {"tiffinfo": {274: orientation}, "compression": compression}
-    content = _pillow(Image.fromarray(pixels), "TIFF", **options)
-    assert (decode_picture(content) == GREY[:5]).all()
+    tag = Image.Exif()
+    tag[274] = orientation
+    options = {"exif": tag} if kind == "PNG" else {"tiffinfo": {274: orientation}, "compression": kind}
+    name = "PNG" if kind == "PNG" else "TIFF"
+    notes: list[str] = []
+    film = decode_picture(_pillow(Image.fromarray(pixels), name, **options), notes.append)
+    shown = _as_shown(GREY[:5], orientation)
+    assert film.shape == shown.shape
+    assert (film == shown).all()
+    assert len(notes) == (orientation != 1)
+    marked = (pixels > 70).astype(np.uint8) * 255
+    (tmp_path / "mask").write_bytes(_pillow(Image.fromarray(marked), name, **options))
+    height, width = shown.shape
+    notes = []
+    assert (MaskFile(tmp_path / "mask").mask(width, height, notes.append) == (shown > 70)).all()
+    assert len(notes) == (orientation != 1)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_of_deep_colour_is_ignored(
-    tmp_path: Path, orientation: int, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_deep_colour_lies_as_viewers_show_it(orientation: int, capfd: pytest.CaptureFixture[str]) -> None:
     """The tag, and one of a vendor, are put into a directory behind the file that OpenCV writes."""
     content = _encoded(".tif", np.dstack([DEEP[:5]] * 3))
     start = struct.unpack_from("<I", content, 4)[0]
@@ -167,7 +195,8 @@ def test_orientation_of_deep_colour_is_ignored(
     kept.sort(key=lambda entry: struct.unpack("<H", entry[:2]))
     directory = struct.pack("<H", len(kept)) + b"".join(kept) + bytes(4)
     content = content[:4] + struct.pack("<I", len(content)) + content[8:] + directory
-    assert (decode_picture(content) == np.rint(GREY[:5] / 79 * 255)).all()
+    shown = _as_shown(np.rint(GREY[:5] / 79 * 255).astype(np.uint8), orientation)
+    assert (decode_picture(content) == shown).all()
     assert capfd.readouterr() == ("", "")
 
 

@@ -143,7 +143,8 @@ def decode_film(content: bytes, replace_saturated: bool = False) -> Film:
                 raise FilmFault("is empty")
             is_dicom = content[128:132] == b"DICM"  # before the others: the 128 bytes may be a TIFF's header
             if not is_dicom and is_picture(content[:132]):
-                return Film(decode_picture(content))
+                notes: list[str] = []
+                return Film(decode_picture(content, notes.append), notes=tuple(notes))
             return _decode_dicom(content, is_dicom, replace_saturated)
     except FilmFault:
         raise

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
+from common.films.annotations import Note, unsaid
 from common.films.fault import FilmFault
 from common.films.own_outputs import refuse_own_picture
 
@@ -23,15 +24,16 @@ _READERS: dict[bytes, tuple[str, Callable[[BytesIO], ImageFile.ImageFile]]] = {
     b"II*\0": ("TIFF", TiffImagePlugin.TiffImageFile),
     b"MM\0*": ("TIFF", TiffImagePlugin.TiffImageFile),
 }
-_TURNED_BACK: dict[object, Callable[[np.ndarray], np.ndarray]] = {  # by the orientation of a TIFF
+_AS_SHOWN: dict[object, Callable[[np.ndarray], np.ndarray]] = {  # by the orientation (TIFF 6.0, EXIF 3.0)
     2: np.fliplr,
     3: lambda film: np.rot90(film, 2),
     4: np.flipud,
     5: np.transpose,
-    6: np.rot90,
+    6: lambda film: np.rot90(film, -1),
     7: lambda film: np.rot90(film, 2).T,
-    8: lambda film: np.rot90(film, -1),
+    8: np.rot90,
 }
+TURNED = "its orientation tag was followed, as viewers do"
 
 
 def is_picture(start: bytes) -> bool:
@@ -39,11 +41,16 @@ def is_picture(start: bytes) -> bool:
     return start.startswith(tuple(_READERS))
 
 
-def decode_picture(content: bytes) -> np.ndarray:
+def decode_picture(content: bytes, note: Note = unsaid) -> np.ndarray:
     """The bytes of a PNG, JPEG or TIFF file as an 8-bit film.
 
     Up to 8 bits: as stored, colour by its luminance (ITU-R BT.601). 16 bits: the smallest value becomes 0,
-    the largest 255. Transparency and orientation (EXIF, TIFF) are ignored: pixels lie as they are stored.
+    the largest 255. Transparency is ignored. Pixels lie as viewers show them, by the orientation tag (EXIF,
+    TIFF): masks are drawn on what is shown.
+
+    Args:
+        content: Content of the file.
+        note: Hears that an orientation tag was followed.
 
     Returns:
         (height, width) uint8, 0 to 255.
@@ -54,16 +61,18 @@ def decode_picture(content: bytes) -> np.ndarray:
     """
     for start, (name, reader) in _READERS.items():
         if content.startswith(start):
-            return _read(content, name, reader)
+            return _read(content, name, reader, note)
     raise FilmFault("is no PNG, JPEG or TIFF file")
 
 
-def _read(content: bytes, name: str, reader: Callable[[BytesIO], ImageFile.ImageFile]) -> np.ndarray:
+def _read(
+    content: bytes, name: str, reader: Callable[[BytesIO], ImageFile.ImageFile], note: Note
+) -> np.ndarray:
     try:
         with warnings.catch_warnings(), reader(BytesIO(content)) as image:
             warnings.simplefilter("ignore")
             _check(image, content)
-            return _to_8_bit(image, content)
+            return _to_8_bit(image, content, note)
     except FilmFault:
         raise
     except Exception as error:  # a damaged file can make a decoder raise anything
@@ -85,16 +94,20 @@ def _check(image: Image.Image, content: bytes) -> None:
         raise FilmFault(f"holds {pages} pages, not one film")
 
 
-def _to_8_bit(image: Image.Image, content: bytes) -> np.ndarray:
+def _to_8_bit(image: Image.Image, content: bytes, note: Note) -> np.ndarray:
     deep = _depth(image, content) == 16
     white_is_zero = _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO
-    turned_back = _TURNED_BACK.get(_tag(image, _ORIENTATION))
+    orientation = _tag(image, _ORIENTATION)
     image.load()  # all of it, so that a file cut short is noticed; Pillow forgets the tags in doing so
     film = stretch(_deep_pixels(image, content)) if deep else np.asarray(image.convert("L"))
     if deep and white_is_zero:  # Pillow inverts it up to 8 bits only
         film = 255 - film
-    if turned_back:  # Pillow and OpenCV turn a TIFF, but neither a PNG nor a JPEG
-        film = np.ascontiguousarray(turned_back(film))
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):  # Pillow and OpenCV turn a TIFF, and no other
+        orientation = image.getexif().get(_ORIENTATION)
+        if orientation in _AS_SHOWN:
+            film = np.ascontiguousarray(_AS_SHOWN[orientation](film))
+    if orientation in _AS_SHOWN:
+        note(TURNED)
     if film.ndim != 2:  # tags of a TIFF that contradict each other
         raise FilmFault("its header contradicts its pixels")
     return film
