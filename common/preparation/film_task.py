@@ -12,12 +12,13 @@ import numpy as np
 
 from common.command_line import Rules
 from common.files import digest
-from common.films.annotations import Note
+from common.films.annotations import Note, Rectangles
 from common.films.decode import Film, decode_film
 from common.films.fault import FilmFault
 from common.films.resample import resample, resample_mask
 from common.preparation.film_store import SIDE, films_file, masks_file, write_row
 from common.preparation.fingerprints import file_digest
+from common.preparation.lesion_check import refuse_impossible
 from common.preparation.near_copies import perceptual_hash
 from common.sources.source_film import SourceFilm
 
@@ -81,7 +82,7 @@ def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
             return Outcome(EXCLUDED, excluded, file)
         pixels = resample(image.pixels, SIDE)
         height, width = image.pixels.shape
-        mask = _mask(task.film, height, width, notes.append)
+        mask = _mask(task.film, height, width, pixels, notes.append)
     except FilmFault as fault:
         return Outcome(REJECTED, str(fault), file)
     except MemoryError:
@@ -134,7 +135,7 @@ def _facts(film: SourceFilm, image: Film) -> dict[str, Any]:
     }
 
 
-def _mask(film: SourceFilm, height: int, width: int, note: Note) -> np.ndarray | None:
+def _mask(film: SourceFilm, height: int, width: int, pixels: np.ndarray, note: Note) -> np.ndarray | None:
     """The packed mask on the prepared grid, (1024, 128) uint8; None without a lesion.
 
     An empty mask says of a negative film what its label says: many tools write one for every film.
@@ -149,6 +150,7 @@ def _mask(film: SourceFilm, height: int, width: int, note: Note) -> np.ndarray |
     mask = resample_mask(marked, SIDE)
     if not mask.any():
         raise FilmFault("its mask vanishes on the prepared grid")
+    refuse_impossible(mask, pixels, isinstance(film.annotation, Rectangles))
     if film.report == 0:
         note(MASKED_NEGATIVE)
     return np.packbits(mask, axis=1)
