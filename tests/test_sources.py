@@ -217,7 +217,7 @@ def test_contradictions_and_double_names_are_faults(tmp_path: Path) -> None:
 
 def test_image_files_without_a_row_are_counted(tmp_path: Path) -> None:
     films = _download(tmp_path, "a,-1\n", "1/a.dcm 1/b.dcm 2/b.dcm 3/c.DCM 3/._a.dcm 3/readme.txt")
-    assert [film.excluded for film in films] == [None] + [siim.UNLISTED] * 3
+    assert [film.excluded for film in films] == [None] + ["image file without a row in train-rle.csv"] * 3
     assert [film.origin for film in films[1:]] == [
         f"dicom-images-train (unlisted file {n})" for n in (1, 2, 3)
     ]
@@ -251,6 +251,70 @@ def test_the_real_label_file_of_siim_acr(real: Path, tmp_path: Path) -> None:
     shares = np.array(pixels) / 1024**2
     assert (round(shares.mean(), 4), round(float(np.median(shares)), 4)) == (0.0137, 0.0082)
     assert (min(pixels), round(shares.max(), 3)) == (55, 0.154)
+
+
+def _edition(folder: Path, images: str, table: str, rows: str, *names: str) -> Path:
+    """A download of another edition, with empty image files."""
+    (folder / images).mkdir(parents=True)
+    (folder / table).write_text(rows)
+    for name in names:
+        (folder / images / name).touch()
+    return folder
+
+
+def test_siim_acr_as_kaggle_hands_it_out_today(tmp_path: Path) -> None:
+    rows = "ImageId,EncodedPixels\nID_1,0 1\nID_2,-1\nID_3,-1\n"
+    folder = _edition(
+        tmp_path, "stage_2_images", "stage_2_train.csv", rows, "ID_1.dcm", "ID_2.dcm", "ID_9.dcm"
+    )
+    films = siim.source_films(folder)
+    assert [(f.identifier, f.report, f.fault or f.excluded) for f in films] == [
+        ("ID_1", 1, None),
+        ("ID_2", 0, None),
+        ("ID_3", 0, "no image file in stage_2_images"),
+        ("stage_2_images/ID_9.dcm", 0, "image file without a row in stage_2_train.csv"),
+    ]
+    assert films[0].origin == "stage_2_train.csv, row 2"
+    assert films[0].annotation == RunLengths(("0 1",))
+
+
+def test_siim_acr_in_png(tmp_path: Path) -> None:
+    """With a black mask for each negative film."""
+    header = "new_filename,ImageId,has_pneumo\n"
+    rows = header + "0_train_0_.png,1.2.1,0\n1_train_1_.png,1.2.2,1\n2_train_1_.png,1.2.3,yes\nx.png\n"
+    folder = _edition(
+        tmp_path, "png_images", "stage_1_train_images.csv", rows, "0_train_0_.png", "1_train_1_.png"
+    )
+    (folder / "png_images" / "0_test_1_.png").touch()
+    (folder / "stage_1_test_images.csv").write_text(header + "0_test_1_.png,1.2.4,1\n0_test_1_.png,1.2.4,1\n")
+    (folder / "png_masks").mkdir()
+    for name in ("0_train_0_.png", "1_train_1_.png", "0_test_1_.png"):
+        mask = np.zeros((8, 8), np.uint8)
+        mask[2:4, 3] = 255 * ("_1_" in name)
+        Image.fromarray(mask).save(folder / "png_masks" / name)
+    films = siim.source_films(folder)
+    assert [(f.origin, f.report, f.fault) for f in films] == [
+        ("stage_1_train_images.csv, row 2", 0, None),
+        ("stage_1_train_images.csv, row 3", 1, None),
+        ("stage_1_train_images.csv, row 4", 0, "has_pneumo is neither 0 nor 1"),
+        ("stage_1_train_images.csv, row 5", 0, RAGGED),
+        ("stage_1_test_images.csv, row 2", 1, None),
+        ("stage_1_test_images.csv, row 3", 0, "its film is listed a second time"),
+    ]
+    assert [film.annotation.mask(8, 8).sum() for film in films if film.annotation] == [0, 2, 2]
+
+
+def test_siim_acr_in_two_editions_or_in_none(tmp_path: Path) -> None:
+    rows = "ImageId,EncodedPixels\nID_1,-1\n"
+    folder = _edition(tmp_path, "stage_2_images", "stage_2_train.csv", rows)
+    (folder / "stage_2_train.csv").rename(folder / "train-rle.csv")
+    with pytest.raises(Refusal) as refusal:
+        siim.source_films(folder)
+    assert all(name in str(refusal.value) for name in ("stage_2_images/", "stage_2_train.csv", "png_images/"))
+    (folder / "stage_2_train.csv").write_text(rows)
+    (folder / siim.IMAGES).mkdir()
+    with pytest.raises(Refusal, match="more than one edition"):
+        siim.source_films(folder)
 
 
 # --- all sources ---------------------------------------------------------------------------------------
