@@ -95,6 +95,7 @@ def _run_lengths(mask: Path) -> str:
     from common.films.annotations import encode_rle
 
     pixels = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE)
+    assert pixels is not None, f"{mask} cannot be read"
     return encode_rle(cv2.resize(pixels, (1024, 1024), interpolation=cv2.INTER_NEAREST) > 127)
 
 
