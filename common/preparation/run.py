@@ -39,6 +39,7 @@ from common.preparation.film_store import (
 )
 from common.preparation.film_task import EXCLUDED, FULL, PREPARED, REJECTED, Outcome, Task, prepare_film
 from common.preparation.flow_diagram import count_flow, draw_flow, print_flow
+from common.preparation.identities import ALIKE, canonical, refuse_one_patient, unite, why_unknown
 from common.preparation.leaks import (
     PAIR_COLUMNS,
     ComparedFilms,
@@ -299,6 +300,8 @@ def _prepare(key: str, folder: Path, rules: Rules, table: PatientTable | None, f
     for each in growing:
         _refuse_many_faults(each)
     rows = {each.name: case_rows(each) for each in growing}
+    if key == "ntuh":
+        _unite_patients(growing, rows)
     parts = {each.name: assign_parts(each.name, rows[each.name]) for each in growing}
     _refuse_leakage(growing, rows, parts)
     contents = [_finish(each, rows[each.name], parts[each.name]) for each in growing]
@@ -414,6 +417,11 @@ def journal_entry(task: Task, outcome: Outcome | Lost) -> dict[str, Any]:
         }
         facts = {name: value for name, value in outcome.facts.items() if name in COLUMNS}
         patient = outcome.facts["patient_id"]
+        if patient and (unknown := why_unknown(patient)):
+            patient = ""
+            entry["notes"].append(unknown)
+        # among the entry's own, not its facts, which are cells of the case table
+        entry["alike"] = pseudonym("patient", canonical(patient)) if patient else None
         entry["facts"] = facts | {
             "patient": _named("patient", patient or f"exam {task.film.identifier}", task.rules),
             "patient_known": int(bool(patient)),
@@ -483,6 +491,21 @@ def case_rows(growing: Growing) -> list[dict[str, Any]]:
         )
         masks += bool(entry["mask"])
     return rows
+
+
+def _unite_patients(growing: list[Growing], rows: dict[str, list[dict[str, Any]]]) -> None:
+    """Take the spellings of a patient as one, in training and testing, and refuse one patient for all."""
+    entries = [entry for each in growing for entry in each.entries(PREPARED)]
+    films = [each.readable[entry["row"]] for each in growing for entry in each.entries(PREPARED)]
+    together = [row for each in growing for row in rows[each.name]]
+    alike = unite(together, [entry.get("alike") for entry in entries])
+    for i in alike:
+        entries[i]["notes"] = [*entries[i].get("notes", []), ALIKE]
+    for line in grouped((films[i], ALIKE) for i in alike):
+        print(f"  warning: {line}")
+    for each in growing:
+        patients = [(row["patient"], row["patient_known"]) for row in rows[each.name]]
+        refuse_one_patient(each.name, patients)
 
 
 def _patient_by_table(growing: Growing, identifier: str) -> dict[str, Any]:

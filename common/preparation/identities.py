@@ -1,0 +1,91 @@
+"""Which identifiers name a patient, and which spellings name the same one?
+
+Spreadsheets drop leading zeros and round long numbers, people type blanks and capitals, and anonymisers give
+every film one placeholder. Two spellings of a patient must not hide a leak, nor may a placeholder make one
+patient of all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from common.refusal import Refusal
+
+_PLACEHOLDERS = re.compile(
+    r"0*|[-_.?*x#]+|n/?a|nan|null|none|nil|empty|missing|unknown|unbekannt|inconnu|undefined|unspecified|"
+    r"(pat(ient)?|id|name|case|subject)?[-_^ ]*(anon[a-z]*|de-?ident[a-z]*|redacted|removed|deleted|"
+    r"withheld|hidden|masked|dummy|default|unnamed|noname|noid)[-_^ ]*(pat(ient)?|id|name|case|subject)?|"
+    r"(no|not)[-_ ]*(id|name|known|available|given|applicable|specified|provided)|pat(ient)?[-_ ]?(id|name)?"
+)
+_ROUNDED = re.compile(r"[0-9]+([.,][0-9]+)?e\+[0-9]+")
+PLACEHOLDER = (
+    "its PatientID is a placeholder (such as ANON, 0 or unknown), so its patient is unknown; "
+    "the column patient of cases.csv can name the patient"
+)
+ROUNDED = (
+    "its patient is a number that a spreadsheet rounded (such as 1.23E+12), so its patient is unknown; "
+    "make the column text before the numbers are put in"
+)
+ALIKE = (
+    "its patient is spelt in several ways (leading zeros, case or blanks) and taken as one; "
+    "spell a patient in one way, and two patients in ways that differ by more"
+)
+MOST_OF_ONE = 0.5  # of a set's films
+FEWEST = 10  # films of which one patient may have the most
+
+
+def canonical(identifier: str) -> str:
+    """An identifier without leading zeros, capitals and blanks, and without the `.0` of a spreadsheet."""
+    text = re.sub(r"\s+", "", identifier).casefold()
+    text = re.sub(r"^([0-9]+)[.,]0+$", r"\1", text)
+    return re.sub(r"(?<![0-9.])0+(?=[0-9])", "", text)
+
+
+def why_unknown(identifier: str) -> str | None:
+    """Why an identifier names no patient; None where it does."""
+    text = identifier.strip().casefold()
+    if text and _PLACEHOLDERS.fullmatch(text):
+        return PLACEHOLDER
+    return ROUNDED if _ROUNDED.fullmatch(text) else None
+
+
+def unite(rows: list[dict[str, Any]], keys: list[str | None]) -> list[int]:
+    """Give all spellings of a patient the name of the first one.
+
+    Args:
+        rows: Rows of case tables, whose `patient` is changed.
+        keys: The pseudonym of each row's canonical identifier; None where the patient is unknown.
+
+    Returns:
+        The rows whose patient was spelt in several ways.
+    """
+    spellings: dict[str, dict[str, None]] = {}
+    for row, key in zip(rows, keys, strict=True):
+        if key:
+            spellings.setdefault(key, {})[row["patient"]] = None
+    alike = [i for i, key in enumerate(keys) if key and len(spellings[key]) > 1]
+    for i in alike:
+        rows[i]["patient"] = next(iter(spellings[keys[i] or ""]))
+    return alike
+
+
+def refuse_one_patient(name: str, patients: Iterable[tuple[str, int]]) -> None:
+    """Refuse a set of which one patient has most of the films.
+
+    Args:
+        name: The set.
+        patients: (pseudonym, 1 where known) of each film.
+
+    Raises:
+        Refusal: It is a placeholder that no list of words has.
+    """
+    held = list(patients)
+    largest = max(Counter(patient for patient, is_known in held if is_known).values(), default=0)
+    if len(held) >= FEWEST and largest > MOST_OF_ONE * len(held):
+        raise Refusal(
+            f"{name}: {largest:,} of {len(held):,} films carry one PatientID, which is no patient's",
+            do="give each film its patient in the column patient of cases.csv",
+        )
