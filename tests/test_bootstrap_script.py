@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from common.files import digest
-from common.inference.result_files import CASE_COLUMNS, read_results
+from common.inference.result_columns import COLUMNS
+from common.inference.result_files import read_results
 from common.refusal import Refusal
 from common.report.terminal import METRIC_COLUMNS
 from common.statistics.metric_catalogue import METRICS
@@ -81,7 +82,7 @@ def case_rows(films=FILMS, cls_threshold=0.5, seg_threshold=10) -> list[dict]:
     return rows
 
 
-def write_result(workspace: Path, system: str, /, rows=None, columns=CASE_COLUMNS, **meta) -> Path:
+def write_result(workspace: Path, system: str, /, rows=None, columns=tuple(COLUMNS), **meta) -> Path:
     """result_<system>/ with these rows; `meta` replaces keys of meta.json, None removes one."""
     rows = case_rows() if rows is None else rows
     text = io.StringIO()
@@ -362,14 +363,14 @@ def test_a_malformed_value_through_the_script(workspace):
         (4, "fold_3", "high", "row 5 after the header: fold_3 is 'high'"),
         (1, "has_mask", "2", "row 2 after the header: has_mask is '2', not 0 or 1"),
         (1, "report", "2", "row 2 after the header: report is '2', not 0 or 1 or empty"),
-        (1, "report", "", "row 2 after the header: report is empty, but has_mask is 1"),
+        (1, "report", "", "row 2 after the header: report is '', not 0 or 1"),
         (1, "two_stage", "True", "row 2 after the header: two_stage is 'True', not 0 or 1"),
-        (1, "case", "", "row 2 after the header: case is empty"),
-        (1, "patient", "", "row 2 after the header: patient is empty"),
+        (1, "case", "", "row 2 after the header: case is '', not a name"),
+        (1, "patient", "", "row 2 after the header: patient is '', not a name"),
         (6, "case", "c", "row 7 after the header: case c is also row 3"),
         (0, "mask_area_fraction", "", "row 1 after the header: mask_area_fraction is ''"),
-        (0, "mask_area_fraction", "0", "mask_area_fraction 0.0 with has_mask 1"),
-        (6, "mask_area_fraction", "0.1", "mask_area_fraction 0.1 with has_mask 0"),
+        (0, "mask_area_fraction", "0", "mask_area_fraction is '0', not a number above 0 to 1"),
+        (6, "mask_area_fraction", "0.1", "mask_area_fraction is '0.1' where there is none"),
         (0, "dice_segmentation", "", "row 1 after the header: dice_segmentation is ''"),
         (0, "dice_segmentation", "1.01", "row 1 after the header: dice_segmentation is '1.01'"),
         (
@@ -378,10 +379,10 @@ def test_a_malformed_value_through_the_script(workspace):
             "0.5",
             "dice_positives is 0.5, but the decision and dice_segmentation give 0.6",
         ),
-        (0, "stage_1", "0", "stage_1 is 0, but probability is 0.9 and cls_threshold 0.5"),
+        (0, "stage_1", "0", "stage_1 is 0, but probability 0.9 and cls_threshold 0.5 give 1"),
         (0, "probability", "0.0", "probability is 0.0, but the mean of the folds is 0.9"),
         (7, "fold_0", "0.5", "probability is 0.6, but the mean of the folds is 0.58"),
-        (2, "two_stage", "1", "two_stage is 1, but stage_1 is 1, area_pixels 5 and seg_threshold 10"),
+        (2, "two_stage", "1", "two_stage is 1, but stage_1 1, area_pixels 5 and seg_threshold 10 give 0"),
         (2, "area_pixels", "", "row 3 after the header: area_pixels is '', not a number from 0 to 262144"),
         (1, "area_pixels", "", "row 2 after the header: area_pixels is '', not a number from 0 to 262144"),
         (8, "area_pixels", "5", "row 9 after the header: area_pixels is '5' where there is none"),
@@ -390,7 +391,7 @@ def test_a_malformed_value_through_the_script(workspace):
         (0, "area_fraction", "", "row 1 after the header: area_fraction is ''"),
         (8, "area_fraction", "0.1", "row 9 after the header: area_fraction is '0.1' where there is none"),
         (0, "area_cm2", "", "row 1 after the header: area_cm2 is ''"),
-        (0, "area_cm2", "7", "area_cm2 is 7.0, but area_fraction and film_cm2 give 0.228"),
+        (0, "area_cm2", "7", "area_cm2 is 7, but area_fraction and film_cm2 give 0.228"),
         (2, "area_cm2", "7", "row 3 after the header: area_cm2 is '7' where there is none"),
         (8, "area_cm2", "7", "row 9 after the header: area_cm2 is '7' where there is none"),
         (0, "iou", "", "row 1 after the header: iou is ''"),
@@ -410,12 +411,17 @@ def test_a_malformed_value_through_the_script(workspace):
         (0, "nsd", "1.5", "row 1 after the header: nsd is '1.5', not a number from 0 to 1"),
         (5, "nsd", "1", "row 6 after the header: nsd is '1' where there is none"),
         (0, "distance_unit", "cm", "row 1 after the header: distance_unit is 'cm', not mm or px"),
-        (0, "distance_unit", "px", "row 1 after the header: film_cm2 is '1200.0' where there is none"),
+        (
+            0,
+            "distance_unit",
+            "px",
+            "row 1 after the header: area_cm2 is '0.2288818359375' where there is none",
+        ),
         (0, "film_cm2", "", "row 1 after the header: film_cm2 is '', not a number of at least 0"),
         (0, "age", "old", "row 1 after the header: age is 'old', not a number of at least 0"),
         (0, "sex", "W", "row 1 after the header: sex is 'W', not M or F or empty"),
         (0, "chest_tube", "2", "row 1 after the header: chest_tube is '2', not 0 or 1 or empty"),
-        (2, "rule", "positive", "rule is 'positive', not 'negative: area' as decided"),
+        (2, "rule", "positive", "rule is positive, but the one that decided is negative: area"),
     ],
 )
 def test_values_that_cannot_be(workspace, row, column, value, found):
@@ -427,9 +433,9 @@ def test_values_that_cannot_be(workspace, row, column, value, found):
     assert found in refusal.value.details["found"]
 
 
-@pytest.mark.parametrize("column", CASE_COLUMNS)
+@pytest.mark.parametrize("column", COLUMNS)
 def test_a_missing_column(workspace, column):
-    write_result(workspace, "eff", columns=[name for name in CASE_COLUMNS if name != column])
+    write_result(workspace, "eff", columns=[name for name in COLUMNS if name != column])
     with pytest.raises(Refusal, match="lacks columns") as refusal:
         read_results(("eff",))
     assert refusal.value.details["missing"] == column
@@ -483,7 +489,7 @@ def test_unlabelled_films_are_read_with_the_same_doubts(workspace):
 
 
 def test_columns_are_found_by_name(workspace):
-    write_result(workspace, "eff", columns=(*CASE_COLUMNS[::-1], "added_later"))
+    write_result(workspace, "eff", columns=(*tuple(COLUMNS)[::-1], "added_later"))
     cases = read_results(("eff", "vit"))["eff"].cases
     assert cases.probability.tolist() == [film[5] for film in FILMS]
 
@@ -512,10 +518,10 @@ def test_a_meta_file_that_does_not_fit(workspace, meta, message):
     [
         (b"", "not a CSV file with a header"),
         (b"\xff\xfe", "not a CSV file with a header"),
-        (",".join(CASE_COLUMNS).encode() + b"\n", "no film"),
+        (",".join(COLUMNS).encode() + b"\n", "no film"),
         (
-            ",".join(CASE_COLUMNS).encode() + b"\na,b\n",
-            f"row 1 after the header: 2 cells where the header has {len(CASE_COLUMNS)}",
+            ",".join(COLUMNS).encode() + b"\na,b\n",
+            f"row 1 after the header: 2 cells where the header has {len(COLUMNS)}",
         ),
     ],
 )

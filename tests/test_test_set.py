@@ -28,6 +28,7 @@ from torch.profiler import ProfilerActivity, profile
 from common.distributed import Processes
 from common.files import canonical_json, write_json
 from common.inference import resumable_result, run_networks, test_set
+from common.inference.result_columns import COLUMNS, Column
 from common.inference.result_files import read_results
 from common.inference.resumable_result import ResumableResult
 from common.inference.run_networks import Predictor, films_at_once
@@ -45,6 +46,8 @@ from common.preparation.film_store import PreparedSet
 from common.preparation.run import open_prepared
 from common.refusal import Refusal
 from common.stages import Stage
+from common.statistics.metric_catalogue import METRICS, Mean, Metric
+from common.statistics.metrics import MetricValues
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -286,6 +289,31 @@ def test_rows_say_what_the_networks_found(tested: Path) -> None:
     assert result.cases.manufacturer[unknown[0]] == 'A, "B"'
     assert np.isnan(result.cases.chest_tube[unknown[0]])
     assert result.meta["nsd_tolerance_px"] == 13 / 8
+
+
+def test_a_new_value_of_each_film_needs_only_its_column(
+    tested: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stage 2 measures reaches cases.csv, meta.json and the metrics by one entry of COLUMNS."""
+    figures = test_set._Inference._figures
+    monkeypatch.setattr(
+        test_set._Inference,
+        "_figures",
+        lambda self, row, found, truth: figures(self, row, found, truth) | {"density": float(found.mean())},
+    )
+    column = Column("a toy", "number", COLUMNS["area_pixels"].given, high=1)
+    monkeypatch.setitem(COLUMNS, "density", column)
+    metric = Metric("Toy", Mean(lambda f: f.masked, lambda f: f.cases.column("density")), ("map",))
+    monkeypatch.setitem(METRICS, "density", metric)
+    _infer()
+    rows = _rows()
+    assert [row["density"] for row in rows] == [row["area_fraction"] for row in rows]
+    assert any(row["density"] not in ("", "0.0") for row in rows)
+    result = read_results(("eff",))["eff"]
+    assert result.meta["columns"]["density"] == "a toy"
+    cases = result.cases
+    found = MetricValues(cases, "mask").values(np.ones((1, len(cases))))["stage_1", "all", "density"][0]
+    assert found == pytest.approx(cases.area_fraction[cases.has_mask].mean())
 
 
 def test_films_without_labels_are_predicted_and_not_counted(tested: Path, uninterrupted: Files) -> None:

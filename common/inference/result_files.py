@@ -9,49 +9,19 @@ import csv
 import io
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from common.files import digest, read_json
-from common.inference.two_stage_rule import NEGATIVE_AREA, NEGATIVE_PROBABILITY, POSITIVE
+from common.inference.result_columns import COLUMNS, Column, Follows
 from common.paths import result_folder, shown
 from common.refusal import Refusal
-from common.stages import INFERENCE_COMMAND, N_FOLDS
+from common.stages import INFERENCE_COMMAND
 from common.statistics.tested_films import Cases
 
-# What inference writes for each test film, and what it means.
-COLUMN_MEANINGS = {
-    "case": "pseudonym of the film",
-    "patient": "pseudonym of the patient, or of the exam where the patient is unknown",
-    "has_mask": "1: an annotated lesion",
-    "report": "1: positive by the radiology report; empty: a film without a label, which no figure counts",
-    "mask_area_fraction": "lesion area over film area; empty without a mask",
-    "probability": "of pneumothorax, mean over the folds; never altered by a decision",
-    **{f"fold_{fold}": f"probability by fold {fold}" for fold in range(N_FOLDS)},
-    "area_pixels": "segmented pixels (map > 0.5) at the working size, whatever the decision: the system "
-    "shows them where two_stage is 1, else nothing; empty where stage 2 did not run (stage_1 0, no mask)",
-    "area_fraction": "area_pixels over the film's pixels",
-    "area_cm2": "the same in cm2; empty where the film's spacing is unknown",
-    "stage_1": "1: the probability reaches cls_threshold",
-    "two_stage": "1: stage_1, and area_pixels reaches seg_threshold: the system's decision",
-    "rule": "which rule decided",
-    "dice_segmentation": "Dice of the stage-2 map with the mask, whatever the decision; empty without a mask",
-    "dice_positives": "Dice of what the system shows: dice_segmentation where two_stage is 1, else 0",
-    "iou": "intersection over union of the stage-2 map, as dice_segmentation",
-    "hd95": "95th percentile of its surface distance, in distance_unit; an empty map: the film's diagonal",
-    "nsd": "its normalised surface Dice at the tolerance for distance_unit; an empty map: 0",
-    "distance_unit": "mm, or px (pixels of the working size) where the film's spacing is unknown",
-    "film_cm2": "area of the whole film; empty where the spacing is unknown",
-    "age": "years, or empty",
-    "sex": "M, F or empty",
-    "view": "ViewPosition, or empty",
-    "manufacturer": "of the X-ray device, or empty",
-    "chest_tube": "1, 0, or empty where unknown",
-}
-CASE_COLUMNS = tuple(COLUMN_MEANINGS)
 META_KEYS = (
     "system",
     "cls_threshold",
@@ -66,20 +36,6 @@ META_KEYS = (
     "nsd_tolerance_px",
 )
 _NUMBERS = ("cls_threshold", "seg_threshold", "image_size", "nsd_tolerance_mm", "nsd_tolerance_px")
-# What two systems must agree on about a film
-_OF_THE_FILM = (
-    "patient",
-    "has_mask",
-    "report",
-    "mask_area_fraction",
-    "in_mm",
-    "film_cm2",
-    "age",
-    "sex",
-    "view",
-    "manufacturer",
-    "chest_tube",
-)
 
 
 @dataclass(frozen=True)
@@ -167,7 +123,7 @@ def _read_meta(path: Path, system: str) -> dict[str, Any]:
 
 
 class _CaseReader:
-    """cases.csv, column by column; a value that cannot be is refused with its row."""
+    """cases.csv by `COLUMNS`; a value that cannot be is refused with its row."""
 
     def __init__(self, path: Path, content: bytes) -> None:
         self._path = path
@@ -175,7 +131,7 @@ class _CaseReader:
             header, *rows = csv.reader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
         except (ValueError, csv.Error) as error:
             raise self.refusal(f"not a CSV file with a header: {error}") from None
-        absent = [name for name in CASE_COLUMNS if name not in header]
+        absent = [name for name in COLUMNS if name not in header]
         if absent:
             raise Refusal(
                 f"{shown(path)} lacks columns", missing=", ".join(absent), made_by=INFERENCE_COMMAND
@@ -186,7 +142,8 @@ class _CaseReader:
         if not rows:
             raise self.refusal("no film")
         self.n = len(rows)
-        self._columns = dict(zip(header, zip(*rows, strict=True), strict=True))
+        texts = dict(zip(header, zip(*rows, strict=True), strict=True))
+        self._texts = {name: np.array(texts[name]) for name in COLUMNS}
 
     def refusal(self, found: str, row: int | None = None) -> Refusal:
         where = "" if row is None else f"row {row + 1} after the header: "
@@ -202,155 +159,95 @@ class _CaseReader:
             row = int(np.argmin(holds))
             raise self.refusal(message(row), row)
 
-    def _names(self, column: str) -> np.ndarray:
-        names = np.array(self._columns[column])
-        self._require(names != "", lambda i: f"{column} is empty")
-        return names
-
-    def _texts(self, column: str, known: Sequence[str] | None = None) -> np.ndarray:
-        """Text, which may be empty; `known`: what else it may be."""
-        texts = np.array(self._columns[column])
-        if known is not None:
-            self._require(
-                np.isin(texts, ("", *known)),
-                lambda i: f"{column} is {str(texts[i])!r}, not {' or '.join(known)} or empty",
-            )
-        return texts
-
-    def _flags(self, column: str) -> np.ndarray:
-        texts = np.array(self._columns[column])
-        self._require(np.isin(texts, ("0", "1")), lambda i: f"{column} is {str(texts[i])!r}, not 0 or 1")
-        return texts == "1"
-
-    def _numbers(
-        self, column: str, needed: np.ndarray, high: float, given: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Numbers from 0 to `high`; NaN where the cell is empty.
-
-        A cell may be empty where it is not needed, and must be where `given` (None: anywhere) is false.
-        """
-        texts = self._columns[column]
-        numbers = np.array([_number(text) for text in texts])
-        blank = np.array([text == "" for text in texts])
-        span = f"a number from 0 to {high:g}" if math.isfinite(high) else "a number of at least 0"
-        with np.errstate(invalid="ignore"):
-            inside = (numbers >= 0) & (numbers <= high) & np.isfinite(numbers)
-        self._require(inside | (blank & ~needed), lambda i: f"{column} is {texts[i]!r}, not {span}")
-        if given is not None:
-            self._require(blank | given, lambda i: f"{column} is {texts[i]!r} where there is none")
-        return numbers
-
-    def _agree(self, column: str, numbers: np.ndarray, expected: np.ndarray, source: str) -> None:
-        """Refuse a number that does not follow from those beside it; `expected` NaN: nothing follows."""
-        with np.errstate(invalid="ignore"):
-            same = np.isclose(numbers, expected, rtol=1e-9, atol=1e-9)
-        self._require(
-            same | np.isnan(expected), lambda i: f"{column} is {numbers[i]}, but {source} {expected[i]}"
-        )
-
     def cases(self, meta: dict[str, Any]) -> tuple[Cases, np.ndarray]:
         """The films, once every column is what it must be and agrees with the others.
 
         Returns:
             All films, and which of them have a label (bool).
         """
-        case, patient = self._names("case"), self._names("patient")
-        first = dict(reversed([(name, i) for i, name in enumerate(case.tolist())]))
+        columns = {name: self._values(name, column, meta) for name, column in COLUMNS.items()}
+        for name, column in COLUMNS.items():
+            self._check_given(name, column, columns, meta)
+        case = columns["case"].tolist()
+        first = dict(reversed([(name, i) for i, name in enumerate(case)]))
         self._require(
-            np.array([first[name] == i for i, name in enumerate(case.tolist())]),
+            np.array([first[name] == i for i, name in enumerate(case)]),
             lambda i: f"case {case[i]} is also row {first[case[i]] + 1}",
         )
-        always = np.ones(self.n, dtype=bool)
-        probability = self._numbers("probability", always, 1)
-        folds = [self._numbers(f"fold_{fold}", always, 1) for fold in range(N_FOLDS)]
-        self._agree("probability", probability, np.mean(folds, axis=0), "the mean of the folds is")
-        has_mask, stage_1 = self._flags("has_mask"), self._flags("stage_1")
-        report = self._texts("report", ("0", "1"))
-        self._require((report != "") | ~has_mask, lambda i: "report is empty, but has_mask is 1")
-        in_mm = self._units() == "mm"
-        film_cm2 = self._numbers("film_cm2", in_mm, math.inf, given=in_mm)
-        cases = Cases(
-            case=case,
-            patient=patient,
-            has_mask=has_mask,
-            report=report == "1",
-            mask_area_fraction=self._lesion_area(has_mask),
-            probability=probability,
-            stage_1=stage_1,
-            two_stage=self._flags("two_stage"),
-            dice_segmentation=self._numbers("dice_segmentation", has_mask, 1, given=has_mask),
-            area_fraction=self._segmented_area(stage_1 | has_mask, meta["image_size"], film_cm2),
-            iou=self._numbers("iou", has_mask, 1, given=has_mask),
-            hd95=self._numbers("hd95", has_mask, math.inf, given=has_mask),
-            nsd=self._numbers("nsd", has_mask, 1, given=has_mask),
-            in_mm=in_mm,
-            film_cm2=film_cm2,
-            age=self._numbers("age", ~always, math.inf),
-            sex=self._texts("sex", ("M", "F")),
-            view=self._texts("view"),
-            manufacturer=self._texts("manufacturer"),
-            chest_tube=self._tubes(),
-        )
-        overlap = cases.dice_segmentation / (2 - cases.dice_segmentation)
-        self._agree("iou", cases.iou, overlap, "dice_segmentation gives")
-        self._check_decisions(cases, float(meta["cls_threshold"]), float(meta["seg_threshold"]))
-        return cases, report != ""
+        for name, column in COLUMNS.items():
+            if column.follows:
+                self._check_follows(name, column.follows, columns, meta)
+        return _as_cases(columns), ~np.isnan(columns["report"])
 
-    def _units(self) -> np.ndarray:
-        units = self._names("distance_unit")
-        self._require(
-            np.isin(units, ("mm", "px")), lambda i: f"distance_unit is {str(units[i])!r}, not mm or px"
-        )
-        return units
+    def _values(self, name: str, column: Column, meta: dict[str, Any]) -> np.ndarray:
+        """A column as what it is; empty cells pass, an empty flag or number as NaN."""
+        texts = self._texts[name]
+        if column.kind in ("name", "text"):
+            values, holds = texts, np.isin(texts, column.values) if column.values else texts == texts
+        else:
+            values = np.array([_number(text) for text in texts])
+            with np.errstate(invalid="ignore"):
+                holds = np.isfinite(values) & (values >= 0) & (values <= _high(column, meta))
+            holds &= (values > 0) | (not column.above)
+            if column.kind == "flag":
+                holds = np.isin(texts, ("0", "1"))
+        self._require(holds | (texts == ""), lambda i: self._not(name, column, meta, i))
+        return values
 
-    def _tubes(self) -> np.ndarray:
-        texts = self._texts("chest_tube", ("0", "1"))
-        return np.select([texts == "1", texts == "0"], [1.0, 0.0], np.nan)
+    def _check_given(
+        self, name: str, column: Column, columns: dict[str, np.ndarray], meta: dict[str, Any]
+    ) -> None:
+        """A value must stand where there is one, and nowhere else."""
+        empty, given = self._texts[name] == "", column.given(columns)
+        self._require(~(empty & given), lambda i: self._not(name, column, meta, i))
+        if not column.elsewhere:
+            self._require(empty | given, lambda i: f"{name} is {self._shown(name, i)} where there is none")
 
-    def _lesion_area(self, has_mask: np.ndarray) -> np.ndarray:
-        area = self._numbers("mask_area_fraction", has_mask, 1)
-        self._require(
-            (area > 0) == has_mask, lambda i: f"mask_area_fraction {area[i]} with has_mask {has_mask[i]:d}"
-        )
-        return np.where(has_mask, area, np.nan)
+    def _check_follows(
+        self, name: str, follows: Follows, columns: dict[str, np.ndarray], meta: dict[str, Any]
+    ) -> None:
+        found, expected = columns[name], follows.value(columns, meta)
+        if found.dtype.kind == "f":
+            with np.errstate(invalid="ignore"):
+                holds = np.isclose(found, expected, rtol=1e-9, atol=1e-9) | np.isnan(expected)
+        else:
+            holds = found == expected
 
-    def _segmented_area(self, segmented: np.ndarray, size: int, film_cm2: np.ndarray) -> np.ndarray:
-        """As a share of the film, from three columns that say the same."""
-        pixels = self._numbers("area_pixels", segmented, size**2, given=segmented)
-        fraction = self._numbers("area_fraction", segmented, 1, given=segmented)
-        self._agree("area_fraction", fraction, pixels / size**2, "area_pixels gives")
-        in_mm = segmented & ~np.isnan(film_cm2)
-        area_cm2 = self._numbers("area_cm2", in_mm, math.inf, given=in_mm)
-        self._agree("area_cm2", area_cm2, fraction * film_cm2, "area_fraction and film_cm2 give")
-        return fraction
+        def message(i: int) -> str:
+            beside = meta | {column: texts[i] for column, texts in self._texts.items()}
+            right = f"{expected[i]:.9g}" if found.dtype.kind == "f" else expected[i]
+            return f"{name} is {self._texts[name][i]}, but {follows.reason.format_map(beside)} {right}"
 
-    def _check_decisions(self, cases: Cases, cls_threshold: float, seg_threshold: float) -> None:
-        """The decisions must follow from the numbers beside them and the thresholds that are printed."""
-        self._require(
-            cases.stage_1 == (cases.probability >= cls_threshold),
-            lambda i: (
-                f"stage_1 is {cases.stage_1[i]:d}, but probability is {cases.probability[i]} "
-                f"and cls_threshold {cls_threshold}"
-            ),
-        )
-        area = self._numbers("area_pixels", cases.stage_1, math.inf)
-        self._require(
-            cases.two_stage == (cases.stage_1 & (area >= seg_threshold)),
-            lambda i: (
-                f"two_stage is {cases.two_stage[i]:d}, but stage_1 is {cases.stage_1[i]:d}, "
-                f"area_pixels {area[i]:g} and seg_threshold {seg_threshold:g}"
-            ),
-        )
-        rules = np.array(self._columns["rule"])
-        expected = np.select(
-            [cases.two_stage, cases.stage_1], [POSITIVE, NEGATIVE_AREA], NEGATIVE_PROBABILITY
-        )
-        self._require(
-            rules == expected, lambda i: f"rule is {str(rules[i])!r}, not {str(expected[i])!r} as decided"
-        )
-        as_shown = self._numbers("dice_positives", cases.has_mask, 1, given=cases.has_mask)
-        from_map = np.where(cases.two_stage, cases.dice_segmentation, cases.dice_segmentation * 0)
-        self._agree("dice_positives", as_shown, from_map, "the decision and dice_segmentation give")
+        self._require(holds, message)
+
+    def _shown(self, name: str, i: int) -> str:
+        return repr(str(self._texts[name][i]))
+
+    def _not(self, name: str, column: Column, meta: dict[str, Any], i: int) -> str:
+        """What a cell is, and what it must be."""
+        high = _high(column, meta)
+        wanted = " or ".join(column.values) or "a name"
+        if column.kind == "flag":
+            wanted = "0 or 1"
+        elif column.kind == "number" and math.isinf(high):
+            wanted = "a number of at least 0"
+        elif column.kind == "number":
+            wanted = f"a number {'above' if column.above else 'from'} 0 to {high:g}"
+        if column.elsewhere and self._texts[name][i]:
+            wanted += " or empty"
+        return f"{name} is {self._shown(name, i)}, not {wanted}"
+
+
+def _as_cases(columns: dict[str, np.ndarray]) -> Cases:
+    flags = {name: columns[name] == 1 for name in ("has_mask", "report", "stage_1", "two_stage")}
+    known = columns | flags | {"in_mm": columns["distance_unit"] == "mm"}
+    names = {each.name for each in fields(Cases)} - {"further"}
+    further = {name: values for name, values in columns.items() if name not in names}
+    return Cases(**{name: known[name] for name in names}, further=further)
+
+
+def _high(column: Column, meta: dict[str, Any]) -> float:
+    return meta["image_size"] ** 2 if column.high == "pixels" else column.high
 
 
 def _number(text: str) -> float:
@@ -378,8 +275,8 @@ def _aligned(result: Result, system: str, first: Result, first_system: str) -> R
         raise refusal(f"{len(different)} cases are in one of them only, first {different[0]}")
     order = np.array([row_of[case] for case in first.cases.case.tolist()])
     cases = result.cases.taken(order)
-    for name in _OF_THE_FILM:
-        mine, other = getattr(cases, name), getattr(first.cases, name)
+    for name in (name for name, column in COLUMNS.items() if column.of_film):
+        mine, other = cases.column(name), first.cases.column(name)
         same = (mine == other) | ((mine != mine) & (other != other))  # unknown in both
         if not same.all():
             raise refusal(f"{name} of case {cases.case[np.argmin(same)]} differs")

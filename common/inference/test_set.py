@@ -14,7 +14,7 @@ from common.command_line import parse_evaluation
 from common.compute import set_up
 from common.distributed import Processes, running
 from common.files import digest, write_csv, write_json
-from common.inference.result_files import CASE_COLUMNS, COLUMN_MEANINGS
+from common.inference.result_columns import COLUMNS
 from common.inference.resumable_result import PICTURES, Entry, ResumableResult
 from common.inference.run_networks import Predictor
 from common.inference.trained_system import (
@@ -218,7 +218,7 @@ class _Inference:
         rule = self.point.rule(probability, area)
         fraction = None if area is None else area / scale.size**2
         film_cm2 = scale.film_cm2
-        return {
+        known = {
             "case": facts["case"],
             "patient": facts["patient"],
             "has_mask": int(facts["has_mask"]),
@@ -226,24 +226,23 @@ class _Inference:
             "mask_area_fraction": float(facts["mask_area_fraction"]) if facts["has_mask"] else None,
             "probability": float(probability),
             **{f"fold_{fold}": float(value) for fold, value in enumerate(by_fold)},
-            "area_pixels": area,
             "area_fraction": fraction,
             "area_cm2": None if fraction is None or film_cm2 is None else fraction * film_cm2,
             "stage_1": int(self.point.stage_1(probability)),
             "two_stage": int(rule == POSITIVE),
             "rule": rule,
-            "dice_segmentation": overlap,
             "dice_positives": None if overlap is None else overlap * (rule == POSITIVE),
-            **{key: found.get(key) for key in ("iou", "hd95", "nsd")},
             "distance_unit": scale.unit,
             "film_cm2": film_cm2,
             **{key: facts[key] for key in ("age", "sex", "view", "manufacturer")},
             "chest_tube": _whole(facts["chest_tube"]),
         }
+        # What stage 2 measured passes as it is: a new value of `_figures` needs nothing but its column.
+        return {name: known[name] if name in known else found.get(name) for name in COLUMNS}
 
     def _write(self, folder: Path, cases: list[dict[str, Any]]) -> None:
         """Everything but the pictures, which are there."""
-        write_csv(folder / "cases.csv", CASE_COLUMNS, cases)
+        write_csv(folder / "cases.csv", tuple(COLUMNS), cases)
         shutil.copyfile(self.prepared.folder / "flow.json", folder / "flow.json")
         write_json(
             folder / "meta.json",
@@ -266,7 +265,7 @@ class _Inference:
                 "pixels of the working size; NSD at the tolerance of that unit",
                 "surface_caution": "where lesions are annotated as rectangles the true outline is blocky: "
                 "distances to its sides and corners say as much of the annotation as of the system",
-                "columns": COLUMN_MEANINGS,
+                "columns": {name: column.meaning for name, column in COLUMNS.items()},
             },
         )
 

@@ -145,13 +145,17 @@ def _printable(name: str) -> str:
 def _reading(read: Mapping[int, tuple[bool, float]], cases: Cases) -> Reading:
     rows = np.array(sorted(read), dtype=np.int64)
     call = np.array([read[row][0] for row in rows.tolist()])
-    nothing = np.full(len(rows), np.nan)
+    nothing = np.full(len(rows), np.nan)  # a reader draws no map
+    unknown: dict[str, Any] = dict.fromkeys(
+        ("dice_segmentation", "area_fraction", "iou", "hd95", "nsd"), nothing
+    )
     films = replace(
         cases.taken(rows),
         probability=np.array([read[row][1] for row in rows.tolist()]),
         stage_1=call,
         two_stage=call,
-        **dict.fromkeys(("dice_segmentation", "area_fraction", "iou", "hd95", "nsd"), nothing),
+        further={},
+        **unknown,
     )
     return Reading(rows, films, len(cases) - len(rows))
 

@@ -5,6 +5,7 @@ Imports no torch: the figures need neither it nor a GPU.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -46,6 +47,8 @@ class Cases:
         view: ViewPosition, or empty (str).
         manufacturer: Maker of the device, or empty (str).
         chest_tube: 1, 0 (float64), NaN where unknown.
+        further: All other columns of the result file, by name: flags and numbers (float64, NaN where empty),
+            texts (str).
     """
 
     case: np.ndarray
@@ -68,6 +71,7 @@ class Cases:
     view: np.ndarray = _unknown("")
     manufacturer: np.ndarray = _unknown("")
     chest_tube: np.ndarray = _unknown()
+    further: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -98,4 +102,9 @@ class Cases:
 
     def taken(self, rows: np.ndarray) -> Cases:
         """The films of these rows, in this order."""
-        return Cases(**{each.name: getattr(self, each.name)[rows] for each in fields(self)})
+        own = {each.name: getattr(self, each.name)[rows] for each in fields(self) if each.name != "further"}
+        return Cases(**own, further={name: values[rows] for name, values in self.further.items()})
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of the result file."""
+        return self.further[name] if name in self.further else getattr(self, name)

@@ -1,0 +1,241 @@
+"""The columns of cases.csv, the result file of inference: what each means, and what it must be.
+
+The writer's columns, their meanings in meta.json, and the reader's checks are derived from `COLUMNS`. A new
+value of each film is one entry here, and what computes it in `test_set.py`; metrics find it by
+`Cases.column`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from common.inference.two_stage_rule import POSITIVE, OperatingPoint
+from common.stages import N_FOLDS
+
+Columns = Mapping[str, np.ndarray]  # by name, one element a film
+Condition = Callable[[Columns], np.ndarray]  # films (bool)
+
+
+@dataclass(frozen=True)
+class Follows:
+    """What a column must be, by what stands beside it.
+
+    Attributes:
+        value: Expected value of each film, from the columns and meta.json; NaN: nothing follows.
+        reason: Words before the expected value; names in braces are columns and facts of meta.json.
+    """
+
+    value: Callable[[Columns, Mapping[str, Any]], np.ndarray]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Attributes:
+        meaning: Meaning of its values.
+        kind: `name` (never empty), `text`, `flag` (0 or 1) or `number`; read as str, str, float64, float64,
+            an empty flag or number as NaN.
+        given: Films that have a value.
+        elsewhere: Other films may have one.
+        values: Texts that it may be; none: any.
+        above: It is above 0; else, 0 is the least number.
+        high: Largest number; `pixels`: pixels of the working size.
+        follows: What it must be, by what stands beside it.
+        of_film: It is of the film, so two systems must agree on it.
+    """
+
+    meaning: str
+    kind: Literal["name", "text", "flag", "number"]
+    given: Condition
+    elsewhere: bool = False
+    values: tuple[str, ...] = ()
+    above: bool = False
+    high: float | Literal["pixels"] = math.inf
+    follows: Follows | None = None
+    of_film: bool = False
+
+
+def _always(columns: Columns) -> np.ndarray:
+    return np.ones(len(columns["case"]), dtype=bool)
+
+
+def _masked(columns: Columns) -> np.ndarray:
+    return columns["has_mask"] == 1
+
+
+def _segmented(columns: Columns) -> np.ndarray:
+    return _masked(columns) | (columns["stage_1"] == 1)
+
+
+def _in_mm(columns: Columns) -> np.ndarray:
+    return columns["distance_unit"] == "mm"
+
+
+def _perhaps(meaning: str, kind: Literal["text", "flag", "number"], *values: str) -> Column:
+    """A fact of the film that may be unknown."""
+    return Column(meaning, kind, lambda columns: ~_always(columns), True, values, of_film=True)
+
+
+# --- what follows from what ------------------------------------------------------------------------
+
+
+def _mean_of_folds(columns: Columns, meta: Mapping[str, Any]) -> np.ndarray:
+    return np.mean([columns[f"fold_{fold}"] for fold in range(N_FOLDS)], axis=0)
+
+
+def _fraction(columns: Columns, meta: Mapping[str, Any]) -> np.ndarray:
+    return columns["area_pixels"] / meta["image_size"] ** 2
+
+
+def _point(meta: Mapping[str, Any]) -> OperatingPoint:
+    return OperatingPoint(meta["cls_threshold"], meta["seg_threshold"], meta["image_size"])
+
+
+def _rule(columns: Columns, meta: Mapping[str, Any]) -> np.ndarray:
+    films = zip(columns["probability"].tolist(), columns["area_pixels"].tolist(), strict=True)
+    point = _point(meta)
+    return np.array([point.rule(probability, area) for probability, area in films])
+
+
+def _stage_1(columns: Columns, meta: Mapping[str, Any]) -> np.ndarray:
+    point = _point(meta)
+    return np.array([point.stage_1(each) for each in columns["probability"].tolist()], dtype=float)
+
+
+def _two_stage(columns: Columns, meta: Mapping[str, Any]) -> np.ndarray:
+    return (_rule(columns, meta) == POSITIVE).astype(float)
+
+
+def _iou(columns: Columns, meta: Mapping[str, Any]) -> np.ndarray:
+    return columns["dice_segmentation"] / (2 - columns["dice_segmentation"])
+
+
+# --- the columns -----------------------------------------------------------------------------------
+
+COLUMNS: dict[str, Column] = {
+    "case": Column("pseudonym of the film", "name", _always),
+    "patient": Column(
+        "pseudonym of the patient, or of the exam where the patient is unknown", "name", _always, of_film=True
+    ),
+    "has_mask": Column("1: an annotated lesion", "flag", _always, of_film=True),
+    "report": Column(
+        "1: positive by the radiology report; empty: a film without a label, which no figure counts",
+        "flag",
+        _masked,
+        elsewhere=True,
+        of_film=True,
+    ),
+    "mask_area_fraction": Column(
+        "lesion area over film area; empty without a mask",
+        "number",
+        _masked,
+        above=True,
+        high=1,
+        of_film=True,
+    ),
+    "probability": Column(
+        "of pneumothorax, mean over the folds; never altered by a decision",
+        "number",
+        _always,
+        high=1,
+        follows=Follows(_mean_of_folds, "the mean of the folds is"),
+    ),
+    **{
+        f"fold_{fold}": Column(f"probability by fold {fold}", "number", _always, high=1)
+        for fold in range(N_FOLDS)
+    },
+    "area_pixels": Column(
+        "segmented pixels (map > 0.5) at the working size, whatever the decision: the system "
+        "shows them where two_stage is 1, else nothing; empty where stage 2 did not run (stage_1 0, no mask)",
+        "number",
+        _segmented,
+        high="pixels",
+    ),
+    "area_fraction": Column(
+        "area_pixels over the film's pixels",
+        "number",
+        _segmented,
+        high=1,
+        follows=Follows(_fraction, "area_pixels gives"),
+    ),
+    "area_cm2": Column(
+        "the same in cm2; empty where the film's spacing is unknown",
+        "number",
+        lambda columns: _segmented(columns) & _in_mm(columns),
+        follows=Follows(
+            lambda columns, _: columns["area_fraction"] * columns["film_cm2"],
+            "area_fraction and film_cm2 give",
+        ),
+    ),
+    "stage_1": Column(
+        "1: the probability reaches cls_threshold",
+        "flag",
+        _always,
+        follows=Follows(_stage_1, "probability {probability} and cls_threshold {cls_threshold} give"),
+    ),
+    "two_stage": Column(
+        "1: stage_1, and area_pixels reaches seg_threshold: the system's decision",
+        "flag",
+        _always,
+        follows=Follows(
+            _two_stage, "stage_1 {stage_1}, area_pixels {area_pixels} and seg_threshold {seg_threshold} give"
+        ),
+    ),
+    "rule": Column("which rule decided", "name", _always, follows=Follows(_rule, "the one that decided is")),
+    "dice_segmentation": Column(
+        "Dice of the stage-2 map with the mask, whatever the decision; empty without a mask",
+        "number",
+        _masked,
+        high=1,
+    ),
+    "dice_positives": Column(
+        "Dice of what the system shows: dice_segmentation where two_stage is 1, else 0",
+        "number",
+        _masked,
+        high=1,
+        follows=Follows(
+            lambda columns, _: columns["dice_segmentation"] * columns["two_stage"],
+            "the decision and dice_segmentation give",
+        ),
+    ),
+    "iou": Column(
+        "intersection over union of the stage-2 map, as dice_segmentation",
+        "number",
+        _masked,
+        high=1,
+        follows=Follows(_iou, "dice_segmentation gives"),
+    ),
+    "hd95": Column(
+        "95th percentile of its surface distance, in distance_unit; an empty map: the film's diagonal",
+        "number",
+        _masked,
+    ),
+    "nsd": Column(
+        "its normalised surface Dice at the tolerance for distance_unit; an empty map: 0",
+        "number",
+        _masked,
+        high=1,
+    ),
+    "distance_unit": Column(
+        "mm, or px (pixels of the working size) where the film's spacing is unknown",
+        "name",
+        _always,
+        values=("mm", "px"),
+        of_film=True,
+    ),
+    "film_cm2": Column(
+        "area of the whole film; empty where the spacing is unknown", "number", _in_mm, of_film=True
+    ),
+    "age": _perhaps("years, or empty", "number"),
+    "sex": _perhaps("M, F or empty", "text", "M", "F"),
+    "view": _perhaps("ViewPosition, or empty", "text"),
+    "manufacturer": _perhaps("of the X-ray device, or empty", "text"),
+    "chest_tube": _perhaps("1, 0, or empty where unknown", "flag"),
+}
