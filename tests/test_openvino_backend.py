@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from torch import nn
 
 from common.compute import seed_torch
 from common.inference.run_networks import Predictor
-from common.networks import openvino_backend, weights, winograd
+from common.networks import weights
 from common.networks.fuse_batchnorm import fuse_batchnorm
 from common.networks.openvino_backend import accelerate
 from common.recipe import preset_network
@@ -91,96 +90,6 @@ def test_the_evaluation_loop_finds_what_it_found_with_torch(system: str) -> None
     kept = first.clone()
     quick[1](1 - film)
     assert torch.equal(first, kept)  # it outlives the next film's
-
-
-def test_few_of_the_biases_say_as_much() -> None:
-    seed_torch(0)
-    attention = Attention(32, 8, 4, attn_ratio=1, resolution=(6, 6))
-    attention.eval()  # which returns nothing
-    nn.init.normal_(attention.attention_biases, std=2)
-    nn.init.normal_(attention.qkv.weight, std=0.3)
-    tokens = torch.randn(1, 36, 32)
-    quarter = openvino_backend._QuarteredAttention(attention)
-    assert quarter.biases.numel() * 12 == attention.get_attention_biases(torch.device("cpu")).numel()
-    with torch.no_grad():
-        assert torch.allclose(quarter(tokens), attention(tokens), atol=1e-5)
-
-
-@pytest.mark.parametrize("flat", [True, False])
-def test_tokens_are_a_layers_output_in_another_order(flat: bool) -> None:
-    layer, film = nn.Conv2d(3, 5, 3, stride=2), torch.randn(2, 3, 9, 13)
-    expected = layer(film)
-    found = openvino_backend._AsTokens(layer, flat)(film)
-    assert torch.equal(found, expected.flatten(2) if flat else expected)
-    assert found.shape == ((2, 5, 24) if flat else (2, 5, 4, 6))
-
-
-@needs_openvino
-def test_large_windows_are_quartered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo's windows have 16 places, so here all count as large; only single windows can be quartered."""
-    seen = []
-    whole = openvino_backend._QuarteredAttention.forward
-    monkeypatch.setattr(openvino_backend, "_LARGE", 15)
-    monkeypatch.setattr(
-        openvino_backend._QuarteredAttention,
-        "forward",
-        lambda self, x: (seen.append(len(x)), whole(self, x))[1],
-    )
-    net, film = folded("vit", "cls"), torch.rand(1, 1, 32, 32)
-    with torch.no_grad():
-        expected = net.classify(film)
-    assert torch.allclose(accelerate([net], 32).classify(film)[:, 0], expected, atol=1e-5)
-    assert seen
-
-
-class _Convolutions(nn.Module):
-    """What winograd meets: with and without bias and activation, and a bias that is no number a channel.
-
-    And the 1 x 1 convolutions that may follow: to fewer channels, to more, with a stride.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(24, 40, 3, padding=1)
-        self.fewer = nn.Conv2d(40, 24, 1)
-        self.second = nn.Conv2d(24, 32, 3, padding=1, bias=False)
-        self.fewer_without_bias = nn.Conv2d(32, 24, 1, bias=False)
-        self.third = nn.Conv2d(24, 32, 3, padding=1, bias=False)
-        self.fourth = nn.Conv2d(32, 24, 3, padding=1)
-        self.more = nn.Conv2d(24, 32, 1)
-        self.fifth = nn.Conv2d(32, 32, 3, padding=1)
-        self.strided_point = nn.Conv2d(32, 32, 1, stride=2)
-        self.strided = nn.Conv2d(32, 32, 3, padding=1, stride=2)
-
-    def forward(self, film: torch.Tensor) -> torch.Tensor:
-        found = self.fewer(nn.functional.silu(self.first(film))) + film
-        found = self.fewer_without_bias(self.second(found))
-        found = nn.functional.relu(self.third(found) + film[:, :1])
-        return self.strided(self.strided_point(self.fifth(self.more(self.fourth(found)))))
-
-
-@needs_openvino
-def test_convolutions_with_fewer_products_are_the_same_convolutions() -> None:
-    openvino = openvino_backend._openvino()
-    seed_torch(0)
-    net, film = _Convolutions().eval(), torch.randn(1, 24, 12, 20)
-    with torch.no_grad():
-        expected = net(film)
-        traced = torch.jit.trace(net, film)
-    model = openvino.convert_model(traced, example_input=film, input=[list(film.shape)])
-    assert winograd.apply(model, openvino.opset13) == 5
-    kernels = Counter(
-        tuple(node.get_input_shape(1)[2:])
-        for node in model.get_ops()
-        if node.get_type_name() == "Convolution"
-    )
-    assert kernels == {(1, 3): 5 * 6, (1, 1): 4 + 4 + 1 + 1, (3, 3): 1}
-    settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    found = openvino.Core().compile_model(model, "CPU", settings)([film.numpy()])[0]
-    assert np.allclose(found, expected, atol=1e-5)
-
-
-# --- the package -----------------------------------------------------------------------------------
 
 
 def test_without_openvino_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
