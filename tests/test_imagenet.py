@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import pickle
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from conftest import PATIENCE
+from huggingface_hub import get_hf_file_metadata
 from safetensors.torch import save_file
 
-from common.networks.imagenet import find_imagenet, load_imagenet
+from common.networks import imagenet
+from common.networks.imagenet import _in_time, find_imagenet, load_imagenet
 from common.networks.unet import PneumothoraxNet
 from common.recipe import Network, preset_network
 from common.refusal import Refusal
 
 SMALL = preset_network("demo", "vit")
-
-
-# --- ImageNet --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", [".safetensors", ".pth"])
@@ -77,3 +80,47 @@ def test_malicious_pickle_is_not_run(tmp_path: Path) -> None:
 def test_named_folder_without_the_file_is_refused_without_asking_the_hub(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="no ImageNet weights of tiny_vit"):
         find_imagenet("tiny_vit_21m_512.dist_in22k_ft_in1k", str(tmp_path))
+
+
+def test_hub_is_asked_once_and_has_less_than_five_seconds(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, limits = [], []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(self.path)
+            self.send_error(503)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def in_time(ask: Callable[[], str | None], seconds: float) -> str | None:
+        limits.append(seconds)
+        return ask()
+
+    def metadata(url: str, timeout: float) -> object:
+        limits.append(timeout)
+        return get_hf_file_metadata(url, timeout=timeout)
+
+    hub = HTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=hub.serve_forever, daemon=True).start()
+    monkeypatch.setattr(imagenet, "hf_hub_url", lambda *_: f"http://127.0.0.1:{hub.server_port}/weights")
+    monkeypatch.setattr(imagenet, "get_hf_file_metadata", metadata)
+    monkeypatch.setattr(imagenet, "_in_time", in_time)
+    monkeypatch.setattr(imagenet, "try_to_load_from_cache", lambda *_: None)
+    with pytest.raises(Refusal, match="hub cannot be reached") as refused:
+        find_imagenet("tiny_vit_21m_512.dist_in22k_ft_in1k", None)
+    hub.shutdown()
+    hub.server_close()
+    assert "503" in str(refused.value)
+    assert asked == ["/weights"]
+    assert len(limits) == 2  # of the whole question and of its connection
+    assert max(limits) < 5
+
+
+def test_question_that_takes_longer_than_its_time_is_given_up() -> None:
+    answered = threading.Event()
+    assert _in_time(lambda: answered.wait(PATIENCE), seconds=0.01) == "no answer"
+    answered.set()
+    assert _in_time(lambda: None, seconds=PATIENCE) is None

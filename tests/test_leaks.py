@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from test_near_copies import smooth
 
 from common.files import digest
 from common.films.decode import read_film
@@ -27,7 +28,7 @@ from common.preparation.leaks import (
     pair_rows,
     read_reviewed,
 )
-from common.preparation.near_copies import CONFIRM_SIDE, correlation, nominated, perceptual_hash
+from common.preparation.near_copies import CONFIRM_SIDE, nominated, perceptual_hash
 from common.refusal import Refusal
 
 
@@ -70,13 +71,6 @@ def _of_pictures(films: Sequence[np.ndarray], part: Sequence[str]) -> ComparedFi
         part,
         lambda i: _reduce(films[i], CONFIRM_SIDE),
     )
-
-
-def _smooth(seed: int, side: int = 256) -> np.ndarray:
-    """A picture that is no film, but smooth like one; grey levels 20 to 235."""
-    noise = np.random.default_rng(seed).normal(size=(side, side)).astype(np.float32)
-    picture = cv2.GaussianBlur(noise, (0, 0), side / 20)
-    return cv2.normalize(picture, None, 20, 235, cv2.NORM_MINMAX).astype(np.uint8)
 
 
 def _short(pairs: list[Pair]) -> list[tuple[str, str, str]]:
@@ -158,77 +152,13 @@ def test_a_million_films() -> None:
     assert _short(leaks.errors) == [(names[0], names[-1], "same patient, same picture")]
 
 
-# --- hashes and the search -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("counts_bits", [True, False])
-def test_search_as_a_plain_loop_finds_it(monkeypatch: pytest.MonkeyPatch, counts_bits: bool) -> None:
-    if not counts_bits:
-        monkeypatch.delattr(np, "bitwise_count", raising=False)  # as in numpy 1
-    monkeypatch.setattr(near_copies, "_TILE", (16, 32))
-    rng = np.random.default_rng(2)
-    base = rng.integers(0, 2**64, 20, dtype=np.uint64)
-    hashes = base[rng.integers(0, 20, 150)]
-    for _ in range(12):  # flip bits of some, and invert others
-        hashes ^= (np.uint64(1) << rng.integers(0, 64, 150, dtype=np.uint64)) * rng.integers(
-            0, 2, 150, dtype=np.uint64
-        )
-    hashes[::3] ^= np.uint64(2**64 - 1)
-    part = rng.integers(0, 5, 150)
-    expected = []
-    for i in range(150):
-        for j in range(i + 1, 150):
-            bits = bin(int(hashes[i]) ^ int(hashes[j])).count("1")
-            if part[i] != part[j] and min(bits, 64 - bits) <= 8:
-                expected.append((i, j, min(bits, 64 - bits)))
-    first, second, distance, beyond = nominated(hashes, part, 8)
-    assert list(zip(first, second, distance, strict=True)) == expected
-    assert len(expected) > 50
-    assert not beyond
-    assert len(nominated(hashes[:0], part[:0])[0]) == 0
-
-
-def test_hash_has_32_bits_and_is_the_same_everywhere() -> None:
-    value = perceptual_hash(_smooth(0))
-    assert isinstance(value, np.uint64)
-    assert bin(int(value)).count("1") == 32
-    assert int(perceptual_hash(255 - _smooth(0))) == int(value) ^ (2**64 - 1)
-    assert perceptual_hash(np.full((90, 70), 7, np.uint8)) == 0
-    with pytest.raises(ValueError, match="no uint8 film"):
-        perceptual_hash(_smooth(0).astype(np.float32))
-
-
-def test_a_film_is_quartered_as_opencv_does_it() -> None:
-    generator = np.random.default_rng(1)
-    for film in (generator.integers(0, 256, (1024, 1024), np.uint8), np.full((1024, 1024), 255, np.uint8)):
-        expected = cv2.resize(film, (256, 256), interpolation=cv2.INTER_AREA)
-        assert (near_copies._quarter(film) == expected).all()
-        halves = film & 1  # sums of 16 that end on a half grey level
-        expected = cv2.resize(halves, (256, 256), interpolation=cv2.INTER_AREA)
-        assert (near_copies._quarter(halves) == expected).all()
-
-
-def test_correlation_is_the_larger_one() -> None:
-    film = _smooth(3)
-    curve = np.rint(255 * (np.arange(256) / 255) ** 3).astype(np.uint8)
-    pearson = np.corrcoef(film.ravel(), curve[film].ravel())[0, 1]
-    ranks = [pd.Series(x.ravel()).rank() for x in (film, curve[film])]
-    assert pearson < 0.99 < correlation(film, curve[film])
-    assert correlation(film, curve[film]) == pytest.approx(np.corrcoef(*ranks)[0, 1], abs=1e-5)
-    flat = np.where(np.arange(256) < 128, 100, film).astype(np.uint8)  # half of it without contrast
-    noisy = flat + np.random.default_rng(0).integers(0, 3, flat.shape).astype(np.uint8)
-    assert correlation(flat, noisy) == pytest.approx(np.corrcoef(flat.ravel(), noisy.ravel())[0, 1], abs=1e-5)
-    assert correlation(film, 255 - film) == pytest.approx(-1)
-    assert correlation(film, np.zeros_like(film)) == 0
-
-
 def test_copies_are_errors_and_alike_pictures_are_warnings() -> None:
-    films = [_smooth(seed, 512) for seed in range(4)]
+    films = [smooth(seed, 512) for seed in range(4)]
     curve = np.rint(255 * (np.arange(256) / 255) ** 1.7).astype(np.uint8)
     alike = cv2.warpAffine(
         films[2], np.float32([[1, 0, 6], [0, 1, 6]]), (512, 512), borderMode=cv2.BORDER_REFLECT
     )
-    copies = [curve[_reduce(films[0], 300)], 255 - films[1], alike, _smooth(9, 512)]
+    copies = [curve[_reduce(films[0], 300)], 255 - films[1], alike, smooth(9, 512)]
     leaks = find_leaks(_of_pictures([*films, *copies], ["siim"] * 4 + ["ntuh_test"] * 4))
     assert _short(leaks.errors) == [("c0", "c4", "same picture"), ("c1", "c5", "same picture, inverted")]
     assert [abs(pair.correlation) >= 0.99 for pair in leaks.errors] == [True, True]
@@ -238,7 +168,7 @@ def test_copies_are_errors_and_alike_pictures_are_warnings() -> None:
 
 
 def test_films_are_read_only_to_confirm() -> None:
-    pictures = [_smooth(0), _smooth(0), _smooth(1), _smooth(1) // 2, _smooth(2)]
+    pictures = [smooth(0), smooth(0), smooth(1), smooth(1) // 2, smooth(2)]
     films = _of_pictures(pictures, ["a", "b", "a", "b", "a"])
     asked = []
     counted = ComparedFilms(
@@ -250,7 +180,7 @@ def test_films_are_read_only_to_confirm() -> None:
 
 
 def test_a_copy_of_a_known_patient_is_told_once() -> None:
-    films = _of_pictures([_smooth(0), _smooth(0) // 2, _smooth(5)], ["a", "b", "b"])
+    films = _of_pictures([smooth(0), smooth(0) // 2, smooth(5)], ["a", "b", "b"])
     same = ComparedFilms(
         films.case,
         ["p", "p", "q"],
@@ -263,7 +193,7 @@ def test_a_copy_of_a_known_patient_is_told_once() -> None:
 
 def test_alike_films_of_a_known_patient_are_no_warning_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(near_copies, "correlation", lambda first, second: 0.9)
-    films = _of_pictures([_smooth(0), _smooth(0) // 2], ["a", "b"])
+    films = _of_pictures([smooth(0), smooth(0) // 2], ["a", "b"])
     assert len(find_leaks(films).warnings) == 1
     same = ComparedFilms(
         films.case, ["p", "p"], *(getattr(films, name) for name in leak_search._ARRAYS[2:]), films.film_256
@@ -278,7 +208,7 @@ def test_warnings_have_the_most_similar_first() -> None:
             film, np.float32([[1, 0, by], [0, 1, 0]]), (256, 256), borderMode=cv2.BORDER_REFLECT
         )
 
-    films = [_smooth(2), _smooth(1), shifted(_smooth(2), 4), shifted(_smooth(1), 3)]
+    films = [smooth(2), smooth(1), shifted(smooth(2), 4), shifted(smooth(1), 3)]
     warnings = find_leaks(_of_pictures(films, ["a", "a", "b", "b"])).warnings
     assert [(pair.case_a, pair.case_b) for pair in warnings] == [("c1", "c3"), ("c0", "c2")]
 
@@ -287,7 +217,7 @@ def test_warnings_have_the_most_similar_first() -> None:
 
 
 def test_reviewed_pairs_clear_pictures_only() -> None:
-    films = [_smooth(0), _smooth(1), _smooth(0), _smooth(1) // 2]
+    films = [smooth(0), smooth(1), smooth(0), smooth(1) // 2]
     pictures = _of_pictures(films, ["a", "a", "b", "b"])
     assert len(find_leaks(pictures).errors) == 2
     assert find_leaks(pictures, {("c2", "c0"), ("c1", "c3")}) == Leaks()

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import PATIENCE
-from huggingface_hub import get_hf_file_metadata
 from safetensors.torch import save_file
 
 from common.compute import evaluating, seed_torch
-from common.networks import imagenet, weights
-from common.networks.imagenet import _in_time, find_imagenet
+from common.networks import weights
 from common.networks.unet import PneumothoraxNet
 from common.paths import weights_file
 from common.recipe import preset_network
@@ -104,47 +98,3 @@ def test_weights_of_another_system_under_this_name_are_refused(workspace: Path) 
     weights.save_weights(weights_file(stage, "eff"), _net().state_dict(), META)
     with pytest.raises(Refusal, match="other weights than its name says"):
         weights.read_stage_weights(stage, "eff", None, "test")
-
-
-def test_hub_is_asked_once_and_has_less_than_five_seconds(
-    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked, limits = [], []
-
-    class Hub(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            asked.append(self.path)
-            self.send_error(503)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    def in_time(ask: Callable[[], str | None], seconds: float) -> str | None:
-        limits.append(seconds)
-        return ask()
-
-    def metadata(url: str, timeout: float) -> object:
-        limits.append(timeout)
-        return get_hf_file_metadata(url, timeout=timeout)
-
-    hub = HTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=hub.serve_forever, daemon=True).start()
-    monkeypatch.setattr(imagenet, "hf_hub_url", lambda *_: f"http://127.0.0.1:{hub.server_port}/weights")
-    monkeypatch.setattr(imagenet, "get_hf_file_metadata", metadata)
-    monkeypatch.setattr(imagenet, "_in_time", in_time)
-    monkeypatch.setattr(imagenet, "try_to_load_from_cache", lambda *_: None)
-    with pytest.raises(Refusal, match="hub cannot be reached") as refused:
-        find_imagenet("tiny_vit_21m_512.dist_in22k_ft_in1k", None)
-    hub.shutdown()
-    hub.server_close()
-    assert "503" in str(refused.value)
-    assert asked == ["/weights"]
-    assert len(limits) == 2  # of the whole question and of its connection
-    assert max(limits) < 5
-
-
-def test_question_that_takes_longer_than_its_time_is_given_up() -> None:
-    answered = threading.Event()
-    assert _in_time(lambda: answered.wait(PATIENCE), seconds=0.01) == "no answer"
-    answered.set()
-    assert _in_time(lambda: None, seconds=PATIENCE) is None
