@@ -197,7 +197,7 @@ def load_and_find(side: str, system: str, preset: str, size: int) -> None:
     from common.networks.ensemble import fold_probabilities, mean_map
     from common.networks.fuse_batchnorm import fuse_batchnorm
     from common.networks.openvino_backend import accelerate
-    from common.recipe import preset_network
+    from common.recipes.presets import preset_network
 
     def folds(task: str) -> Iterator[Any]:
         for seed in range(FOLDS):

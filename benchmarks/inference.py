@@ -94,7 +94,7 @@ def network_of(preset: str, system: str, task: str, seed: int, device: torch.dev
     """A network with random weights whose BatchNorm has statistics, factors and terms of its own."""
     from common.compute import seed_torch
     from common.networks import weights
-    from common.recipe import preset_network
+    from common.recipes.presets import preset_network
 
     seed_torch(seed)
     network = preset_network(preset, system)

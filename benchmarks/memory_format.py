@@ -36,7 +36,7 @@ def learner_of(system: str, variant: str, arguments: argparse.Namespace) -> Lear
     from common.compute import seed_torch
     from common.distributed import Processes, one_device
     from common.networks import weights
-    from common.recipe import preset_network, preset_recipe
+    from common.recipes.presets import preset_network, preset_recipe
     from common.stages import STAGES
     from common.training.step import Learner
 

@@ -53,7 +53,7 @@ def fit_of(films: PreparedSet, system: str, arguments: argparse.Namespace, folde
     from common.distributed import Processes, one_device
     from common.inference.run_networks import Predictor
     from common.networks import weights
-    from common.recipe import preset_network, preset_recipe
+    from common.recipes.presets import preset_network, preset_recipe
     from common.stages import STAGES
     from common.training.batches import EpochSampler, TrainingFilms, training_loader
     from common.training.loop import Fit

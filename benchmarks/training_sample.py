@@ -42,7 +42,8 @@ from monai.transforms import (
 )
 
 from common.preparation.film_store import SIDE, PreparedSet
-from common.recipe import Augmentation
+from common.recipes.presets import read_preset
+from common.recipes.recipe import Augmentation
 from common.training.batches import TrainingFilms
 
 GOAL = 30
@@ -137,8 +138,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         prepared, paths = make_films(Path(name))
         count = len(paths)
-        films = TrainingFilms(prepared, SIZE, 0, Augmentation())
-        chain = Compose([*reading(), published_chain(Augmentation())])
+        films = TrainingFilms(prepared, SIZE, 0, read_preset("published").augmentation)
+        chain = Compose([*reading(), published_chain(read_preset("published").augmentation)])
         chain.set_random_state(0)
 
         def ours(epoch: int) -> None:

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from common.recipe import PRESETS, Network, Recipe, preset_network, preset_recipe
+from common.recipes.presets import PRESETS, preset_network, preset_recipe
+from common.recipes.recipe import Network, Recipe
 from common.refusal import Refusal
 from common.stages import LISTENER_FOLDER, N_FOLDS, PREDICTION_FOLDER, SYSTEMS, Stage, System
 

@@ -35,7 +35,7 @@ def network(system: str, task: str, preset: str = "demo", drop: float = 0.0) -> 
     """A network with the same weights each time; `drop` is its dropout and its drop path."""
     from common.compute import seed_torch
     from common.networks import weights
-    from common.recipe import preset_network
+    from common.recipes.presets import preset_network
 
     chosen = preset_network(preset, system)
     arguments = chosen.encoder_args | {"drop_path_rate": drop}
@@ -48,7 +48,7 @@ def network(system: str, task: str, preset: str = "demo", drop: float = 0.0) -> 
 
 def recipe(task: str, **changes: Any):
     """The demo's, for these films."""
-    from common.recipe import preset_recipe
+    from common.recipes.presets import preset_recipe
     from common.stages import STAGES
 
     stage = STAGES["siim_segmentation" if task == "seg" else "siim_classification"]

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from common.preparation.film_store import Lesion
-from common.recipe import Augmentation
+from common.recipes.presets import read_preset
+from common.recipes.recipe import Augmentation
 from common.training.augment import Draw, _resize, _warp, affine, augment, draw, intensity_table, window
 
 NOTHING = Draw(1.0, (0.0, 0.0, 1.0, 1.0), 0.0, False, None, 0.0, 0.0, None, None)
-NEVER = Augmentation(
+PUBLISHED = read_preset("published").augmentation
+NEVER = dataclasses.replace(
+    PUBLISHED,
     crop=(1.0, 1.0),
     **{f.name: 0.0 for f in dataclasses.fields(Augmentation) if f.name.endswith("_probability")},
 )
@@ -58,7 +61,8 @@ def test_a_film_that_is_not_turned_is_resized_as_its_map_says(flip: bool) -> Non
     rng = np.random.default_rng(0)
     film = cv2.GaussianBlur(rng.integers(0, 256, (256, 256), dtype=np.uint8), (0, 0), 1.5)
     for _ in range(50):
-        drawn = dataclasses.replace(draw(rng, Augmentation(zoom=(1.0, 1.2))), rotation=0.0, flip=flip)
+        ranges = dataclasses.replace(PUBLISHED, zoom=(1.0, 1.2))
+        drawn = dataclasses.replace(draw(rng, ranges), rotation=0.0, flip=flip)
         shown, size = window(drawn, len(film)), 128
         resized = _resize(film, shown, size, flip).astype(int)
         warped = _warp(film, (0, 0), shown, affine(drawn, len(film), size), (0, 0, size, size))
@@ -89,7 +93,7 @@ def test_mask_moves_with_the_film() -> None:
     mask = cv2.circle(np.zeros((256, 256), np.uint8), (90, 140), 40, 1, -1).astype(bool)
     film = mask.astype(np.uint8) * 255
     ranges = dataclasses.replace(
-        Augmentation(), blur_probability=0, noise_probability=0, scale_probability=0, shift_probability=0,
+        PUBLISHED, blur_probability=0, noise_probability=0, scale_probability=0, shift_probability=0,
         gamma_probability=0,
     )  # fmt: skip
     for seed in range(50):
@@ -99,7 +103,7 @@ def test_mask_moves_with_the_film() -> None:
 
 def test_draws_stay_in_the_published_ranges_and_fill_them() -> None:
     rng = np.random.default_rng(0)
-    drawn = [draw(rng, Augmentation()) for _ in range(4000)]
+    drawn = [draw(rng, PUBLISHED) for _ in range(4000)]
 
     def check(values: list, low: float, high: float, share: float) -> None:
         assert len(values) / len(drawn) == pytest.approx(share, abs=0.03)
@@ -133,9 +137,9 @@ def test_intensities_by_hand() -> None:
 def test_same_key_same_film() -> None:
     film = np.random.default_rng(0).integers(0, 256, (128, 128), dtype=np.uint8)
     mask = film > 200
-    one = augment(film, Lesion.of(mask), 64, np.random.default_rng([0, 3, 7]), Augmentation())
-    two = augment(film, Lesion.of(mask), 64, np.random.default_rng([0, 3, 7]), Augmentation())
-    other = augment(film, Lesion.of(mask), 64, np.random.default_rng([0, 3, 8]), Augmentation())
+    one = augment(film, Lesion.of(mask), 64, np.random.default_rng([0, 3, 7]), PUBLISHED)
+    two = augment(film, Lesion.of(mask), 64, np.random.default_rng([0, 3, 7]), PUBLISHED)
+    other = augment(film, Lesion.of(mask), 64, np.random.default_rng([0, 3, 8]), PUBLISHED)
     assert (one[0] == two[0]).all()
     assert (one[1] == two[1]).all()
     assert (one[0] != other[0]).any()

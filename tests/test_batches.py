@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 from common.inference.run_networks import EvaluationFilms, evaluation_loader
 from common.preparation.film_store import PreparedSet
 from common.preparation.run import open_prepared
-from common.recipe import Augmentation
+from common.recipes.presets import read_preset
 from common.training.batches import EpochSampler, TrainingFilms, training_loader
+
+PUBLISHED = read_preset("published").augmentation
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def test_batches_do_not_depend_on_workers(prepared: PreparedSet) -> None:
     rows = np.arange(len(prepared.cases))
     sampler = EpochSampler(rows[prepared.has_mask], rows[~prepared.has_mask], 4, 12, seed=0)
     sampler.start(2, 0.5)
-    films = TrainingFilms(prepared, 64, 0, Augmentation())
+    films = TrainingFilms(prepared, 64, 0, PUBLISHED)
     alone, helped = (list(training_loader(films, sampler, workers, pin=False)) for workers in (0, 2))
     assert len(alone) == 3
     for one, two in zip(alone, helped, strict=True):
@@ -51,7 +54,7 @@ def test_batches_do_not_depend_on_workers(prepared: PreparedSet) -> None:
 
 
 def test_a_film_drawn_twice_is_augmented_twice(prepared: PreparedSet) -> None:
-    films = TrainingFilms(prepared, 64, 0, Augmentation())
+    films = TrainingFilms(prepared, 64, 0, PUBLISHED)
     assert not torch.equal(films[0, 0, 3]["film"], films[0, 1, 3]["film"])
     assert torch.equal(films[0, 1, 3]["film"], films[0, 1, 3]["film"])
 
@@ -69,9 +72,11 @@ def test_evaluation_gives_each_film_once_as_it_is(prepared: PreparedSet) -> None
 
 def test_training_and_evaluation_see_the_same_films(prepared: PreparedSet) -> None:
     """Without augmentation a training film is the evaluation film, but for rounding of grey levels."""
-    never = Augmentation(crop=(1.0, 1.0), zoom_probability=0, blur_probability=0, scale_probability=0,
-                         shift_probability=0, gamma_probability=0, noise_probability=0,
-                         rotation_probability=0, flip_probability=0)  # fmt: skip
+    never = dataclasses.replace(
+        PUBLISHED,
+        crop=(1.0, 1.0),
+        **{field.name: 0 for field in dataclasses.fields(PUBLISHED) if field.name.endswith("_probability")},
+    )
     for size in (64, 512):
         trained = TrainingFilms(prepared, size, 0, never)[0, 0, 2]["film"]
         tested = EvaluationFilms(prepared, [2], size)[0]["film"]

@@ -24,7 +24,7 @@ from common.compute import seed_torch
 from common.files import canonical_json
 from common.networks import weights
 from common.networks.weights import tensors_digest
-from common.recipe import preset_network
+from common.recipes.presets import preset_network
 from common.refusal import Refusal
 from common.training import checkpoint
 from common.training.checkpoint import Best, Progress

@@ -9,7 +9,7 @@ import pytest
 
 from common.command_line import ThresholdOptions, parse_thresholds, parse_train
 from common.inference.threshold_rules import LOWEST_COST, RULES, YOUDEN
-from common.recipe import preset_recipe
+from common.recipes.presets import preset_recipe
 from common.refusal import Refusal
 from common.stages import STAGES
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 from common.networks import imagenet
 from common.networks.imagenet import _in_time, find_imagenet, load_imagenet
 from common.networks.unet import PneumothoraxNet
-from common.recipe import Network, preset_network
+from common.recipes.presets import preset_network
 from common.refusal import Refusal
 
 SMALL = preset_network("demo", "vit")
@@ -45,7 +46,7 @@ def test_imagenet_weights_fill_the_whole_encoder(workspace: Path, system: str, e
 
 
 def test_real_imagenet_weights(real: Path) -> None:
-    network = Network("tf_efficientnet_lite0")
+    network = replace(preset_network("published", "eff"), encoder="tf_efficientnet_lite0")
     path = find_imagenet(network.encoder, str(real / "weights"))
     net = PneumothoraxNet(network, "seg")
     before = net.unet.encoder.model.conv_stem.weight.clone()

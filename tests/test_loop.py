@@ -17,7 +17,7 @@ from common.inference.run_networks import Predictor, Validation
 from common.networks import weights
 from common.preparation.film_store import PreparedSet
 from common.preparation.run import open_prepared
-from common.recipe import preset_network, preset_recipe
+from common.recipes.presets import preset_network, preset_recipe
 from common.refusal import Refusal
 from common.stages import STAGES
 from common.training import loop

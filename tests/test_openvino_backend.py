@@ -19,7 +19,7 @@ from common.inference.run_networks import Predictor
 from common.networks import weights
 from common.networks.fuse_batchnorm import fuse_batchnorm
 from common.networks.openvino_backend import accelerate
-from common.recipe import preset_network
+from common.recipes.presets import preset_network
 from common.refusal import Refusal
 
 REPOSITORY = Path(__file__).resolve().parents[1]

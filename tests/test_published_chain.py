@@ -19,7 +19,8 @@ from monai.data import get_track_meta, set_track_meta
 
 from benchmarks.training_sample import published_chain
 from common.preparation.film_store import Lesion
-from common.recipe import Augmentation
+from common.recipes.presets import read_preset
+from common.recipes.recipe import Augmentation
 from common.training import augment as fused
 
 SIDE, SIZE = 128, 64
@@ -168,7 +169,7 @@ def _with(ranges: Augmentation, probability: float, *names: str) -> Augmentation
     return replace(ranges, **{f"{name}_probability": probability for name in names})
 
 
-PUBLISHED = Augmentation()
+PUBLISHED = read_preset("published").augmentation
 NO_INTENSITIES = _with(PUBLISHED, 0, "blur", "scale", "shift", "gamma", "noise")
 NO_GEOMETRY = replace(_with(PUBLISHED, 0, "zoom", "rotation", "flip"), crop=(1.0, 1.0))
 ONLY_BLUR = _with(NO_GEOMETRY, 0, "scale", "shift", "gamma", "noise")

@@ -8,7 +8,7 @@ import pytest
 
 from common.networks.unet import PneumothoraxNet
 from common.networks.weights import parameters
-from common.recipe import Augmentation, preset_network, preset_recipe
+from common.recipes.presets import preset_network, preset_recipe, read_preset
 from common.refusal import Refusal
 from common.stages import STAGES
 
@@ -40,7 +40,7 @@ def test_published_recipe(key: str, system: str) -> None:
 
 
 def test_published_augmentation() -> None:
-    assert dataclasses.asdict(Augmentation()) == {
+    assert dataclasses.asdict(read_preset("published").augmentation) == {
         "zoom": (0.8, 1.2),
         "zoom_probability": 0.2,
         "crop": (0.625, 1.0),

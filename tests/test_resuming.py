@@ -33,7 +33,8 @@ from common.networks import weights
 from common.networks.weights import tensors_digest
 from common.preparation.film_store import PreparedSet
 from common.preparation.run import open_prepared
-from common.recipe import Recipe, preset_network, preset_recipe
+from common.recipes.presets import preset_network, preset_recipe
+from common.recipes.recipe import Recipe
 from common.refusal import Refusal, run_script
 from common.stages import STAGES
 from common.training import checkpoint, loop

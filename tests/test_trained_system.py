@@ -20,7 +20,7 @@ from common.inference.two_stage_rule import OperatingPoint
 from common.networks import weights
 from common.paths import thresholds_file
 from common.preparation.run import open_prepared
-from common.recipe import preset_network
+from common.recipes.presets import preset_network
 from common.refusal import Refusal
 from common.statistics.overlap import dice, overlap
 

@@ -11,7 +11,7 @@ from common.compute import evaluating, seed_torch
 from common.networks import weights
 from common.networks.ensemble import fold_probabilities, mean_map
 from common.networks.unet import MEAN, STD
-from common.recipe import preset_network
+from common.recipes.presets import preset_network
 
 
 def _net(system: str, task: str, seed: int = 0):

@@ -12,7 +12,7 @@ from common.compute import evaluating, seed_torch
 from common.networks import weights
 from common.networks.unet import PneumothoraxNet
 from common.paths import weights_file
-from common.recipe import preset_network
+from common.recipes.presets import preset_network
 from common.refusal import Refusal
 from common.stages import STAGES
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from common.files import canonical_json, digest, whole_file
 from common.networks.unet import PneumothoraxNet
 from common.paths import progress_of, shown, weights_file
-from common.recipe import Network
+from common.recipes.recipe import Network
 from common.refusal import Refusal
 from common.stages import Stage
 

@@ -45,7 +45,7 @@ from common.prediction.deployed import PREPROCESSING, Deployed
 from common.prediction.finding import ROUNDING
 from common.prediction.new_films import NewFilms
 from common.preparation.film_store import SIDE
-from common.recipe import preset_network
+from common.recipes.presets import preset_network
 from common.refusal import Refusal
 from common.stages import EXPORT_COMMAND, N_FOLDS, SYSTEMS
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from common.preparation.film_store import Lesion
-from common.recipe import Augmentation
+from common.recipes.recipe import Augmentation
 
 _SHIFT = 4  # binary places of the coordinates of OpenCV's polygons
 _SQUARE = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])  # about the origin, of side 2

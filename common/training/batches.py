@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from common.distributed import Processes
 from common.networks.batch import Batch, batch_item
 from common.preparation.film_store import SIDE, PreparedSet
-from common.recipe import Augmentation
+from common.recipes.recipe import Augmentation
 from common.training.augment import augment
 
 

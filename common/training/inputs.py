@@ -19,7 +19,7 @@ from common.networks.unet import MEAN, STD
 from common.paths import run_folder, run_name, shown, weights_file
 from common.preparation.film_store import PreparedSet
 from common.preparation.run import open_prepared
-from common.recipe import Recipe
+from common.recipes.recipe import Recipe
 from common.refusal import Refusal
 from common.removal import Written, refuse_foreign
 from common.sources.siim_patients import ORIGIN, RECIPE

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from common.distributed import Processes
 from common.inference.run_networks import Predictor
 from common.preparation.film_store import PreparedSet
-from common.recipe import Recipe
+from common.recipes.recipe import Recipe
 from common.training import checkpoint
 from common.training.batches import EpochSampler
 from common.training.example_films import example_rows, examples

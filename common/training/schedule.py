@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.recipe import Recipe
+from common.recipes.recipe import Recipe
 
 
 def warmup(steps: int, full: int = 1500) -> int:

@@ -13,7 +13,7 @@ from common.compute import autocast, gradient_scaler, seed_torch
 from common.distributed import Processes
 from common.networks.gradient_checkpointing import checkpointed
 from common.networks.unet import PneumothoraxNet
-from common.recipe import Recipe
+from common.recipes.recipe import Recipe
 from common.refusal import Refusal
 from common.training.losses import TaskLoss
 

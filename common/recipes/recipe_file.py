@@ -1,0 +1,183 @@
+"""How is a recipe's TOML file read, and what in it is refused?"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from common.recipes.recipe import Augmentation, Network, Recipe
+from common.refusal import Refusal
+from common.stages import STAGES, SYSTEMS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PRESETS = ("published", "demo")
+_BASE = "based_on"
+_EVERY_STAGE = "every_stage"
+_TABLES = ("networks", _EVERY_STAGE, *STAGES, "augmentation")
+
+Table = dict[str, Any]
+Kind = TypeVar("Kind", Network, Augmentation, Recipe)
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """Everything that one file decides, with what it takes from the preset that it is based on.
+
+    Attributes:
+        networks: The network of each system.
+        augmentation: The one of all stages.
+        stages: The recipe of each stage's key and system.
+    """
+
+    networks: dict[str, Network]
+    augmentation: Augmentation
+    stages: dict[tuple[str, str], Recipe]
+
+
+def preset_file(preset: str) -> Path:
+    """The file of a preset: it is beside this one, from whatever folder and for whatever workspace."""
+    return Path(__file__).with_name(f"{preset}.toml")
+
+
+def read_recipes(path: Path) -> Recipes:
+    """Read a file that states everything, or what differs from the preset that it names in `based_on`.
+
+    What the file states for a stage goes before what it states for every stage, and both before the preset.
+
+    Raises:
+        Refusal: The file is no TOML; a key or value in it is none of a recipe; one is missing.
+    """
+    file = _load(path)
+    base = None
+    if _BASE in file:
+        base = read_recipes(preset_file(_choice(path, "the file", _BASE, file.pop(_BASE), PRESETS)))
+    _known(path, "the file", file, _TABLES)
+    tables = {name: _table(path, name, value) for name, value in file.items()}
+    each = tables.get("networks", {})
+    _known(path, "[networks]", each, SYSTEMS)
+    networks: dict[str, Network] = {
+        system: _network(path, system, _table(path, f"networks.{system}", each.get(system, {})), base)
+        for system in SYSTEMS
+    }
+    stated = _checked(path, "augmentation", Augmentation, tables.get("augmentation", {}))
+    augmentation = _filled(path, "augmentation", Augmentation, base.augmentation if base else None, stated)
+    stages: dict[tuple[str, str], Recipe] = {}
+    for system in SYSTEMS:
+        shared = _stage_numbers(path, _EVERY_STAGE, tables.get(_EVERY_STAGE, {}), system)
+        for key in STAGES:
+            own = _stage_numbers(path, key, tables.get(key, {}), system)
+            numbers = shared | own | {"augmentation": augmentation}
+            stages[key, system] = _filled(
+                path, key, Recipe, base.stages[key, system] if base else None, numbers
+            )
+    return Recipes(networks, augmentation, stages)
+
+
+def _load(path: Path) -> Table:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Refusal(f"{path} cannot be read", found=error.strerror) from None
+    except ValueError as error:  # no UTF-8, or no TOML: then it names the line
+        raise Refusal(f"{path} is no TOML file", found=error, do="mend it; # starts a comment") from None
+
+
+def _network(path: Path, system: str, table: Table, base: Recipes | None) -> Network:
+    where = f"networks.{system}"
+    stated = _checked(path, where, Network, table)
+    if "encoder" in stated:  # arguments fit one encoder only
+        stated = {"encoder_args": {}} | stated
+    return _filled(path, where, Network, base.networks[system] if base else None, stated)
+
+
+def _stage_numbers(path: Path, where: str, table: Table, system: str) -> Table:
+    """What a table states for a system; a value may be stated for each: { eff = 0.01, vit = 0.05 }."""
+    numbers = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            _known(path, f"[{where}] {key}", value, SYSTEMS)
+            if system in value:
+                numbers[key] = value[system]
+        else:
+            numbers[key] = value
+    return _checked(path, where, Recipe, numbers)
+
+
+def _checked(path: Path, where: str, kind: type, table: Table) -> Table:
+    """A table with values of the types that the fields of `kind` have."""
+    types = {name: hint for name, hint in get_type_hints(kind).items() if hint is not Augmentation}
+    _known(path, f"[{where}]", table, types)
+    return {key: _value(path, f"[{where}] {key}", types[key], value) for key, value in table.items()}
+
+
+def _filled(path: Path, where: str, kind: type[Kind], base: Kind | None, stated: Table) -> Kind:
+    values = (
+        {} if base is None else {item.name: getattr(base, item.name) for item in dataclasses.fields(base)}
+    )
+    values |= stated
+    missing = [item.name for item in dataclasses.fields(kind) if item.name not in values]
+    if missing:
+        raise Refusal(
+            f"{path}: [{where}] is not complete",
+            missing=", ".join(missing),
+            do=f'state them, or begin the file with {_BASE} = "published" to state only what differs',
+        )
+    return kind(**values)
+
+
+# --- one key or value ------------------------------------------------------------------------------
+
+
+def _known(path: Path, where: str, table: Table, names: Collection[str]) -> list[str]:
+    """The keys of a table, all of which must be among the names."""
+    for key in table:
+        _choice(path, where, "a key", key, names)
+    return list(table)
+
+
+def _choice(path: Path, where: str, what: str, value: object, names: Collection[str]) -> str:
+    if isinstance(value, str) and value in names:
+        return value
+    near = difflib.get_close_matches(str(value), names, 1)
+    raise Refusal(
+        f"{path}: {value!r} is not known as {what} of {where}",
+        do=f"write {near[0]}" if near else f"use one of {', '.join(names)}",
+    )
+
+
+def _table(path: Path, where: str, value: object) -> Table:
+    if not isinstance(value, dict):
+        raise Refusal(f"{path}: {where} is no table", found=repr(value), do=f"write [{where}] above its keys")
+    return value
+
+
+def _value(path: Path, where: str, hint: Any, value: Any) -> Any:
+    """A value of a field's type, which tuples and floats are written as in TOML: [1, 2] and 1."""
+    if get_origin(hint) is Literal:
+        return _choice(path, where, "a value", value, get_args(hint))
+    kind = get_origin(hint) or hint
+    if kind is tuple:
+        one, *others = get_args(hint)
+        count = None if others == [...] else 1 + len(others)
+        if isinstance(value, list) and value and count in (None, len(value)):
+            return tuple(_value(path, where, one, each) for each in value)
+        wanted = f"{count} numbers in brackets" if count else "whole numbers in brackets"
+    elif kind is float:
+        if type(value) in (int, float) and math.isfinite(value):
+            return float(value)
+        wanted = "a finite number"
+    elif type(value) is kind:  # not isinstance: true is no number
+        return value
+    else:
+        wanted = {int: "a whole number", str: "a text in quotes", dict: "a table"}[kind]
+    raise Refusal(f"{path}: {where} is not {wanted}", found=repr(value))
