@@ -60,7 +60,7 @@ _SAMPLES = {  # samples per pixel of the photometric interpretations, PS3.3 C.7.
 
 @dataclass(frozen=True)
 class Film:
-    """A radiograph.
+    """A film, decoded.
 
     Attributes:
         pixels: (height, width) uint8, 0 to 255, air dark; read-only where they are the file's own bytes.

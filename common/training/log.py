@@ -55,7 +55,7 @@ class TrainingLog:
     def __init__(
         self, folder: Path, title: str, log: Sequence[Mapping[str, Any]] = (), step: int = 0
     ) -> None:
-        """Open the record, cut back to what a run that goes on has done.
+        """Open the log, cut back to what a run that goes on has done.
 
         Args:
             folder: Folder of the run.
@@ -96,7 +96,7 @@ class TrainingLog:
         self._events.flush()
 
     def close(self) -> None:
-        """End the record; only `log` may be used afterwards."""
+        """Close the log; only `log` may be used afterwards."""
         self._events.close()
 
     def _write_log(self) -> None:
