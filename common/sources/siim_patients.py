@@ -46,7 +46,7 @@ class PatientTable:
             raise Refusal(
                 f"{shown(self.file)} names none of the SIIM-ACR films",
                 found=f"{len(self.patients):,} entries of other films",
-                do=f"its column ImageId must hold what train-rle.csv calls so; {RECIPE}",
+                do=f"its column ImageId must hold what the download calls so; {RECIPE}",
             )
 
 
