@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -29,7 +29,7 @@ from common.paths import shown
 from common.refusal import Refusal
 from common.sources.csv_rows import RAGGED, read_rows
 from common.sources.ntuh import TUBED, UNMASKED
-from common.sources.source_film import SourceFilm
+from common.sources.source_film import FOUND, SourceFilm
 
 TABLE = "cases.csv"
 COLUMNS = {
@@ -96,6 +96,15 @@ _CELLS: dict[str, tuple[Callable[[pd.Series], pd.Series], str]] = {
     "manufacturer": (_line(64), "manufacturer is no single line of at most 64 characters"),
     "chest_tube": (_matches("[01]?"), "chest_tube is neither 0, 1 nor empty"),
 }
+_OPTIONAL = ("date", "age", "sex", "view", "position", "manufacturer", "chest_tube")
+_YES = dict.fromkeys(("1.0", "yes", "y", "true", "positive", "pos"), "1")
+_NO = dict.fromkeys(("0.0", "no", "n", "false", "negative", "neg"), "0")
+_WORDS = {  # column -> what spreadsheets and people write, in small letters -> what it is
+    "pneumothorax": _YES | _NO,
+    "chest_tube": _YES | _NO,
+    "sex": {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "woman": "F"},
+    "set": {"train": "train", "training": "train", "test": "test", "testing": "test"},
+}
 _SCHEMA = pa.DataFrameSchema(
     {
         name: pa.Column(checks=pa.Check(holds, error=fault), required=name in REQUIRED)
@@ -120,8 +129,10 @@ def source_films(folder: Path, name: str, rules: Rules) -> list[SourceFilm]:
     """
     table = _read_table(folder / TABLE)
     _check_split(table, rules)
+    table = _as_meant(table)
+    notes = _unknown(table)
     faults = _faults(table)
-    listing = _Listing(Path(os.path.realpath(folder)), rules)
+    listing = _Listing(Path(os.path.realpath(folder)), rules, notes)
     rows = zip(table.index, table.to_dict("records"), strict=True)
     films = [listing.add(number, row, faults.get(number)) for number, row in rows]
     return [film for is_test, film in films if is_test == (name == "ntuh_test")]
@@ -184,6 +195,38 @@ def _check_split(table: pd.DataFrame, rules: Rules) -> None:
         raise Refusal("--test-from needs the date of each film", do=f"add the column date to {TABLE}")
 
 
+def _as_meant(table: pd.DataFrame) -> pd.DataFrame:
+    """The cells in the table's own words: `Male` is M, `yes` and `1.0` are 1, `Train` is train."""
+    table = table.copy()
+    for column, words in _WORDS.items():
+        if column in table:
+            table[column] = [words.get(cell.casefold(), cell) if cell else cell for cell in table[column]]
+    return table
+
+
+def _unknown(table: pd.DataFrame) -> dict[int, tuple[str, ...]]:
+    """Empty the optional cells that cannot be read; row number -> a note for each of them."""
+    notes: dict[int, tuple[str, ...]] = {}
+    for column in _OPTIONAL:
+        if column not in table or (column == "date" and "set" not in table):
+            continue
+        holds, fault = _CELLS[column]
+        cells = table[column].dropna()
+        for number in cells.index[~holds(cells).astype(bool)]:
+            found = _shown(cells[number])
+            notes[number] = (*notes.get(number, ()), f"{fault}, so it is unknown{FOUND}{column} {found}")
+            table.loc[number, column] = ""
+    return notes
+
+
+def _shown(cell: str) -> str:
+    """A cell as it may be told: a short number as it is, else its form, since it may be a name."""
+    if re.fullmatch(r"-?[0-9]{1,3}(\.[0-9]{1,2})?", cell):
+        return f"'{cell}'"
+    form = re.sub(r"[0-9]", "9", re.sub(r"[^\W\d_]", "a", cell))
+    return f"of the form '{form[:20]}'" if form.isprintable() else "of unprintable letters"
+
+
 def _faults(table: pd.DataFrame) -> dict[int, str]:
     """Row number -> its first fault, in the order of `COLUMNS`."""
     whole = table[table["image"].notna()]
@@ -207,10 +250,12 @@ class _Listing:
     Attributes:
         folder: Folder of the table, without links.
         rules: See `source_films`.
+        notes: Row number -> what was odd about its cells.
     """
 
     folder: Path
     rules: Rules
+    notes: dict[int, tuple[str, ...]]
     _seen: set[tuple[str, str]] = field(default_factory=set)
 
     def add(self, number: int, row: Mapping[Any, Any], fault: str | None) -> tuple[bool, SourceFilm]:
@@ -235,7 +280,8 @@ class _Listing:
         fault = fault or again
         if fault or image is None:
             return bool(is_test), SourceFilm(case, None, origin, None, 0, fault=fault)
-        return bool(is_test), self._film(row, case, origin, image, mask, bool(is_test))
+        film = self._film(row, case, origin, image, mask, bool(is_test))
+        return bool(is_test), replace(film, notes=self.notes.get(number, ()))
 
     def _file(self, text: str) -> Path | None:
         """The file of a relative path; None where it is empty or leads out of the folder."""
