@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
@@ -45,3 +46,17 @@ def lookup_table(
     item.add_new("LUTDescriptor", "SS" if signed else "US", [len(entries), first, bits])
     item.add_new("LUTData", vr, entries.tolist() if vr == "US" else entries.tobytes())
     return Sequence([item])
+
+
+def smooth(bits: int, signed: bool = False) -> np.ndarray:
+    """Shapes and a little noise over the whole range, (256, 224) int16 or uint16."""
+    draw = np.random.default_rng(0)
+    film = cv2.resize(draw.normal(0, 1, (5, 4)), (224, 256), interpolation=cv2.INTER_CUBIC)
+    film = (film - film.min()) / np.ptp(film) + draw.normal(0, 0.002, film.shape)
+    film = np.rint((film - film.min()) / np.ptp(film) * (2**bits - 1)) - signed * 2 ** (bits - 1)
+    return film.astype(np.int16 if signed else np.uint16)
+
+
+def by_its_values(pixels: np.ndarray) -> np.ndarray:
+    """Grey levels from the smallest to the largest value, before rounding."""
+    return (pixels - float(pixels.min())) / np.ptp(pixels.astype(float)) * 255

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pydicom
 import pytest
-from dicom_film import RAMP, SHOWN, lookup_table, write_film
+from dicom_film import RAMP, SHOWN, by_its_values, lookup_table, smooth, write_film
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -152,19 +152,6 @@ def test_a_tiff_header_in_the_preamble_does_not_matter(tmp_path: Path) -> None:
 # --- streams and headers that disagree -------------------------------------------------------------
 
 
-def _smooth(bits: int, signed: bool = False) -> np.ndarray:
-    """Shapes and a little noise over the whole range, (256, 224) int16 or uint16."""
-    draw = np.random.default_rng(0)
-    film = cv2.resize(draw.normal(0, 1, (5, 4)), (224, 256), interpolation=cv2.INTER_CUBIC)
-    film = (film - film.min()) / np.ptp(film) + draw.normal(0, 0.002, film.shape)
-    film = np.rint((film - film.min()) / np.ptp(film) * (2**bits - 1)) - signed * 2 ** (bits - 1)
-    return film.astype(np.int16 if signed else np.uint16)
-
-
-def _by_its_values(pixels: np.ndarray) -> np.ndarray:
-    return (pixels - float(pixels.min())) / np.ptp(pixels.astype(float)) * 255
-
-
 @pytest.mark.parametrize(
     ("bits", "signed", "header", "note"),
     [
@@ -187,9 +174,9 @@ def _by_its_values(pixels: np.ndarray) -> np.ndarray:
 def test_bits_and_sign_are_those_of_the_values(
     tmp_path: Path, bits: int, signed: bool, header: dict[str, int], note: str | None
 ) -> None:
-    pixels = _smooth(bits, signed)
+    pixels = smooth(bits, signed)
     film = read_film(write_film(tmp_path / "a.dcm", pixels, **header))
-    assert np.abs(film.pixels - _by_its_values(pixels)).max() <= 0.51
+    assert np.abs(film.pixels - by_its_values(pixels)).max() <= 0.51
     assert len(film.notes) == (note is not None)
     assert (note or "") in "".join(film.notes)
 
@@ -207,22 +194,22 @@ def test_bits_and_sign_are_those_of_the_values(
 def test_a_stream_knows_its_bits(
     tmp_path: Path, syntax: UID, codec: str, bits: int, allocated: tuple[int, int]
 ) -> None:
-    pixels = _smooth(bits)
+    pixels = smooth(bits)
     header = {"BitsAllocated": allocated[0], "BitsStored": allocated[1], "HighBit": allocated[1] - 1}
     header["PixelData"] = encapsulate(
         [_encode(codec, pixels.astype(np.uint8) if bits == 8 else pixels, bits)]
     )
     film = read_film(write_film(tmp_path / "a.dcm", pixels, syntax, **header))
-    assert np.abs(film.pixels - _by_its_values(pixels)).max() <= 0.51
+    assert np.abs(film.pixels - by_its_values(pixels)).max() <= 0.51
 
 
 @pytest.mark.parametrize("claimed", [0, 1])
 @pytest.mark.parametrize("signed", [False, True])
 def test_a_jpeg_2000_stream_knows_its_sign(tmp_path: Path, signed: bool, claimed: int) -> None:
-    pixels = _smooth(12, signed)
+    pixels = smooth(12, signed)
     header = {"PixelRepresentation": claimed, "PixelData": encapsulate([_encode("jpeg2k", pixels, 12)])}
     film = read_film(write_film(tmp_path / "a.dcm", pixels, uid.JPEG2000Lossless, **header))
-    assert np.abs(film.pixels - _by_its_values(pixels)).max() <= 0.51
+    assert np.abs(film.pixels - by_its_values(pixels)).max() <= 0.51
 
 
 def test_values_of_more_bits_that_are_torn_either_way_are_refused(tmp_path: Path) -> None:
@@ -235,7 +222,7 @@ def test_values_of_more_bits_that_are_torn_either_way_are_refused(tmp_path: Path
 @pytest.mark.parametrize("inverted", [False, True])
 def test_what_overshoots_is_clipped_and_not_wrapped(tmp_path: Path, inverted: bool, windowed: bool) -> None:
     """As lossy compression does at the edge of a saturated marker: 4098 in a film of 12 bits."""
-    pixels = _smooth(12) // 2
+    pixels = smooth(12) // 2
     pixels[5:12, 5:40], pixels[6:9, 8:30] = 4095, 4098
     header = {"PhotometricInterpretation": f"MONOCHROME{1 if inverted else 2}"}
     header |= {"WindowCenter": 2048, "WindowWidth": 4096} if windowed else {}
@@ -253,17 +240,17 @@ def test_jpeg_of_12_bits(
     tmp_path: Path, bits: int, allocated: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     codecs = pytest.importorskip("imagecodecs")
-    frame = codecs.jpeg8_encode(_smooth(12), level=95, bitspersample=12)
+    frame = codecs.jpeg8_encode(smooth(12), level=95, bitspersample=12)
     header = {
         "PixelData": encapsulate([frame]),
         "BitsAllocated": allocated,
         "BitsStored": min(bits, allocated),
     }
-    film = read_film(write_film(tmp_path / "a.dcm", _smooth(12), uid.JPEGExtended12Bit, **header))
-    assert np.abs(film.pixels - _by_its_values(codecs.jpeg8_decode(frame))).max() <= 0.51
+    film = read_film(write_film(tmp_path / "a.dcm", smooth(12), uid.JPEGExtended12Bit, **header))
+    assert np.abs(film.pixels - by_its_values(codecs.jpeg8_decode(frame))).max() <= 0.51
     header["PixelData"] = encapsulate([frame[:-60]])
     with pytest.raises(FilmFault, match="cannot be decoded"):
-        read_film(write_film(tmp_path / "b.dcm", _smooth(12), uid.JPEGExtended12Bit, **header))
+        read_film(write_film(tmp_path / "b.dcm", smooth(12), uid.JPEGExtended12Bit, **header))
     assert capfd.readouterr() == ("", "")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_film import RAMP, SHOWN, lookup_table, write_film
+from dicom_film import RAMP, SHOWN, by_its_values, lookup_table, smooth, write_film
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
@@ -57,9 +57,44 @@ def test_first_of_several_windows(tmp_path: Path) -> None:
     assert (read_film(one).pixels == read_film(two).pixels).all()
 
 
-def test_narrowest_window_has_two_values(tmp_path: Path) -> None:
-    film = read_film(write_film(tmp_path / "a.dcm", WindowCenter=2000, WindowWidth=1)).pixels
-    assert (film == (RAMP > 1999.5) * 255).all()
+def test_narrowest_window_has_two_values() -> None:
+    shown = grey_scale._window(RAMP.astype(float), 2000, 1, "LINEAR")
+    assert (shown == (RAMP > 1999.5)).all()
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize(
+    "window",
+    [(127, 255), (100_000, 50), (2000, 1), (3000, 65535), (32768, 65536), (8192, 16384), (-5000, 9000)],
+)
+def test_a_window_off_the_values_gives_way_to_their_range(
+    tmp_path: Path, window: tuple[int, int], inverted: bool
+) -> None:
+    pixels = smooth(12) // 2 + 1500
+    header = {"PhotometricInterpretation": f"MONOCHROME{1 if inverted else 2}"}
+    expected = read_film(write_film(tmp_path / "a.dcm", pixels, **header))
+    header |= {"WindowCenter": window[0], "WindowWidth": window[1]}
+    film = read_film(write_film(tmp_path / "b.dcm", pixels, **header))
+    assert (film.pixels == expected.pixels).all()
+    assert film.notes == (grey_scale.GIVES_WAY,)
+    assert expected.notes == ()
+
+
+@pytest.mark.parametrize(("bits", "entries"), [(16, 4095), (16, 16383), (12, 1023), (12, 65520), (10, 4095)])
+def test_a_lookup_table_is_shown_by_the_range_of_its_entries(tmp_path: Path, bits: int, entries: int) -> None:
+    pixels = smooth(12)
+    table = lookup_table(0, bits, np.linspace(0, entries, 4096).astype(np.uint16))
+    film = read_film(write_film(tmp_path / "a.dcm", pixels, VOILUTSequence=table))
+    assert np.abs(film.pixels - pixels / 4095 * 255).max() <= 1
+    assert film.notes == (f"its lookup table says {bits} bits, its entries have {entries.bit_length()}",)
+
+
+def test_a_lookup_table_off_the_values_gives_way_to_their_range(tmp_path: Path) -> None:
+    pixels = smooth(12)
+    table = lookup_table(60000, 12, np.arange(4096, dtype=np.uint16))
+    film = read_film(write_film(tmp_path / "a.dcm", pixels, VOILUTSequence=table))
+    assert np.abs(film.pixels - by_its_values(pixels)).max() <= 0.51
+    assert film.notes == (grey_scale.GIVES_WAY,)
 
 
 @pytest.mark.parametrize(

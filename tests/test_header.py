@@ -115,7 +115,7 @@ def test_an_impossible_spacing_is_noted(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.dcm", PixelSpacing=[1, 2], ImagerPixelSpacing=[20, 20])
     film = read_film(path)
     assert film.spacing == (20, 20)
-    assert film.notes == ("an impossible PixelSpacing (a film of 3.2 x 1.6 cm), which is not used",)
+    assert film.notes == ("an impossible PixelSpacing is not used, found a film of 3.2 x 1.6 cm",)
 
 
 def _code(value: str, scheme: str = "SCT", meaning: str = "SECRET") -> Sequence:

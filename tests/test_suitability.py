@@ -12,9 +12,14 @@ from common.films.decode import Film
 from common.inference.unlike_training import INVERTED
 from common.prediction.suitability import Concern, concerns_of, patient_side
 
+
+def _picture(height: int, width: int) -> np.ndarray:
+    return np.tile(np.linspace(0, 255, width), (height, 1)).astype(np.uint8)
+
+
 # Nothing is to be said of this film
 CHEST = Film(
-    np.zeros((1200, 1000), np.uint8),
+    _picture(1200, 1000),
     age=50,
     view="AP",
     spacing=(0.2, 0.2),
@@ -91,8 +96,8 @@ def test_radiographs(modality: str) -> None:
         ({"orientation": ("R", "F")}, "mirrored (PatientOrientation), which the side allows for"),
         ({"for_processing": True}, "grey levels for processing, not for presentation"),
         ({"burned_in": True}, "text burned into the picture"),
-        ({"pixels": np.zeros((600, 511), np.uint8)}, "low resolution (511 x 600 pixels)"),
-        ({"pixels": np.zeros((512, 1025), np.uint8)}, "long and narrow (1025 x 512 pixels)"),
+        ({"pixels": _picture(600, 511)}, "low resolution (511 x 600 pixels)"),
+        ({"pixels": _picture(512, 1025)}, "long and narrow (1025 x 512 pixels)"),
         ({"notes": ("an impossible PatientAge",)}, "an impossible PatientAge"),
         ({"spacing": None}, "spacing unknown, so no area in cm2"),
     ],
@@ -101,9 +106,7 @@ def test_what_is_only_noted(facts: dict[str, Any], text: str) -> None:
     assert _concerns(**facts) == [Concern(text, serious=False)]
 
 
-@pytest.mark.parametrize(
-    "facts", [{"age": 20}, {"pixels": np.zeros((512, 1024), np.uint8)}, {"position": "HFS"}]
-)
+@pytest.mark.parametrize("facts", [{"age": 20}, {"pixels": _picture(512, 1024)}, {"position": "HFS"}])
 def test_limits_that_are_kept(facts: dict[str, Any]) -> None:
     assert _concerns(**facts) == []
 
@@ -115,6 +118,11 @@ def test_by_the_picture_there_is_no_answer() -> None:
     assert _concerns(_Pictures(distance=10.1)) == [far]
     assert _concerns(_Pictures(seems=INVERTED)) == [inverted]
     assert _concerns(_Pictures(distance=10.1, seems=INVERTED)) == [far, inverted]
+
+
+def test_what_is_no_film_at_all_gets_no_answer() -> None:
+    blank = Concern("is of nearly one grey value", serious=True)
+    assert _concerns(pixels=np.full((1200, 1000), 7, np.uint8)) == [blank]
 
 
 def test_the_serious_come_first() -> None:

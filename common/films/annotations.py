@@ -7,7 +7,6 @@ memory.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from common.films.fault import FilmFault
-
-Note = Callable[[str], None]  # hears what was odd about an annotation that is read all the same
+from common.films.fault import FilmFault, Note
 
 SIIM_SIDE = 1024
 LARGEST_LABEL = 20_000_000  # bytes of a label.json

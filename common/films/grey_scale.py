@@ -10,8 +10,11 @@ from pydicom.dataset import Dataset
 
 from common.films.fault import FilmFault, Note
 from common.films.header import get_items, get_number, get_text, get_whole_number
+from common.films.plausible import implausible
 from common.films.stored_values import settle
 
+DULL = 64 / 255  # of the grey levels, which the values of a film must fill
+GIVES_WAY = "its window or lookup table leaves hardly any grey levels: smallest to largest value instead"
 _OPENCV = int(cv2.__version__.split(".")[0])  # from 5 on its tables take 16 bits
 
 
@@ -39,19 +42,34 @@ def grey_to_8_bit(
         padded = _of_all_patterns(padding, places, stored.itemsize)[pattern]
         levels[held == _saturated(dataset, inverted)] = int(np.median(stored[~padded]))
     values = _modality(levels.astype(np.float64), dataset)
-    shown = _voi(values, dataset)
+    low, high = values[seen].min(), values[seen].max()
+    full = (values - low) / (high - low) if low < high else np.zeros(len(values))
+
+    def show(shown: np.ndarray) -> np.ndarray:
+        table = np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
+        table = 255 - table if inverted else table
+        table[padding] = 0  # after inversion: background is black in both
+        if low == high:  # likewise
+            table[:] = 0
+        if np.array_equal(table, held):
+            return pattern.astype(np.uint8, copy=False)
+        by_line = _by_line(stored, held, 255 * (1 - shown if inverted else shown), table)
+        if by_line is not None:
+            return by_line
+        return _look_up_all(_of_all_patterns(table, places, stored.itemsize), pattern)
+
+    shown = _voi(values, dataset, note)
     if shown is None:
-        low, high = values[seen].min(), values[seen].max()
-        if low == high:
-            return np.zeros(stored.shape, dtype=np.uint8)
-        shown = (values - low) / (high - low)
-    table = np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
-    table = 255 - table if inverted else table
-    table[padding] = 0  # after inversion: background is black in both
-    if np.array_equal(table, held):
-        return pattern.astype(np.uint8, copy=False)
-    film = _by_line(stored, held, 255 * (1 - shown if inverted else shown), table)
-    return _look_up_all(_of_all_patterns(table, places, stored.itemsize), pattern) if film is None else film
+        return show(full)
+    film = show(shown)
+    if np.ptp(np.clip(shown[~padding], 0, 1)) <= DULL or implausible(film):
+        by_values = show(full)
+        if not implausible(by_values):
+            note(
+                "its window or lookup table leaves hardly any grey levels: smallest to largest value instead"
+            )
+            return by_values
+    return film
 
 
 def _by_line(stored: np.ndarray, held: np.ndarray, grey: np.ndarray, table: np.ndarray) -> np.ndarray | None:
@@ -127,10 +145,14 @@ def _modality(levels: np.ndarray, dataset: Dataset) -> np.ndarray:
     return levels * slope + intercept
 
 
-def _voi(values: np.ndarray, dataset: Dataset) -> np.ndarray | None:
+def _voi(values: np.ndarray, dataset: Dataset, note: Note) -> np.ndarray | None:
     """VOI LUT, else window (PS3.3 C.11.2), as a value from 0 to 1 before clipping; None without both."""
     for item in get_items(dataset, "VOILUTSequence")[:1]:
-        grey, bits = _look_up(values, item, dataset)
+        grey, bits, largest = _look_up(values, item, dataset)
+        needed = largest.bit_length()
+        if not bits - 2 < needed <= bits and largest:  # at most a quarter of the range, or beyond it
+            note(f"its lookup table says {bits} bits, its entries have {needed}")
+            bits = needed
         return grey / (2**bits - 1)
     center, width = get_number(dataset, "WindowCenter"), get_number(dataset, "WindowWidth")
     if center is None or width is None:
@@ -155,8 +177,8 @@ def _window(values: np.ndarray, center: float, width: float, function: str) -> n
     return (values - (center - 0.5)) / (width - 1) + 0.5
 
 
-def _look_up(values: np.ndarray, item: Dataset, dataset: Dataset) -> tuple[np.ndarray, int]:
-    """Values through a LUT (PS3.3 C.11.1.1), float64, and the bits of its entries.
+def _look_up(values: np.ndarray, item: Dataset, dataset: Dataset) -> tuple[np.ndarray, int, int]:
+    """Values through a LUT (PS3.3 C.11.1.1), float64, the bits that it says it has, and its largest entry.
 
     pydicom's own does not take entries of 8 bits packed in words, nor more than 256 of them.
     """
@@ -177,4 +199,4 @@ def _look_up(values: np.ndarray, item: Dataset, dataset: Dataset) -> tuple[np.nd
     if first > 32767 and values.min() < 0:  # a negative number, read as unsigned
         first -= 65536
     index = np.clip(np.rint(values) - first, 0, count - 1).astype(np.int64)
-    return table[index].astype(np.float64), bits
+    return table[index].astype(np.float64), bits, int(table.max())

@@ -203,7 +203,7 @@ def _age(dataset: Dataset, note: Note) -> float | None:
     if age <= OLDEST and (age > 0 or not by_dates):
         return age
     decides = "unknown" if by_dates is None else "by the birth date"
-    note(f"an impossible PatientAge ({age:g} years): its age is {decides}")
+    note(f"an impossible PatientAge: its age is {decides}, found {age:g} years")
     return by_dates
 
 
@@ -235,8 +235,8 @@ def _spacing(dataset: Dataset, note: Note) -> tuple[float, float] | None:
         ]
         if min(sides) >= NARROWEST and SMALLEST <= max(sides) <= LARGEST:
             return spacing
-        if all(math.isfinite(side) for side in sides):
-            note(f"an impossible {name} (a film of {sides[1]:.3g} x {sides[0]:.3g} cm), which is not used")
+        if all(math.isfinite(side) and side for side in sides):  # 0 is how some write that it is unknown
+            note(f"an impossible {name} is not used, found a film of {sides[1]:.3g} x {sides[0]:.3g} cm")
     return None
 
 

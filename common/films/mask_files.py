@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.films.annotations import Note, content_of, unsaid
-from common.films.fault import FilmFault
+from common.films.annotations import content_of, unsaid
+from common.films.fault import FilmFault, Note
 from common.films.mask_pictures import read_mask_picture
 
 LARGEST_FILE = 200_000_000  # bytes of a file with a mask

@@ -8,8 +8,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from common.films.annotations import Note
-from common.films.fault import FilmFault
+from common.films.fault import FilmFault, Note
 from common.films.mask_values import lesion_of_colours, lesion_of_greys
 from common.films.pictures import TURNED
 

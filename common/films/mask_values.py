@@ -10,8 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from common.films.annotations import Note
-from common.films.fault import FilmFault
+from common.films.fault import FilmFault, Note
 
 MOST_GREY = 0.2  # of a mask: soft edges of the largest lesions are 0.05, a film is grey all over
 FEW_VALUES = 16  # up to so many, each may be a class of its own

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from common.films.annotations import Note, unsaid
-from common.films.fault import FilmFault
+from common.films.annotations import unsaid
+from common.films.fault import FilmFault, Note
 from common.films.own_outputs import refuse_own_picture
 
 MOST_PIXELS = 100_000_000  # of a film: five times the largest detector; more is a damaged or hostile header

@@ -12,6 +12,7 @@ import numpy as np
 from common.command_line import Rules
 from common.films.decode import Film
 from common.films.header import CHEST
+from common.films.plausible import implausible
 from common.inference.unlike_training import TURNED, UPSIDE_DOWN, TrainingLikeness
 
 RADIOGRAPHS = ("CR", "DX", "RG", "RF")  # modalities
@@ -52,7 +53,7 @@ def concerns_of(film: Film, square: np.ndarray, likeness: TrainingLikeness) -> l
         square: (1024, 1024) uint8, air dark: the film as a prepared set would hold it.
         likeness: What the training films look like.
     """
-    serious = [*_against_by_header(film), *_against_by_picture(square, likeness)]
+    serious = [*_against_by_header(film), *_against_by_picture(film, square, likeness)]
     return [Concern(text, True) for text in serious] + [Concern(text, False) for text in _remarks(film)]
 
 
@@ -102,7 +103,9 @@ def _against_by_header(film: Film) -> list[str]:
     return found
 
 
-def _against_by_picture(square: np.ndarray, likeness: TrainingLikeness) -> list[str]:
+def _against_by_picture(film: Film, square: np.ndarray, likeness: TrainingLikeness) -> list[str]:
+    if reason := implausible(film.pixels):
+        return [reason]
     found = []
     distance = likeness.distance(square)
     if distance > likeness.threshold:

@@ -12,9 +12,10 @@ import numpy as np
 
 from common.command_line import Rules
 from common.files import digest
-from common.films.annotations import Note, Rectangles
+from common.films.annotations import Rectangles
 from common.films.decode import Film, decode_film
-from common.films.fault import FilmFault
+from common.films.fault import FilmFault, Note
+from common.films.plausible import implausible
 from common.films.resample import resample, resample_mask
 from common.preparation.film_store import SIDE, films_file, masks_file, write_row
 from common.preparation.fingerprints import file_digest
@@ -80,6 +81,8 @@ def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
         facts = _facts(task.film, image)
         if excluded := exclusion(facts, task.rules):
             return Outcome(EXCLUDED, excluded, file)
+        if reason := implausible(image.pixels):
+            raise FilmFault(reason)
         pixels = resample(image.pixels, SIDE)
         height, width = image.pixels.shape
         mask = _mask(task.film, height, width, pixels, notes.append)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from common.films.annotations import Note
+from common.films.fault import Note
 
 FOUND = ", found "  # between what is wrong with a cell and its value, which is no part of the kind of fault
 
