@@ -356,7 +356,8 @@ def _pictures(folder: Path, rows: list[dict[str, str]]) -> Path:
     mask[10:20, 30:50] = 255
     _folder(folder, rows)
     for row in rows:
-        Image.fromarray(rng.integers(0, 256, (64, 64), np.uint8)).save(folder / row["image"])
+        shapes = Image.fromarray(rng.integers(0, 256, (6, 6), np.uint8))
+        shapes.resize((64, 64), Image.Resampling.BICUBIC).save(folder / row["image"])
         if row.get("mask"):
             Image.fromarray(mask).save(folder / row["mask"])
     return folder
