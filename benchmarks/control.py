@@ -29,10 +29,11 @@ def permute(source: Path, target: Path, seed: int) -> None:
     import pandas as pd
 
     from common.files import digest, read_json, write_json
+    from common.preparation.film_store import ARRAYS
     from common.preparation.folds import assign_folds, choose_validation
 
     target.mkdir(parents=True)
-    for name in ("films.npy", "masks.npy", "flow.json"):
+    for name in (*ARRAYS, "flow.json"):
         (target / name).symlink_to(source / name)
     cases = pd.read_csv(source / "cases.csv")
     order = np.random.default_rng([seed, len(cases)]).permutation(len(cases))

@@ -29,12 +29,13 @@ WARM = 20  # steps that are not timed: the first ones allocate
 
 def write_films(folder: Path, count: int) -> None:
     """A prepared set of noise with square lesions, at 128 x 128 pixels."""
+    from common.preparation.film_store import ARRAYS
     from common.preparation.prepared_cases import COLUMNS
 
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    films = np.lib.format.open_memmap(folder / "films.npy", "w+", np.uint8, (count, SIDE, SIDE))
-    masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, (count, SIDE, SIDE // 8))
+    films = np.lib.format.open_memmap(folder / ARRAYS[0], "w+", np.uint8, (count, SIDE, SIDE))
+    masks = np.lib.format.open_memmap(folder / ARRAYS[1], "w+", np.uint8, (count, SIDE, SIDE // 8))
     for row in range(count):
         films[row] = rng.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
         masks[row, 40:90, 5:11] = 255
@@ -53,10 +54,10 @@ def epoch(folder: Path) -> dict[str, float]:
     from tqdm import tqdm
 
     from benchmarks.training_loop import fit_of
-    from common.preparation.film_store import PreparedSet
+    from common.preparation.film_store import ARRAYS, PreparedSet
 
     films = PreparedSet(folder)
-    count = len(np.load(folder / "films.npy", mmap_mode="r"))
+    count = len(np.load(folder / ARRAYS[0], mmap_mode="r"))
     arguments = argparse.Namespace(preset="demo", image_size=SIDE // 2, gpu="cpu", steps=count // 8)
     fit = fit_of(films, "vit", arguments, folder / "run")
     fit.sampler.films = 0  # every positive, that is every film, once

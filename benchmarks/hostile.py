@@ -345,7 +345,7 @@ def main() -> None:
     from tqdm import tqdm
 
     from common.preparation.crash_safe_pool import Lost, in_workers
-    from common.preparation.film_store import films_file, masks_file
+    from common.preparation.film_store import GrowingArrays
 
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
@@ -354,8 +354,7 @@ def main() -> None:
             folder.mkdir()
         os.environ["PTX_WORKSPACE"] = str(workspace)
         os.chdir(outside)
-        for file in (films_file, masks_file):
-            file(workspace / "arrays").touch()
+        GrowingArrays(workspace / "arrays").begin()
         films = base_films(workspace)
         tasks = mutations(options.count, options.seed, films, workspace, workspace / "arrays")
         endings: Counter[tuple[str, str]] = Counter()

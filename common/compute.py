@@ -31,6 +31,11 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     return torch.autocast("cuda", dtype=half)
 
 
+def film_readers(asked: int | None, device: torch.device) -> int:
+    """How many processes read films beside the one that computes; on a CPU they would take its cores."""
+    return asked if asked is not None else 0 if device.type == "cpu" else 4
+
+
 def gradient_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
     """Loss scaling, active only with fp16."""
     fp16 = device.type == "cuda" and precision == "auto" and not torch.cuda.is_bf16_supported()

@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +25,7 @@ from torch import distributed
 from common.refusal import Refusal
 
 _Items = TypeVar("_Items", np.ndarray, torch.Tensor, list[Any], range)
+_Result = TypeVar("_Result")
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _LOST = ("gloo", "NCCL", "peer")  # what torch says when another process is gone
@@ -78,6 +79,18 @@ class Processes:
         if self.count > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, 0)
+
+    def first_ahead(self, work: Callable[[], _Result]) -> _Result:
+        """What each process gets from the same work, which the first one does before the others.
+
+        It leaves on the disk what the others then find there, such as films that it prepares.
+        """
+        if not self.first:
+            self.wait()
+        result = work()
+        if self.first:
+            self.wait()
+        return result
 
     def wait(self) -> None:
         """Wait until all processes are here."""

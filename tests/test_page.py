@@ -21,8 +21,9 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from common.inference.result_files import Result
 from common.paths import result_folder, thresholds_file
 from common.report import page as report_page
+from common.report.estimates import estimate_text, number, p_text
 from common.report.page import PLOTS, write_report
-from common.report.tables import estimate_text, number, p_text, tables
+from common.report.tables import tables
 from common.report.worst_films import shown_films, worst_films
 from common.stages import TESTING_FOLDER
 from common.statistics.bootstrap import resample_counts

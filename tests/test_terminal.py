@@ -8,7 +8,8 @@ from rich.console import Console
 
 from common.command_line import ReportOptions
 from common.inference.result_files import Result
-from common.report.terminal import cohort, estimate_text, print_report, table_rows
+from common.report.estimates import line_text
+from common.report.terminal import cohort, print_report, table_rows
 from common.statistics.bootstrap import TOO_FEW
 from common.statistics.metric_catalogue import METRICS
 from common.statistics.metrics import DECISIONS, REFERENCES
@@ -34,11 +35,11 @@ def row(n, estimate, low, high, note="", metric="sensitivity"):
     ],
 )
 def test_a_figure_reads(figure, text):
-    assert estimate_text(figure) == text
+    assert line_text(figure) == text
 
 
 def test_a_figure_of_a_group_is_short():
-    assert estimate_text(row(308, 0.9526, 0.92149, 0.9775), digits=2, with_n=False) == "0.95 (0.92-0.98)"
+    assert line_text(row(308, 0.9526, 0.92149, 0.9775), digits=2, with_n=False) == "0.95 (0.92-0.98)"
 
 
 META = {
@@ -96,7 +97,7 @@ def test_tables_fit_100_columns_with_every_figure_on_one_line():
     for figure in rows:
         in_blocks = figure["stratum"] in STRATA and figure["metric"] in ("auroc", "auprc")
         if figure["metric"] not in ("tp", "fp", "fn", "tn") and (in_blocks or figure["stratum"] == "all"):
-            assert estimate_text(figure) in text or not figure["n"], figure
+            assert line_text(figure) in text or not figure["n"], figure
             shown += 1
     assert shown > 100
 
@@ -111,7 +112,7 @@ def test_every_metric_is_printed_somewhere():
             if (each["reference"], each["decision"], each["stratum"], each["metric"])
             == ("mask", "stage_1", "all", metric)
         ]
-        shown = str(figure["estimate"]) if metric in ("tp", "fp", "fn", "tn") else estimate_text(figure)
+        shown = str(figure["estimate"]) if metric in ("tp", "fp", "fn", "tn") else line_text(figure)
         assert shown in text, metric
 
 

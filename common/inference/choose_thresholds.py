@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from common.command_line import ThresholdOptions, parse_thresholds
-from common.compute import set_up
+from common.command_line import parse_thresholds
+from common.compute import film_readers, set_up
 from common.distributed import Processes, running
 from common.files import write_csv, write_json
 from common.inference.run_networks import Predictor
@@ -85,28 +85,16 @@ def main(description: str) -> None:
     with running(options.gpu) as processes:
         set_up(processes.device)
         systems = read_trained(options.system, "get_thresholds", options.preset)
-        prepared = _films(options, processes)
+        prepared = processes.first_ahead(lambda: open_prepared("ntuh_train", options.ntuh, "get_thresholds"))
         for trained in systems:
             refuse_other_films(trained, prepared)
             refuse_foreign(thresholds_file(trained.system).parent, FILES)
-        workers = options.workers
-        if workers is None:
-            workers = 0 if processes.device.type == "cpu" else 4
+        workers = film_readers(options.workers, processes.device)
         likeness = TrainingLikeness.of_films(prepared, show=True) if processes.first else None
         for trained in systems:
             found = predict_out_of_fold(trained, prepared, processes, workers)
             if likeness is not None:  # in the first process
                 write_thresholds(trained, prepared, found, likeness, options.rule, costs)
-
-
-def _films(options: ThresholdOptions, processes: Processes) -> PreparedSet:
-    """The training films; where they are not prepared yet, the first process does it."""
-    if not processes.first:
-        processes.wait()
-    prepared = open_prepared("ntuh_train", options.ntuh, "get_thresholds")
-    if processes.first:
-        processes.wait()
-    return prepared
 
 
 def predict_out_of_fold(

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from common.distributed import Processes
-from common.files import CASE, LOCK, alone, canonical_json, whole_file, write_json
+from common.files import CASE, LOCK, alone, write_json
+from common.journal import Journal, read_journal, write_journal
 from common.paths import shown
 from common.removal import Written, move_along, refuse_foreign, remove_temporaries, remove_written
 
@@ -56,12 +57,7 @@ def _journals(folder: Path) -> list[Path]:
 
 def _journalled(folder: Path) -> list[Entry]:
     """The entries of all journals, without half-written last lines."""
-    entries = []
-    for path in _journals(folder):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError):
-                entries.append(json.loads(line))
-    return [entry for entry in entries if isinstance(entry, dict)]
+    return [entry for path in _journals(folder) for entry in read_journal(path)]
 
 
 class ResumableResult:
@@ -100,9 +96,7 @@ class ResumableResult:
 
     def _gather(self) -> None:
         """Put what an earlier run's processes left into one journal, without its half-written last lines."""
-        entries = _journalled(self.folder)
-        with whole_file(self.folder / "journal_0.jsonl") as temporary:
-            temporary.write_text("".join(canonical_json(entry) + "\n" for entry in entries), encoding="utf-8")
+        write_journal(self.folder / "journal_0.jsonl", _journalled(self.folder))
         for path in _journals(self.folder):
             if path.name != "journal_0.jsonl":
                 path.unlink()
@@ -118,13 +112,8 @@ class ResumableResult:
     @contextmanager
     def journal(self, stage: int) -> Iterator[Callable[..., None]]:
         """Give `add(row, **found)`, which notes a finished film and what was found: plain JSON."""
-        with open(self.folder / f"journal_{self._processes.rank}.jsonl", "a", encoding="utf-8") as file:
-
-            def add(row: int, **found: Any) -> None:
-                file.write(canonical_json({"stage": stage, "row": row, **found}) + "\n")
-                file.flush()
-
-            yield add
+        with Journal(self.folder / f"journal_{self._processes.rank}.jsonl") as journal:
+            yield lambda row, **found: journal.add({"stage": stage, "row": row, **found})
 
     def finish(self) -> None:
         """Put the folder in the place of an earlier result; by the first process, when all is written.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 
 from common.command_line import parse_evaluation
-from common.compute import set_up
+from common.compute import film_readers, set_up
 from common.distributed import Processes, running
 from common.files import digest, write_csv, write_json
 from common.inference.result_columns import COLUMNS
@@ -52,27 +53,18 @@ def main(description: str) -> None:
         systems = read_trained(options.system, "inference", options.preset)
         points = {trained.system: operating_point(trained)[0] for trained in systems}
         prepared, training = (
-            _open_prepared(name, options.ntuh, processes) for name in ("ntuh_test", "ntuh_train")
+            processes.first_ahead(partial(open_prepared, name, options.ntuh, "inference"))
+            for name in ("ntuh_test", "ntuh_train")
         )
         for trained in systems:
             refuse_other_films(trained, training)
         _refuse_shared_patients(prepared, training)
-        workers = options.workers if options.workers is not None else (0 if device.type == "cpu" else 4)
+        workers = film_readers(options.workers, device)
         for trained in systems:
             precision = trained.facts["recipe"]["precision"]
             predictor = Predictor(prepared, trained.image_size, device, precision, workers)
             _Inference(trained, points[trained.system], predictor, processes).run()
         print("Next, the figures: cd step3_testing/testing && python bootstrap.py")
-
-
-def _open_prepared(name: str, source: str | None, processes: Processes) -> PreparedSet:
-    """The films; where they are not prepared yet, the first process does it."""
-    if not processes.first:
-        processes.wait()
-    prepared = open_prepared(name, source, "inference")
-    if processes.first:
-        processes.wait()
-    return prepared
 
 
 def _refuse_shared_patients(prepared: PreparedSet, training: PreparedSet) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
-from common.files import canonical_json, whole_file
+from common.files import whole_file
+from common.journal import Journal, read_journal
 from common.paths import shown
 from common.refusal import Refusal
 
@@ -48,14 +47,13 @@ class WrittenFiles:
         self._manifest = folder / MANIFEST
         self._digests: defaultdict[str, set[str]] = defaultdict(set)
         try:
-            lines = self._manifest.read_text(encoding="utf-8", errors="replace").splitlines()
+            entries = read_journal(self._manifest)
         except FileNotFoundError:
-            lines = []
+            entries = []
         except OSError as error:
             raise Refusal(f"{shown(self._manifest)} cannot be read", found=error.strerror or error) from None
-        for line in lines:
-            with suppress(ValueError, KeyError, TypeError):  # cut short by a kill
-                entry = json.loads(line)
+        for entry in entries:
+            with suppress(KeyError, TypeError):  # somebody else's line
                 self._digests[entry["path"]].add(entry["sha256"])
 
     @staticmethod
@@ -130,17 +128,11 @@ class WrittenFiles:
     def _note(self, digests: Mapping[str, str]) -> None:
         """Bring the lines of files to the disk, before the files themselves."""
         new = {name: digest for name, digest in digests.items() if digest not in self._digests[name]}
-        lines = "".join(
-            canonical_json({"path": name, "sha256": digest}) + "\n" for name, digest in new.items()
-        )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with open(self._manifest, "ab+") as file:
-                if file.tell() and not _ends_a_line(file):
-                    lines = "\n" + lines
-                file.write(lines.encode())
-                file.flush()
-                os.fsync(file.fileno())
+            with Journal(self._manifest) as manifest:
+                lines = ({"path": name, "sha256": digest} for name, digest in new.items())
+                manifest.add(*lines, settle=True)
         except OSError as error:
             raise Refusal(
                 f"cannot write {shown(self._manifest)}",
@@ -149,8 +141,3 @@ class WrittenFiles:
             ) from error
         for name, digest in new.items():
             self._digests[name].add(digest)
-
-
-def _ends_a_line(file: BinaryIO) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"

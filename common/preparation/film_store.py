@@ -9,7 +9,7 @@ A prepared set is a folder: `cases.csv` (one row a film), `films.npy` (n x 1024 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
@@ -20,13 +20,16 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from common.files import read_json
+from common.files import digest, read_json, whole_file
 from common.films.resample import resample, resample_mask
 from common.paths import shown
 from common.preparation.prepared_cases import read_cases
 from common.refusal import Refusal
 
 SIDE = 1024
+FILM_BYTES = SIDE * SIDE
+ARRAYS = ("films.npy", "masks.npy")  # of a prepared set
+GROWING_ARRAYS = ("films.partial.npy", "masks.partial.npy")  # of a set while it is prepared
 KEPT_BYTES = 2**29  # of reduced films in the memory of a process
 
 
@@ -89,11 +92,11 @@ class PreparedSet:
 
     @cached_property
     def _films(self) -> np.ndarray:
-        return np.load(self.folder / "films.npy", mmap_mode="r")
+        return np.load(self.folder / ARRAYS[0], mmap_mode="r")
 
     @cached_property
     def _masks(self) -> np.ndarray:
-        return np.load(self.folder / "masks.npy", mmap_mode="r")
+        return np.load(self.folder / ARRAYS[1], mmap_mode="r")
 
     @cached_property
     def _mask_rows(self) -> np.ndarray:
@@ -176,47 +179,121 @@ class PreparedSet:
 
 # --- the arrays while they grow ---------------------------------------------------------------------
 
-HEADER = 128  # bytes of the .npy header in front of the rows
+_HEADER = 128  # bytes of the .npy header in front of the rows
 
 
-def films_file(folder: Path) -> Path:
-    """Films while they are prepared, row i belonging to film i of the source."""
-    return folder / "films.partial.npy"
+def pack_mask(mask: np.ndarray) -> np.ndarray:
+    """A mask as it is stored: (side, side) bool -> (side, side / 8) uint8, a bit a pixel."""
+    return np.packbits(mask, axis=1)
 
 
-def masks_file(folder: Path) -> Path:
-    """Packed masks while they are prepared; rows of films without a lesion stay holes."""
-    return folder / "masks.partial.npy"
+def packed_area(packed: np.ndarray) -> float:
+    """Share of the pixels that a packed mask marks, 0-1."""
+    return np.count_nonzero(np.unpackbits(packed).view(bool)) / (8 * packed.size)
 
 
-def write_row(path: Path, row: int, values: np.ndarray) -> None:
+class GrowingArrays:
+    """The arrays of a set while it is prepared: row i of both belongs to film i of the source.
+
+    Rows of films that are not prepared, and of masks that are not there, stay holes. `pack_masks` and
+    `close_gaps` make the arrays of the prepared set from them.
+
+    Args:
+        folder: Folder of the prepared set.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.films, self._masks = (folder / name for name in GROWING_ARRAYS)
+
+    def begin(self) -> None:
+        """Begin them, or go on with them, also where the last step had given the films their name."""
+        finished = self._folder / ARRAYS[0]
+        if finished.exists():
+            os.replace(finished, self.films)
+        for file in (self.films, self._masks):
+            file.touch()
+
+    def write(self, row: int, film: np.ndarray, mask: np.ndarray | None) -> None:
+        """Write a film, (1024, 1024) uint8, and its packed mask, (1024, 128) uint8, if it has one.
+
+        Raises:
+            OSError: The disk is full, or will not be written.
+        """
+        _write_row(self.films, row, film)
+        if mask is not None:
+            _write_row(self._masks, row, mask)
+
+    def film(self, row: int) -> np.ndarray:
+        """A film, (1024, 1024) uint8."""
+        return _read_row(self.films, row, SIDE)
+
+    def hold(self, row: int, picture: str, mask: str) -> bool:
+        """Whether a row is as these SHA-256 say, the mask's empty without one."""
+        if not (self.films.exists() and self._masks.exists()):
+            return False
+        if digest(self.film(row).data) != picture:
+            return False
+        return not mask or digest(_read_row(self._masks, row, SIDE // 8).data) == mask
+
+    def pack_masks(self, rows: Sequence[int]) -> None:
+        """Copy the masks of these rows one behind the other, into the prepared set's array."""
+        with whole_file(self._folder / ARRAYS[1]) as temporary, open(temporary, "wb") as file:
+            file.write(_header(len(rows), SIDE // 8))
+            for row in rows:
+                file.write(_read_row(self._masks, row, SIDE // 8).data)
+
+    def close_gaps(self, rows: Sequence[int]) -> None:
+        """Move the films of these rows together, in place, and give the array its name.
+
+        Interrupted here, the journal finds films that are not where its entries say, and reads these again.
+        """
+        with open(self.films, "rb+") as file:
+            for row, old in enumerate(rows):
+                if row != old:
+                    film = self.film(old)
+                    file.seek(_HEADER + row * FILM_BYTES)
+                    file.write(film.data)
+            file.truncate(_HEADER + len(rows) * FILM_BYTES)
+            file.seek(0)
+            file.write(_header(len(rows), SIDE))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(self.films, self._folder / ARRAYS[0])
+
+    def remove_masks(self) -> None:
+        """Remove the masks that `pack_masks` copied, once nothing depends on them any more."""
+        self._masks.unlink()
+
+
+def _write_row(path: Path, row: int, values: np.ndarray) -> None:
     """Write one row in place. Not through a memory map: there a full disk is a crash, here an OSError."""
     data = np.ascontiguousarray(values).data
     descriptor = os.open(path, os.O_WRONLY)
     try:
-        written = os.pwrite(descriptor, data, HEADER + row * data.nbytes)
+        written = os.pwrite(descriptor, data, _HEADER + row * data.nbytes)
         if written != data.nbytes:
             raise OSError(28, "No space left on device")
     finally:
         os.close(descriptor)
 
 
-def read_row(path: Path, row: int, shape: tuple[int, int]) -> np.ndarray:
-    """Read one uint8 row; short where the file ends."""
-    size = shape[0] * shape[1]
+def _read_row(path: Path, row: int, width: int) -> np.ndarray:
+    """Read one row, (1024, width) uint8; zeros behind the end of the file."""
+    size = SIDE * width
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        data = os.pread(descriptor, size, HEADER + row * size)
+        data = os.pread(descriptor, size, _HEADER + row * size)
     finally:
         os.close(descriptor)
-    return np.frombuffer(data.ljust(size, b"\0"), np.uint8).reshape(shape)
+    return np.frombuffer(data.ljust(size, b"\0"), np.uint8).reshape(SIDE, width)
 
 
-def array_header(count: int, width: int) -> bytes:
+def _header(count: int, width: int) -> bytes:
     """The header of a .npy file of (count, 1024, width) uint8, of the length that all of ours have."""
     header = BytesIO()
     np.lib.format.write_array_header_1_0(
         header, {"descr": "|u1", "fortran_order": False, "shape": (count, SIDE, width)}
     )
-    assert len(header.getvalue()) == HEADER
+    assert len(header.getvalue()) == _HEADER
     return header.getvalue()

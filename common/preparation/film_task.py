@@ -17,7 +17,7 @@ from common.films.decode import Film, decode_film
 from common.films.fault import FilmFault, Note
 from common.films.plausible import implausible
 from common.films.resample import resample, resample_mask
-from common.preparation.film_store import SIDE, films_file, masks_file, write_row
+from common.preparation.film_store import SIDE, GrowingArrays, pack_mask, packed_area
 from common.preparation.fingerprints import file_digest
 from common.preparation.lesion_check import refuse_impossible
 from common.preparation.near_copies import perceptual_hash
@@ -95,9 +95,7 @@ def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
     except Exception as error:  # whatever it is, it costs this film only
         return Outcome(REJECTED, f"cannot be prepared ({type(error).__name__})", file)
     try:
-        write_row(films_file(task.folder), task.row, pixels)
-        if mask is not None:
-            write_row(masks_file(task.folder), task.row, mask)
+        GrowingArrays(task.folder).write(task.row, pixels, mask)
     except OSError as error:
         return Outcome(FULL, error.strerror or str(error))
     return Outcome(
@@ -106,7 +104,7 @@ def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
         facts=facts,
         picture=digest(pixels.data),
         mask="" if mask is None else digest(mask.data),
-        area=0.0 if mask is None else np.count_nonzero(np.unpackbits(mask).view(bool)) / (SIDE * SIDE),
+        area=0.0 if mask is None else packed_area(mask),
         perceptual=f"{int(perceptual_hash(pixels)):016x}",
         notes=tuple(notes),
     )
@@ -156,7 +154,7 @@ def _mask(film: SourceFilm, height: int, width: int, pixels: np.ndarray, note: N
     refuse_impossible(mask, pixels, isinstance(film.annotation, Rectangles))
     if film.report == 0:
         note(MASKED_NEGATIVE)
-    return np.packbits(mask, axis=1)
+    return pack_mask(mask)
 
 
 def read_content(path: Path, alive: Callable[[], None]) -> bytes:

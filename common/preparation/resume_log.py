@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common.files import canonical_json, digest, whole_file
-from common.preparation.film_store import SIDE, films_file, masks_file, read_row
+from common.journal import Journal, read_journal, write_journal
+from common.preparation.film_store import GrowingArrays
 from common.preparation.film_task import PREPARED
 
 
@@ -30,20 +30,17 @@ class ResumeLog:
         self.entries = {
             entry["row"]: entry for entry in _read(self._path, heading) if _on_disk(folder, entry)
         }
-        with whole_file(self._path) as temporary:
-            lines = [{"heading": heading}, *self.entries.values()]
-            temporary.write_text("".join(canonical_json(line) + "\n" for line in lines), encoding="utf-8")
-        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
+        write_journal(self._path, [{"heading": heading}, *self.entries.values()])
+        self._journal = Journal(self._path)
 
     def add(self, entry: dict[str, Any]) -> None:
         """Add the entry of a film; it has at least `row` and `kind`."""
         self.entries[entry["row"]] = entry
-        self._file.write(canonical_json(entry) + "\n")
-        self._file.flush()
+        self._journal.add(entry)
 
     def close(self) -> None:
         """Close the file; it stays on disk."""
-        self._file.close()
+        self._journal.close()
 
     def remove(self) -> None:
         """Remove the file, once nothing depends on it any more."""
@@ -62,22 +59,11 @@ def started(folder: Path, heading: str) -> bool:
 def _read(path: Path, heading: str) -> list[dict[str, Any]]:
     if not started(path.parent, heading):
         return []
-    entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            break  # the last line, half written
-    return entries
+    return read_journal(path)[1:]
 
 
 def _on_disk(folder: Path, entry: dict[str, Any]) -> bool:
     """Whether the arrays hold the film as its entry says (a power cut can lose what was written last)."""
     if entry["kind"] != PREPARED:
         return True
-    if not (films_file(folder).exists() and masks_file(folder).exists()):
-        return False
-    if digest(read_row(films_file(folder), entry["row"], (SIDE, SIDE)).data) != entry["picture"]:
-        return False
-    mask = entry["mask"]
-    return not mask or digest(read_row(masks_file(folder), entry["row"], (SIDE, SIDE // 8)).data) == mask
+    return GrowingArrays(folder).hold(entry["row"], entry["picture"], entry["mask"])

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import math
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -23,19 +22,18 @@ import numpy as np
 from tqdm import tqdm
 
 from common.command_line import PrepareOptions, Rules
-from common.files import digest, read_json, whole_file, write_csv, write_json
+from common.files import digest, read_json, write_csv, write_json
 from common.films.resample import resample
 from common.paths import leaks_file, prepared_folder, shown, workspace
 from common.preparation import fingerprints, folds
 from common.preparation.crash_safe_pool import Lost, cores, in_workers
 from common.preparation.film_store import (
-    HEADER,
+    ARRAYS,
+    FILM_BYTES,
+    GROWING_ARRAYS,
     SIDE,
+    GrowingArrays,
     PreparedSet,
-    array_header,
-    films_file,
-    masks_file,
-    read_row,
 )
 from common.preparation.film_task import EXCLUDED, FULL, PREPARED, REJECTED, Outcome, Task, prepare_film
 from common.preparation.flow_diagram import count_flow, draw_flow, print_flow
@@ -72,10 +70,8 @@ SET_FILES = Written(
     (
         "manifest.json",
         "journal.jsonl",
-        "films.npy",
-        "masks.npy",
-        "films.partial.npy",
-        "masks.partial.npy",
+        *ARRAYS,
+        *GROWING_ARRAYS,
         "cases.csv",
         "rejected.csv",
         NOTES,
@@ -89,7 +85,6 @@ SET_FILES = Written(
 )
 _LEAKS = Written(("leaks.csv",), {"leaks.csv": ",".join(PAIR_COLUMNS)})
 UNMARKED = "its label is positive, but no lesion is marked"
-_FILM_BYTES = SIDE * SIDE
 _NEVER_PREPARED_BY = ("max_fault_share",)  # a rule that decides about the run, not about a film
 
 
@@ -293,7 +288,7 @@ def _prepare(key: str, folder: Path, rules: Rules, table: PatientTable | None, f
         table.refuse_strange(film.identifier for film in listed["siim"])
     _refuse_foreign(key, folder)
     total = sum(not (f.excluded or f.fault) for films in listed.values() for f in films)
-    print(f"Preparing {total:,} {TITLES[key]} films once ({total * _FILM_BYTES / 1e9:.1f} GB on disk)")
+    print(f"Preparing {total:,} {TITLES[key]} films once ({total * FILM_BYTES / 1e9:.1f} GB on disk)")
     _refuse_full_disk(total, [prepared_folder(name) for name in listed])
     growing = [_begin(name, films, rules, table, fresh) for name, films in listed.items()]
     _read_films(growing, TITLES[key])
@@ -308,7 +303,7 @@ def _prepare(key: str, folder: Path, rules: Rules, table: PatientTable | None, f
     for each, content in zip(growing, contents, strict=True):
         write_json(each.folder / "manifest.json", content | {"rules": dataclasses.asdict(rules)})
     for each in growing:
-        masks_file(each.folder).unlink()
+        GrowingArrays(each.folder).remove_masks()
         (each.folder / BEGUN).unlink()
         each.journal.remove()
 
@@ -334,7 +329,7 @@ def _refuse_full_disk(films: int, folders: list[Path]) -> None:
         for file in map(folder.joinpath, SET_FILES.names)
         if file.suffix == ".npy" and file.is_file()
     )
-    needed = films * _FILM_BYTES - held
+    needed = films * FILM_BYTES - held
     free = shutil.disk_usage(workspace()).free
     if needed > free:
         raise Refusal(
@@ -355,10 +350,7 @@ def _begin(
     heading = _heading(listed, rules)
     if fresh or not started(folder, heading):
         remove_written(folder, SET_FILES, spared=[BEGUN])
-    if (folder / "films.npy").exists():  # interrupted after the last film
-        os.replace(folder / "films.npy", films_file(folder))
-    for file in (films_file(folder), masks_file(folder)):
-        file.touch()
+    GrowingArrays(folder).begin()
     readable = [film for film in listed if not (film.excluded or film.fault)]
     return Growing(name, listed, readable, rules, ResumeLog(folder, heading), table)
 
@@ -396,7 +388,7 @@ def journal_entry(task: Task, outcome: Outcome | Lost) -> dict[str, Any]:
         outcome = Outcome(REJECTED, outcome.reason)
     if outcome.kind == FULL:
         raise Refusal(
-            f"cannot write {shown(films_file(task.folder))}",
+            f"cannot write {shown(GrowingArrays(task.folder).films)}",
             found=outcome.reason,
             do="free space and run the same command again: it goes on where it stopped",
         )
@@ -590,13 +582,13 @@ def _part_names(name: str, parts: list[int]) -> list[str]:
 def comparable(growing: Growing, rows: list[dict[str, Any]], parts: list[int]) -> ComparedFilms:
     """What the leak check compares of a set that is not finished yet."""
     entries = growing.entries(PREPARED)
-    file = films_file(growing.folder)
+    arrays = GrowingArrays(growing.folder)
     return ComparedFilms.of(
         rows,
         [entry["picture"] for entry in entries],
         [entry["perceptual"] for entry in entries],
         _part_names(growing.name, parts),
-        lambda i: resample(read_row(file, entries[i]["row"], (SIDE, SIDE)), CONFIRM_SIDE),
+        lambda i: resample(arrays.film(entries[i]["row"]), CONFIRM_SIDE),
     )
 
 
@@ -619,7 +611,7 @@ def _finished_pictures(name: str) -> ComparedFilms:
 def _finish(growing: Growing, rows: list[dict[str, Any]], part: list[int]) -> dict[str, Any]:
     """Give a set its final files, all but the manifest, whose content is returned."""
     folder, entries = growing.folder, growing.entries(PREPARED)
-    _pack_masks(growing, [entry for entry in entries if entry["mask"]])
+    GrowingArrays(growing.folder).pack_masks([entry["row"] for entry in entries if entry["mask"]])
     write_csv(folder / "cases.csv", list(COLUMNS), rows)
     _write_rejected(growing)
     notes = _notes(growing)
@@ -633,7 +625,7 @@ def _finish(growing: Growing, rows: list[dict[str, Any]], part: list[int]) -> di
     write_json(folder / "flow.json", flow)
     draw_flow(flow, folder / "flow.png")
     write_json(folder / "folds.json", {"part": part})
-    _close_gaps(growing, [entry["row"] for entry in entries])
+    GrowingArrays(growing.folder).close_gaps([entry["row"] for entry in entries])
     print_flow(flow)
     print_notes(folder, notes)
     unmarked = [
@@ -669,31 +661,3 @@ def _notes(growing: Growing) -> list[tuple[SourceFilm, str]]:
         for film in (growing.readable[entry["row"]],)
         for note in (*film.notes, *entry.get("notes", []))
     ]
-
-
-def _pack_masks(growing: Growing, entries: list[dict[str, Any]]) -> None:
-    """Copy the masks, which lie in the rows of their films, one behind the other."""
-    with whole_file(growing.folder / "masks.npy") as temporary, open(temporary, "wb") as file:
-        file.write(array_header(len(entries), SIDE // 8))
-        for entry in entries:
-            file.write(read_row(masks_file(growing.folder), entry["row"], (SIDE, SIDE // 8)).data)
-
-
-def _close_gaps(growing: Growing, kept: list[int]) -> None:
-    """Move the films that were prepared together, in place, and give the array its name.
-
-    Interrupted here, the journal finds films that are not where its entries say, and reads these again.
-    """
-    partial = films_file(growing.folder)
-    with open(partial, "rb+") as file:
-        for row, old in enumerate(kept):
-            if row != old:
-                film = read_row(partial, old, (SIDE, SIDE))
-                file.seek(HEADER + row * _FILM_BYTES)
-                file.write(film.data)
-        file.truncate(HEADER + len(kept) * _FILM_BYTES)
-        file.seek(0)
-        file.write(array_header(len(kept), SIDE))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, growing.folder / "films.npy")

@@ -24,7 +24,8 @@ from common.inference.result_files import Result
 from common.paths import result_folder, thresholds_file, workspace
 from common.report import plots
 from common.report.claim_checklist import Known, checklist
-from common.report.tables import Row, estimate_text, number, p_text, tables
+from common.report.estimates import Row, estimate_text, number, p_text
+from common.report.tables import tables
 from common.report.worst_films import shown_films, worst_films
 from common.stages import INFERENCE_COMMAND, N_FOLDS, TESTING_FOLDER, THRESHOLDS_COMMAND
 from common.statistics.auroc import auroc

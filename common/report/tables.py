@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from common.report.estimates import Row, estimate_text, p_text
 from common.statistics.metric_catalogue import METRICS
 from common.statistics.strata import SIZE_EDGES, STRATA
-
-NOT_ESTIMABLE = "not estimable"
-Row = Mapping[str, Any]
 
 REFERENCES = {"mask": "annotated mask", "report": "radiology report"}
 DECISIONS = {"two_stage": "two-stage decision", "stage_1": "stage 1 alone"}
@@ -20,40 +17,6 @@ _STRATA = {
     "medium": f"Medium lesions ({SIZE_EDGES[0]:.1%} to < {SIZE_EDGES[1]:.1%})",
     "large": f"Large lesions (≥ {SIZE_EDGES[1]:.1%})",
 }
-
-
-# --- numbers ---------------------------------------------------------------------------------------
-
-
-def number(value: float, like: float | None = None) -> str:
-    """A figure with about three digits: 0.953, 12.35, 130.2; a whole number stays whole.
-
-    Args:
-        value: Finite.
-        like: The figure whose decimals are used (an interval has those of its estimate); None: its own.
-    """
-    if isinstance(value, int):
-        return f"{value:,}"
-    size = abs(value if like is None else like)
-    text = f"{value:.{3 if size < 10 else 2 if size < 100 else 1}f}"
-    return text.replace("-", "−") if float(text) else text.lstrip("-")
-
-
-def estimate_text(row: Row) -> str:
-    """`0.953 (0.921 to 0.978)`, or what of it can be estimated."""
-    if row["estimate"] is None:
-        return NOT_ESTIMABLE
-    if row["ci_low"] is None or row["ci_high"] is None:
-        return number(row["estimate"])
-    low, high = (number(float(row[end]), row["estimate"]) for end in ("ci_low", "ci_high"))
-    return f"{number(row['estimate'])} ({low} to {high})"
-
-
-def p_text(p: float | None) -> str:
-    """A p value as journals print it."""
-    if p is None:
-        return ""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 # --- tables ----------------------------------------------------------------------------------------

@@ -15,9 +15,10 @@ from common.files import write_csv, write_json
 from common.inference.result_files import Result, read_results
 from common.paths import shown, workspace
 from common.removal import Written, refuse_foreign
+from common.report.estimates import line_text, p_text
 from common.report.page import PLOTS, write_report
 from common.stages import SYSTEMS, TESTING_FOLDER
-from common.statistics.bootstrap import RESAMPLING, TOO_FEW, bootstrap, metric_rows
+from common.statistics.bootstrap import RESAMPLING, bootstrap, metric_rows
 from common.statistics.compare_systems import PAIR, comparison_rows
 from common.statistics.human_readers import CALL, Reading, read_readers, reader_rows
 from common.statistics.intervals import CONFIDENCE, EXPANDED, MIN_FILMS, MIN_PATIENTS
@@ -49,7 +50,6 @@ FILES = Written(
 _ROW_KEY = METRIC_COLUMNS[:5]
 _FEW_REPLICATES = 1_000
 _WIDTH = 100
-_NOT_ESTIMABLE = "not estimable"
 _TITLES = {
     "two_stage": "two-stage decision",
     "stage_1": "stage 1 alone (probability >= cls_threshold)",
@@ -139,22 +139,6 @@ def write_metrics(
 
 
 # --- printing --------------------------------------------------------------------------------------
-
-
-def estimate_text(row: Mapping[str, Any], digits: int = 3, with_n: bool = True) -> str:
-    """`0.953 (0.921-0.978) n=308`, or what of it can be estimated."""
-    n = f" n={row['n']}" if with_n else ""
-    if row["estimate"] is None:
-        return _NOT_ESTIMABLE + n
-    estimate = f"{row['estimate']:.{digits}f}"
-    if METRICS[row["metric"]].descriptive:
-        return estimate + n
-    low, high = row["ci_low"], row["ci_high"]
-    if low is None:
-        interval = "too few" if TOO_FEW in row["note"] else _NOT_ESTIMABLE
-    else:
-        interval = f"{low:.{digits}f}{' to ' if low < 0 else '-'}{high:.{digits}f}"
-    return f"{estimate} ({interval}){n}"
 
 
 def print_report(
@@ -253,7 +237,7 @@ def _print_block(
     for line in _LINES:
         table = _table((METRICS[metric].short_title for metric in line), justify="left")
         for stratum in STRATA:
-            table.add_row(stratum, *(estimate_text(figures[stratum, metric]) for metric in line))
+            table.add_row(stratum, *(line_text(figures[stratum, metric]) for metric in line))
         console.print(table)
         console.print()
     table = _table((METRICS[metric].short_title for metric in _counts()), justify="right")
@@ -273,7 +257,7 @@ def _print_further(
         rows = [found.get((system, reference, decision, "all", metric), {}) for decision in DECISIONS]
         if all(row and row["n"] for row in rows):
             mark = " *" if METRICS[metric].case_mix else ""
-            table.add_row(METRICS[metric].short_title + mark, *(estimate_text(row) for row in rows))
+            table.add_row(METRICS[metric].short_title + mark, *(line_text(row) for row in rows))
     console.print(table)
 
 
@@ -295,7 +279,7 @@ def _print_groups(console: Console, found: Mapping[tuple, dict[str, Any]], syste
     for group in groups:
         rows = [figures[group, metric] for metric in _OF_GROUPS]
         positives, negatives = (figures[group, name]["n"] for name in ("sensitivity", "specificity"))
-        texts = (estimate_text(row, digits=2, with_n=False) for row in rows)
+        texts = (line_text(row, digits=2, with_n=False) for row in rows)
         table.add_row(group, str(positives), str(negatives), *texts)
     console.print(table)
 
@@ -310,14 +294,10 @@ def _print_pair(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     console.rule(title, align="left", characters="=")
     table = _table(("difference", "p", "p (Holm)", "test"), justify="left", first="figure")
     for row in family:
-        p_values = (_p_text(row["p_value"]), _p_text(row["p_holm"]))
-        table.add_row(METRICS[row["metric"]].short_title, estimate_text(row), *p_values, row["test"])
+        p_values = (p_text(row["p_value"]), p_text(row["p_holm"]))
+        table.add_row(METRICS[row["metric"]].short_title, line_text(row), *p_values, row["test"])
     console.print(table)
     console.print("Holm's adjustment is over these comparisons; metrics.csv has all others, unadjusted.")
-
-
-def _p_text(p: float | None) -> str:
-    return "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _print_readers(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -334,7 +314,7 @@ def _print_readers(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     table = _table((METRICS[metric].short_title for metric in _OF_READERS), justify="left", first="reader")
     for reader in dict.fromkeys(row["system"] for row in read):
         of_reader = {row["metric"]: row for row in read if row["system"] == reader}
-        table.add_row(reader, *(estimate_text(of_reader[metric]) for metric in _OF_READERS))
+        table.add_row(reader, *(line_text(of_reader[metric]) for metric in _OF_READERS))
     console.print(table)
     console.print("Each system against each reader on the films that the reader read: metrics.csv.")
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from common.command_line import Request, TrainOptions
+from common.compute import film_readers
 from common.distributed import Processes
 from common.networks import weights
 from common.networks.imagenet import find_imagenet
@@ -119,9 +120,7 @@ def check_inputs(stage: Stage, request: Request, processes: Processes) -> StageI
         _refuse_foreign(run)
         if not options.fresh:
             _refuse_other_checkpoint(run)
-    workers = options.workers
-    if workers is None:
-        workers = 0 if processes.device.type == "cpu" else 4
+    workers = film_readers(options.workers, processes.device)
     return StageInputs(runs, waiting, prepared, imagenet, processes, workers, options)
 
 
@@ -129,16 +128,12 @@ def _films(stage: Stage, options: TrainOptions, processes: Processes) -> Prepare
     """The stage's films; where they are not prepared yet, the first process does it."""
     name = "siim" if stage.source == "siim" else "ntuh_train"
     source = options.siim if stage.source == "siim" else options.ntuh
-    if not processes.first:
-        processes.wait()
-    prepared = open_prepared(name, source, stage.title, options.siim_patients)
-    if processes.first:
-        processes.wait()
-        if name == "siim" and prepared.patient_table is None:
-            print(
-                "SIIM-ACR: without a table of patients, films of one patient lie in training and in "
-                f"validation, whose scores are then too good; --siim-patients FILE: {RECIPE}, from {ORIGIN}"
-            )
+    prepared = processes.first_ahead(lambda: open_prepared(name, source, stage.title, options.siim_patients))
+    if processes.first and name == "siim" and prepared.patient_table is None:
+        print(
+            "SIIM-ACR: without a table of patients, films of one patient lie in training and in "
+            f"validation, whose scores are then too good; --siim-patients FILE: {RECIPE}, from {ORIGIN}"
+        )
     return prepared
 
 
