@@ -34,6 +34,10 @@ MAY_DIFFER = (
     ("*/runs/*/events *", "*epoch/seconds", "a clock"),
     ("killed/*", "*", "a training that was killed at no particular moment"),
     ("resumed/*/events *", "*", "begins where the kill struck"),
+    ("*.safetensors", "/pneumothorax/version", "recorded, never compared"),
+    ("*/meta.json", "/version", "recorded, never compared"),
+    ("*.bundle", "*.safetensors, /pneumothorax/version", "recorded, never compared"),
+    ("*.bundle", "manifest.json, /members/*.safetensors/*", "size and hash of the file, version included"),
     ("*/written.jsonl", "*", "since ad2bbae: what predict wrote, for what it may delete"),
     ("printed/*", "*", "words for people; the tables of figures have files of their own"),
 )

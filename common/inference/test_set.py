@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from common import __version__
 from common.command_line import parse_evaluation
 from common.compute import film_readers, set_up
 from common.distributed import Processes, running
@@ -258,6 +259,7 @@ class _Inference:
                 "surface_caution": "where lesions are annotated as rectangles the true outline is blocky: "
                 "distances to its sides and corners say as much of the annotation as of the system",
                 "columns": {name: column.meaning for name, column in COLUMNS.items()},
+                "version": __version__,
             },
         )
 

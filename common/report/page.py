@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from common import __version__
 from common.files import digest, read_json, whole_file
 from common.inference.result_files import Result
 from common.paths import result_folder, thresholds_file, workspace
@@ -58,6 +59,7 @@ _NAMES = {
     "auc": "AUROC",
     "fpr": "1 - specificity",
     "tpr": "Sensitivity",
+    "version": "Version of this project",
 }
 _LONGEST_LIST = 12  # of a file's facts: longer ones are counted, not printed
 _PRIMARY = ("mask", "two_stage", "all")
@@ -362,6 +364,7 @@ def _provenance(results: Mapping[str, Result], replicates: int, seed: int) -> li
         ("Resamples of the tables", f"{replicates:,}"),
         ("Resamples of the bands in the figures", f"{BAND_REPLICATES:,}"),
         ("Seed", str(seed)),
+        ("This project", __version__),
         ("Python", platform.python_version()),
         *((package, _version(package)) for package in _PACKAGES),
     ]

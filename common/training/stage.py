@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from common import __version__
 from common.command_line import parse_train
 from common.compute import seed_torch, set_up
 from common.distributed import Processes, running
@@ -136,8 +137,9 @@ def _train(run: Run, inputs: StageInputs) -> None:
             "epoch": best.epoch,
             "validation_films": len(fit.validation),
         }
-        computed_on = inputs.processes.device.type
-        weights.save_weights(run.file, best.state, fit.facts | {"result": result, "computed_on": computed_on})
+        # recorded beside what later steps compare, and never compared itself
+        made = {"result": result, "computed_on": inputs.processes.device.type, "version": __version__}
+        weights.save_weights(run.file, best.state, fit.facts | made)
         checkpoint.drop(run.folder)
     print(
         f"{run.name}: {metric} {best.score:.3f} at epoch {best.epoch}, {time.monotonic() - begun:.0f} s "
