@@ -39,6 +39,9 @@ def real() -> Path:
     return REAL
 
 
+# Fixtures that make films or train: the tests that use them are not of the inner loop, nor are those that
+# are marked `slow` themselves
+_SLOW = {"sources", "siim", "ntuh", "two", "flags"}
 _COSTLY = {"chromium", "errors_of", "dcmtk", "demo"}  # fixtures: a browser, dciodvfy, an archive, minutes
 
 
@@ -51,6 +54,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         fixtures = set(getattr(item, "fixturenames", ()))
         if "real" in fixtures:
             item.add_marker(pytest.mark.real)
+        if fixtures & (_SLOW | _COSTLY):
+            item.add_marker(pytest.mark.slow)
         if fixtures & _COSTLY:
             item.add_marker(pytest.mark.all)
         if item.get_closest_marker("all") and not config.getoption("--all"):

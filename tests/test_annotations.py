@@ -111,6 +111,7 @@ def test_impossible_runs_are_a_fault(text: str) -> None:
     assert len(str(fault.value)) < 100
 
 
+@pytest.mark.slow
 def test_a_million_runs() -> None:
     assert decode_rle("1 0 " * 10**6).sum() == 0
     assert decode_rle("0 1 " * 10**6).sum() == 10**6
@@ -166,6 +167,7 @@ def test_rectangles_are_filled_as_by_a_loop() -> None:
         assert (fill_rectangles(corners, width, height) == _loop(corners, width, height)).all()
 
 
+@pytest.mark.slow
 def test_many_rectangles() -> None:
     rng = np.random.default_rng(0)
     low = rng.uniform(-100, 4000, (100_000, 2))

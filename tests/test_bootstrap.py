@@ -105,6 +105,7 @@ PLAIN = ("auroc", "auprc", "sensitivity", "specificity", "ppv", "npv", "dice_seg
          "dice_true_positives", "tp", "fp", "fn", "tn")  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", REFERENCES)
 def test_replicates_equal_a_plain_loop_with_sklearn(reference):
     systems = {"eff": simulated(1), "vit": simulated(1)}
@@ -167,6 +168,7 @@ def test_every_patient_is_drawn_equally_often():
     np.testing.assert_allclose(mean, 1, atol=5 * np.sqrt(1 / 20_000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", ["percentile", "bca"])
 def test_duplicating_every_film_within_its_patient_changes_no_interval(interval):
     """No information is added."""
@@ -211,6 +213,7 @@ def test_a_figure_of_both_classes_counts_the_patients_of_the_rarer():
     assert patients("specificity") == patients("false_positive_area") == len(negatives)
 
 
+@pytest.mark.slow
 def test_resampling_films_would_narrow_the_interval_of_duplicates_by_the_root_of_2():
     once = simulated(4, n=400, films_a_patient=1)
     twice = once.taken(np.tile(np.arange(len(once)), 2))

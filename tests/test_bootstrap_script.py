@@ -150,6 +150,7 @@ def metrics(workspace: Path) -> list[dict[str, str]]:
 # --- what it does ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_both_systems(workspace):
     done = run(workspace, "--replicates", "200")
     assert (done.returncode, done.stderr) == (0, "")
@@ -187,6 +188,7 @@ def test_both_systems(workspace):
         assert {k: "" if v is None else str(v) for k, v in written.items()} == row
 
 
+@pytest.mark.slow
 def test_bca_and_a_stated_prevalence(workspace):
     """Enough films of enough patients for intervals, two of them of one patient."""
     rng = np.random.default_rng(0)
@@ -209,6 +211,7 @@ def test_bca_and_a_stated_prevalence(workspace):
     assert (record["interval"], record["prevalence"]) == ("bca", 0.05)
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_and_another_seed_other_intervals(workspace):
     def files(*arguments):
         assert run(workspace, "--replicates", "200", *arguments).returncode == 0
@@ -220,6 +223,7 @@ def test_same_seed_same_bytes_and_another_seed_other_intervals(workspace):
     assert files("--seed", "1") != first
 
 
+@pytest.mark.slow
 def test_row_order_changes_no_estimate(workspace):
     def estimates():
         assert run(workspace, "--replicates", "40").returncode == 0
@@ -231,6 +235,7 @@ def test_row_order_changes_no_estimate(workspace):
     assert estimates() == first
 
 
+@pytest.mark.slow
 def test_systems_may_list_their_films_in_another_order(workspace):
     write_result(workspace, "vit", case_rows(FILMS[::-1]))
     assert run(workspace, "--replicates", "100").returncode == 0
@@ -242,6 +247,7 @@ def test_systems_may_list_their_films_in_another_order(workspace):
     assert {row["estimate"] for row in metrics(workspace) if row["system"] == "eff-vit"} <= {"0.0", ""}
 
 
+@pytest.mark.slow
 def test_one_system_gives_the_figures_it_has_beside_the_other(workspace):
     assert run(workspace, "--replicates", "100").returncode == 0
     both = [row for row in metrics(workspace) if row["system"] == "vit"]
@@ -251,6 +257,7 @@ def test_one_system_gives_the_figures_it_has_beside_the_other(workspace):
     assert metrics(workspace) == both
 
 
+@pytest.mark.slow
 def test_imports_neither_torch_nor_a_foreign_common(workspace, tmp_path_factory):
     foreign = tmp_path_factory.mktemp("foreign")
     (foreign / "common").mkdir()
@@ -260,6 +267,7 @@ def test_imports_neither_torch_nor_a_foreign_common(workspace, tmp_path_factory)
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_the_pair_and_readers_are_printed_and_written(workspace):
     """Enough films for intervals; vit misses every third positive, and the reader calls all of them."""
     films = [
@@ -292,6 +300,7 @@ def test_the_pair_and_readers_are_printed_and_written(workspace):
 # --- what it refuses -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_no_results(tmp_path):
     message = refused(tmp_path)
     for system in ("eff", "vit"):
@@ -301,6 +310,7 @@ def test_no_results(tmp_path):
     assert "--system" not in message
 
 
+@pytest.mark.slow
 def test_results_of_one_system_only(tmp_path):
     write_result(tmp_path, "eff")
     message = refused(tmp_path)
@@ -310,6 +320,7 @@ def test_results_of_one_system_only(tmp_path):
     assert run(tmp_path, "--system", "eff", "--replicates", "40").returncode == 0
 
 
+@pytest.mark.slow
 def test_edited_results(workspace):
     path = workspace / "step3_testing/testing/result_eff/cases.csv"
     path.write_text(path.read_text().replace("0.95", "0.96"))
@@ -318,6 +329,7 @@ def test_edited_results(workspace):
     assert "bash inference.sh" in message
 
 
+@pytest.mark.slow
 def test_other_test_films(workspace):
     write_result(workspace, "vit", films="e" * 64)
     message = refused(workspace)
@@ -325,6 +337,7 @@ def test_other_test_films(workspace):
     assert "`films` hash" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -338,12 +351,14 @@ def test_options_that_give_no_interval(workspace, arguments, message):
     assert message in refused(workspace, *arguments)
 
 
+@pytest.mark.slow
 def test_an_unknown_system_is_no_traceback(workspace):
     done = run(workspace, "--system", "resnet")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_malformed_value_through_the_script(workspace):
     rows = case_rows()
     rows[2]["probability"] = "nan"

@@ -363,6 +363,7 @@ def _pictures(folder: Path, rows: list[dict[str, str]]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_films_without_a_label_are_prepared_and_counted(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -478,6 +479,7 @@ def test_no_message_repeats_a_cell(tmp_path: Path) -> None:
     assert not any(SECRET in f"{film.origin} {film.fault} {film.excluded} {film.notes}" for film in films)
 
 
+@pytest.mark.slow
 def test_many_rows_are_quick(tmp_path: Path) -> None:
     with open(tmp_path / "cases.csv", "w") as file:
         file.write("image,pneumothorax,set,case,age,date\n")

@@ -115,6 +115,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 # --- what is read back -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", ["eff", "vit"])
 @pytest.mark.parametrize(
     ("steps", "with_best", "scaled"), [(3, True, True), (3, False, False), (0, False, True)]
@@ -294,6 +295,7 @@ def reader() -> Trained:
     return Trained.demo("vit", seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("former", [False, True])
 def test_damaged_checkpoint_is_refused(
@@ -325,6 +327,7 @@ def _place(path: Path, name: str) -> range:
     return range(begin, begin + member.file_size)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of pickles that it did not write
 def test_flipped_byte_is_refused_where_it_matters(tmp_path: Path, good: bytes, reader: Trained) -> None:
     path = tmp_path / "last.pt"
@@ -355,6 +358,7 @@ def test_flipped_byte_is_refused_where_it_matters(tmp_path: Path, good: bytes, r
             assert (found, reader.facts()) == (told, expected), position
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of pickles that it did not write
 def test_any_flipped_byte_of_a_small_file_is_refused_or_means_nothing(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
@@ -506,6 +510,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_full_disk_is_refused_at_whatever_byte_it_is_full(tmp_path: Path) -> None:
     """A limit of the file's length stands for a full disk (Python ignores the signal that goes with it).
 

@@ -143,6 +143,7 @@ def test_bootstrap_p_rejects_0_where_the_interval_does(patients: int) -> None:
 # --- rows ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", ["mask", "report"])
 def test_rows_of_the_pair(reference: str) -> None:
     systems = {"eff": simulated(1), "vit": simulated(2)}

@@ -49,6 +49,7 @@ def _compute(seconds: float) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_every_task_comes_back(capfd: pytest.CaptureFixture[str]) -> None:
     tasks = ["a", "crash", "b", "leave", "spin", "slow", "wait", "bomb", "print", *map(str, range(20))]
     found = dict(in_workers(_task, tasks, count=2, seconds=1))
@@ -61,6 +62,7 @@ def test_every_task_comes_back(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_every_task_has_the_whole_processor_time() -> None:
     """What the tasks before it used in the same process is not counted."""
     found = [result for _, result in in_workers(_compute_some, range(5), count=1, seconds=1)]

@@ -546,6 +546,7 @@ def test_real_film_with_only_its_tag_changed(real: Path) -> None:
     assert (a + b == 255).all()
 
 
+@pytest.mark.slow
 def test_real_films_decode(real: Path) -> None:
     paths = sorted((real / "semisynthetic" / "hospital" / "images").glob("*.dcm"))[::10]
     paths += sorted((real / "dicom").glob("*.dcm"))

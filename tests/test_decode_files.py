@@ -258,6 +258,7 @@ def test_the_table_is_complete(folder: Path, request: pytest.FixtureRequest) -> 
     assert [name for name in _names(folder) if not any(fnmatchcase(name, row) for row in table)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the reference; there are none of ours
 @pytest.mark.parametrize(("folder", "pattern", "expected"), ROWS, indirect=["folder"])
 def test_file(folder: Path, pattern: str, expected: str, capfd: pytest.CaptureFixture[str]) -> None:

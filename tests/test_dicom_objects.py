@@ -404,6 +404,7 @@ def test_an_outline_of_another_size_is_refused() -> None:
 NONSENSE = b"SECRET\\\xff\xfe\x1b$B^=^=^=^=^SECRET, longer than the sixty-four characters of a text"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keyword", [e.keyword for e in film(**MODULES) if e.keyword != "PixelData"])
 def test_any_header_gives_an_object_or_one_fault(
     keyword: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture

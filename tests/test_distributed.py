@@ -220,6 +220,7 @@ def _ended(check: str, folder: Path) -> tuple[int, str]:
     return process.returncode, _said(complained)
 
 
+@pytest.mark.slow
 @LINUX
 def test_processes_that_finished_cannot_fail_on_their_way_out(tmp_path: Path) -> None:
     with _launched("finish", tmp_path) as process:
@@ -227,12 +228,14 @@ def test_processes_that_finished_cannot_fail_on_their_way_out(tmp_path: Path) ->
     assert (process.returncode, said, _said(complained)) == (0, "finished\n", "")
 
 
+@pytest.mark.slow
 @LINUX
 def test_refusal_of_any_process_is_said_once(tmp_path: Path) -> None:
     status, complained = _ended("refuse", tmp_path)
     assert (status, complained) == (2, "error: the second process says no\n  do:      nothing\n")
 
 
+@pytest.mark.slow
 @LINUX
 def test_fault_of_any_process_is_shown_with_its_place(tmp_path: Path) -> None:
     status, complained = _ended("fail", tmp_path)
@@ -247,6 +250,7 @@ def test_fault_of_any_process_is_shown_with_its_place(tmp_path: Path) -> None:
     assert len(lines) < 25
 
 
+@pytest.mark.slow
 @LINUX
 def test_killed_process_is_named_with_its_signal(tmp_path: Path) -> None:
     status, complained = _ended("kill", tmp_path)
@@ -254,6 +258,7 @@ def test_killed_process_is_named_with_its_signal(tmp_path: Path) -> None:
     assert complained == "error: process 1 was killed by signal 9, so the others were ended too\n"
 
 
+@pytest.mark.slow
 @LINUX
 def test_killed_launcher_leaves_no_process(tmp_path: Path) -> None:
     with _launched("work", tmp_path) as process:
@@ -267,6 +272,7 @@ def test_killed_launcher_leaves_no_process(tmp_path: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 @LINUX
 def test_interruption_is_said_once(tmp_path: Path) -> None:
     with _launched("work", tmp_path) as process:

@@ -189,6 +189,7 @@ def flags(ours: list[tuple[Command, Path]]) -> dict[Path, set[str]]:
     return {Path(script): set(re.findall(r"--[a-z][a-z-]*", text)) for script, text in helps.items()}
 
 
+@pytest.mark.slow
 def test_commands_have_their_flags(ours: list[tuple[Command, Path]], flags: dict[Path, set[str]]) -> None:
     assert len(ours) > 20
     for command, script in ours:

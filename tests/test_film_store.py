@@ -23,6 +23,7 @@ def test_resample_by_area() -> None:
     assert (resample_mask(mask, 2) == [[True, False], [False, False]]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "folder"), [("siim", "siim"), ("ntuh_test", "hospital")])
 def test_prepared_masks_of_real_films_lie_where_the_truth_says(
     real: Path, workspace: Path, name: str, folder: str

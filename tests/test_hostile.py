@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 from conftest import REPOSITORY
 
 
+@pytest.mark.slow
 def test_hostile_input_costs_nothing_but_itself() -> None:
     done = subprocess.run(
         [sys.executable, "benchmarks/hostile.py", "--count", "300", "--seed", "1"],

@@ -25,6 +25,7 @@ from common.refusal import Refusal
 SMALL = preset_network("demo", "vit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".safetensors", ".pth"])
 @pytest.mark.parametrize("system", ["eff", "vit"])
 def test_imagenet_weights_fill_the_whole_encoder(workspace: Path, system: str, ending: str) -> None:

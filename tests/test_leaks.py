@@ -141,6 +141,7 @@ def test_a_limit_is_counted_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (first < second).all()
 
 
+@pytest.mark.slow
 def test_a_million_films() -> None:
     n = 1_000_000
     names = [f"{i:016x}" for i in range(n)]
@@ -327,6 +328,7 @@ def _real_films(real: Path) -> list[tuple[Path, np.ndarray]]:
     return [(files[case], _reduce(read_film(files[case]).pixels, 1024)) for case in cases]
 
 
+@pytest.mark.slow
 def test_different_real_films_are_no_errors(real: Path) -> None:
     films = [film for _, film in _real_films(real)]
     assert len(films) == 214
@@ -369,6 +371,7 @@ COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", COPIES)
 def test_planted_copies_of_real_films_are_errors(real: Path, kind: str) -> None:
     films = [film for _, film in _real_films(real)[::3]]
@@ -378,6 +381,7 @@ def test_planted_copies_of_real_films_are_errors(real: Path, kind: str) -> None:
     assert [(pair.case_a, pair.case_b) for pair in leaks.errors] == [(f"c{i}", f"c{i + n}") for i in range(n)]
 
 
+@pytest.mark.slow
 def test_stored_values_of_real_films_are_errors(real: Path, tmp_path: Path) -> None:
     """16-bit PNGs as a viewer without windows exports them: MONOCHROME1 is inverted."""
     films, copies, inverted = [], [], []

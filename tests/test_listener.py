@@ -721,6 +721,7 @@ class Running:
         return status
 
 
+@pytest.mark.slow
 @networked
 def test_killed_listener_goes_on_and_ends_when_asked(tmp_path: Path) -> None:
     folder, workspace = tmp_path / "listener", tmp_path / "workspace"

@@ -353,6 +353,7 @@ def plainly(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("reference", REFERENCES)
 def test_figures_equal_references_in_every_stratum_and_resample(reference):

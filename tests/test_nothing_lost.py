@@ -615,6 +615,7 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     return phantom_sets.write_demo
 
 
+@pytest.mark.slow
 def test_interrupted_demo_goes_on_and_keeps_what_is_not_its_own(
     small_demo: Callable[[Path], None], tmp_path: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ def folded(system: str, task: str, seed: int = 0):
     return net
 
 
+@pytest.mark.slow
 @needs_openvino
 @pytest.mark.parametrize("system", ["eff", "vit"])
 def test_the_evaluation_loop_finds_what_it_found_with_torch(system: str) -> None:
@@ -99,6 +100,7 @@ def test_without_openvino_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     assert "pip install openvino" in str(refused.value)
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_openvino_reports_nothing_to_anyone(tmp_path: Path) -> None:
     """Its package of telemetry sends an event with each import and leaves files in the home folder."""

@@ -393,6 +393,7 @@ def test_hostile_text_is_text(workspace: Path, undrawn):
     assert "<script>x</script>: 1" in page.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("positive", "probability", "why"),
     [

@@ -309,6 +309,7 @@ def test_every_photometric_reads_as_the_same_kind_of_film(ntuh: tuple[Path, pd.D
 # --- determinism ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
     def contents(folder: Path) -> dict[str, bytes]:
         return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -223,11 +223,13 @@ def _differences(case: str, ours: Measures) -> dict[str, float]:
 # --- tests -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_distributions_agree(case: str) -> None:
     assert _differences(case, _sample(case, _ours)) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "changes", "seen_in"),
     [
@@ -257,6 +259,7 @@ def test_gamma_on_the_full_range_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
     assert "gamma" in _differences("intensities", _sample("intensities", _ours))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seen_in", "wrong"),
     [

@@ -60,6 +60,7 @@ def test_published_augmentation() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("system", "encoder", "millions"),
     [
@@ -80,6 +81,7 @@ def test_published_networks(system: str, encoder: str, millions: float) -> None:
     assert head[3].out_features == 1
 
 
+@pytest.mark.slow
 def test_published_transformer_has_its_windows_and_drop_path() -> None:
     net = PneumothoraxNet(preset_network("published", "vit"), "seg")
     windows, drop_paths = {}, []

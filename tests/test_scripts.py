@@ -134,6 +134,7 @@ def test_finished_stage_is_skipped_and_a_changed_one_refused(chain: Scripts, sou
 # --- refusals: each stage, before any work ---------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "command", "missing", "made_by"),
     [
@@ -161,6 +162,7 @@ def test_missing_inputs_are_refused(
     assert not list(tmp_path.rglob("*.npy"))
 
 
+@pytest.mark.slow
 def test_bootstrap_without_results_is_refused(tmp_path: Path) -> None:
     done = Scripts(tmp_path).python(TESTING, "bootstrap.py", expect=2)
     assert "bash inference.sh" in done.stderr
@@ -192,6 +194,7 @@ def test_missing_thresholds_are_refused(chain: Scripts, tmp_path: Path) -> None:
 # --- the command line ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", PHASES[:1])
 @pytest.mark.parametrize(
     ("gpu", "said"),
@@ -215,12 +218,14 @@ def test_gpu_argument(tmp_path: Path, folder: str, gpu: str, said: str) -> None:
     assert said in done.stderr
 
 
+@pytest.mark.slow
 def test_no_argument_means_gpu_0(tmp_path: Path) -> None:
     done = Scripts(tmp_path).run("step2_ntuh_training", "bash", "train.sh", expect=2)
     assert "GPU 0" in done.stderr
     assert "cpu" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
     [

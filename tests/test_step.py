@@ -35,6 +35,7 @@ def _stepped(system: str, task: str, accumulation: int, frozen: bool) -> tuple[L
     return learner, learner.step(batches()[0], 1e-3, (0, 0, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [2, 4])
 @pytest.mark.parametrize(("system", "task"), SYSTEMS_AND_TASKS)
 def test_pieces_equal_the_whole_batch(system: str, task: str, accumulation: int) -> None:
@@ -47,6 +48,7 @@ def test_pieces_equal_the_whole_batch(system: str, task: str, accumulation: int)
         torch.testing.assert_close(other, one, rtol=0, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_returned_loss_is_the_mean_of_the_pieces() -> None:
     net, batch = network("eff", "cls"), batches()[0]
     training(net, frozen=True)
@@ -61,6 +63,7 @@ def test_returned_loss_is_the_mean_of_the_pieces() -> None:
     assert found.tolist() == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_batch_norm_sees_a_piece_at_a_time() -> None:
     """As the flag's help says: with BatchNorm in training, pieces are not quite the whole batch."""
     (whole, _), (pieces, _) = (_stepped("eff", "seg", accumulation, frozen=False) for accumulation in (1, 2))
@@ -75,6 +78,7 @@ def test_batch_norm_sees_a_piece_at_a_time() -> None:
 # --- checkpointing ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["seg", "cls"])
 @pytest.mark.parametrize(
     ("preset", "system"), [("demo", "eff"), ("demo", "vit"), ("published", "eff"), ("published", "vit")]
@@ -126,6 +130,7 @@ def test_checkpointed_network_validates_as_before() -> None:
 # --- BatchNorm of all processes --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "system"), [("demo", "eff"), ("demo", "vit"), ("published", "eff"), ("published", "vit")]
 )
@@ -192,6 +197,7 @@ def test_other_errors_pass(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- every parameter -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["demo", "published"])
 @pytest.mark.parametrize(("system", "task"), SYSTEMS_AND_TASKS)
 def test_every_parameter_has_a_gradient(preset: str, system: str, task: str) -> None:
@@ -207,6 +213,7 @@ def test_every_parameter_has_a_gradient(preset: str, system: str, task: str) -> 
     assert all(parameter.requires_grad for parameter in net.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("system", "task"), SYSTEMS_AND_TASKS)
 def test_every_parameter_is_trained_at_the_rate_that_was_told(system: str, task: str) -> None:
     """AdamW's first step is as long as the rate, in each number whose gradient is not tiny."""

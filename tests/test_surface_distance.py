@@ -65,6 +65,7 @@ def _by_loops(predicted: np.ndarray, truth: np.ndarray, scale: Scale) -> tuple[f
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of MONAI, about itself
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize(("row", "column", "unit"), [(1.0, 1.0, "px"), (3.7, 5.2, "mm"), (9.0, 2.5, "mm")])

@@ -85,6 +85,7 @@ def _with_history(system: str) -> torch.nn.Module:
     return net.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("system", "count"), [("eff", 119), ("vit", 37)])
 def test_folded_network_is_the_same(system: str, count: int) -> None:
     """In float64 nearly to the last digit; in float32 no further from that than the network as it was."""

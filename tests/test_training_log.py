@@ -117,6 +117,7 @@ def test_log_reads_back_exactly(tmp_path: Path) -> None:
     assert [{name: float(cell) if cell else None for name, cell in row.items()} for row in read] == rows
 
 
+@pytest.mark.slow
 def test_log_is_cut_back(tmp_path: Path) -> None:
     before = _run(tmp_path, 3)
     whole = (tmp_path / "log.csv").read_bytes()
@@ -194,6 +195,7 @@ def test_twelve_sessions_within_a_second_are_read_in_order(tmp_path: Path) -> No
     assert _scalars(tmp_path, "train/loss") == [*((2 + s, s) for s in range(12)), (14, -1)]
 
 
+@pytest.mark.slow
 def test_killed_run_keeps_its_steps_quietly(tmp_path: Path) -> None:
     (tmp_path / "tensorflow.py").write_text("print('TensorFlow is slow and speaks')")
     code = f"""
@@ -282,6 +284,7 @@ def test_captions_follow_dice_and_probability() -> None:
     assert caption(_example(empty, empty, 0.2)) != caption(_example(empty, empty))
 
 
+@pytest.mark.slow
 def test_pictures_change_from_epoch_to_epoch(tmp_path: Path) -> None:
     record = TrainingLog(tmp_path, TITLE)
     seen = []
@@ -356,6 +359,7 @@ def test_best_epoch_is_the_first_of_equals(tmp_path: Path, monkeypatch: pytest.M
 # --- failing writes --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "name"), [(100, "log.csv"), (4_000, "curves.png"), (300_000, "films.png")])
 def test_failed_write_is_refused_and_the_earlier_file_stays(tmp_path: Path, size: int, name: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), dtype=np.uint8)

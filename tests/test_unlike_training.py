@@ -217,6 +217,7 @@ def test_missing_json_is_refused(content: Any) -> None:
 # --- real films ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_real_films(real: Path) -> None:
     """A reference of 80 chest films; others of them, hips and legs, and turned ones."""
     paths = sorted((real / "semisynthetic" / "hospital" / "images").glob("*.dcm"))[:100]
