@@ -385,9 +385,9 @@ class Destination:
     """Where results are sent.
 
     Attributes:
-        ae_title: As it wants to be called.
-        host: Name or address.
-        port: TCP port.
+        ae_title: AE title of the receiving program.
+        host: Host name or IP address of the destination.
+        port: TCP port of the destination, 1 to 65535.
     """
 
     ae_title: str

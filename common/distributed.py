@@ -38,9 +38,9 @@ class Processes:
     """This process among those that compute together.
 
     Attributes:
-        device: Where this one computes.
-        rank: Its number, 0 for the one that writes and prints.
-        count: How many there are.
+        device: Device on which this process computes.
+        rank: Number of this process, 0 for the one that writes and prints.
+        count: Number of processes.
     """
 
     device: torch.device

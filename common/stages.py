@@ -15,7 +15,7 @@ class Stage:
     """One of the four training stages.
 
     Attributes:
-        title: As messages name it.
+        title: Name of the stage in messages.
         folder: Folder of its scripts and results, relative to the repository and the workspace.
         task: `seg` or `cls`.
         source: `siim` or `ntuh`.

@@ -511,11 +511,11 @@ def render(
     """Draws one exam of a patient.
 
     Args:
-        rng: the exam's generator; the label and the lesion do not change what the nuisances draw from it.
-        anatomy: the patient.
-        style: "siim" or "ntuh"; ntuh films carry more leads and tubes.
-        area: the lesion's area as a share of the film (0 to about 0.15), or None for a negative.
-        size: pixels a side.
+        rng: Random generator of the exam; label and lesion do not change what the nuisances draw from it.
+        anatomy: Anatomy of the patient.
+        style: `siim` or `ntuh`; ntuh films carry more leads and tubes.
+        area: Area of the lesion as a share of the film (0 to about 0.15), or None for a negative.
+        size: Side of the square film in pixels.
 
     Returns:
         film: (size, size) float32, 0 (black, air) to 1.
@@ -547,10 +547,10 @@ def draw_film(
     """Draws one film of a new patient.
 
     Args:
-        rng: advanced by the same draws whatever the label, so that only the lesion depends on it.
-        positive: whether the film shows a pneumothorax.
-        style: "siim" (small lesions, fewer devices) or "ntuh" (larger lesions, portable supine films).
-        size: pixels a side.
+        rng: Random generator, advanced alike whatever the label, so that only the lesion depends on it.
+        positive: Whether the film shows a pneumothorax.
+        style: `siim` (small lesions, fewer devices) or `ntuh` (larger lesions, portable supine films).
+        size: Side of the square film in pixels.
 
     Returns:
         film: (size, size) uint8, MONOCHROME2 (air is dark), 0 to 255.

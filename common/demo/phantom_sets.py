@@ -165,11 +165,11 @@ def write_siim(
     `train-rle.csv` (header `ImageId, EncodedPixels`; one or several rows a film).
 
     Args:
-        folder: created when absent.
-        positives: films with a lesion.
-        negatives: films without.
-        seed: decides every byte.
-        workers: processes; they do not change the result.
+        folder: Folder to write, created when absent.
+        positives: Number of films with a lesion.
+        negatives: Number of films without a lesion.
+        seed: Seed that decides every byte.
+        workers: Number of processes, which does not change the result.
 
     Returns:
         One row a film, in the order of the label file: `id` (SOPInstanceUID), `positive` (bool), `area` (the
@@ -443,13 +443,13 @@ def write_ntuh(
     (training), `NTUH_20.csv` (test) and `labels/<PERSONID>/label.json` (rectangles of the annotated films).
 
     Args:
-        folder: created when absent.
-        train_positives: annotated training films that the study includes.
-        train_negatives: negative training films that it includes.
-        test_positives: annotated test films that it includes.
-        test_negatives: negative test films that it includes.
-        seed: decides every byte.
-        workers: processes; they do not change the result.
+        folder: Folder to write, created when absent.
+        train_positives: Number of annotated training films that the study includes.
+        train_negatives: Number of negative training films that the study includes.
+        test_positives: Number of annotated test films that the study includes.
+        test_negatives: Number of negative test films that the study includes.
+        seed: Seed that decides every byte.
+        workers: Number of processes, which does not change the result.
 
     Extra to these counts are films that the study must drop (age below 20, chest tube, Training = 0) and
     films that are positive by report and have no annotation.
@@ -475,11 +475,11 @@ def write_new(
     """Writes films as a hospital's archive would send them: DICOM files and nothing else.
 
     Args:
-        folder: created when absent.
-        positives: films with a lesion.
-        negatives: films without.
-        seed: decides every byte; another than that of the training films gives other patients.
-        workers: processes; they do not change the result.
+        folder: Folder to write, created when absent.
+        positives: Number of films with a lesion.
+        negatives: Number of films without a lesion.
+        seed: Seed that decides every byte; another than that of the training films gives other patients.
+        workers: Number of processes, which does not change the result.
 
     Returns:
         As `write_ntuh`, which adds films to these counts.

@@ -32,7 +32,7 @@ def decode_rle(text: str, side: int = SIIM_SIDE) -> np.ndarray:
     columns left to right.
 
     Args:
-        text: The pairs, or `-1` (with or without spaces) for no lesion.
+        text: Run-length pairs of start and length, or `-1` (with or without spaces) for no lesion.
         side: Side of the square film in pixels.
 
     Returns:
@@ -156,8 +156,8 @@ def fill_rectangles(corners: np.ndarray, width: int, height: int) -> np.ndarray:
     The time grows with the film and the number of rectangles, not with their product.
 
     Args:
-        corners: (n, 4), finite: left, top, right, bottom in pixels; parts outside the film are cut off, and
-            rectangles whose left is not below their right (or top, bottom) hold nothing.
+        corners: (n, 4) finite numbers: left, top, right, bottom in pixels; parts outside the film are cut
+            off, and rectangles whose left is not below their right (or top, bottom) hold nothing.
         width: Width of the film in pixels.
         height: Height of the film in pixels.
 

@@ -66,8 +66,8 @@ class Film:
         pixels: (height, width) uint8, 0 to 255, air dark; read-only where they are the file's own bytes.
         patient_id: DICOM PatientID, `""` where unknown. Never written anywhere but as a pseudonym.
         age: Years, 0 to 130; None where unknown.
-        sex: `M`, `F` or None.
-        view: Such as `AP` or `LL`: ViewPosition, else coded (ViewCodeSequence), else the only view that
+        sex: Sex of the patient, `M`, `F` or None.
+        view: View such as `AP` or `LL`: ViewPosition, else coded (ViewCodeSequence), else the only view that
             the descriptions of series and study name; None where unknown.
         spacing: (row, column) spacing in mm, or None. PixelSpacing; without a possible one
             ImagerPixelSpacing, which is at the detector, divided by EstimatedRadiographicMagnificationFactor
@@ -129,7 +129,7 @@ def decode_film(content: bytes, replace_saturated: bool = False) -> Film:
     frame. Compressions (PS3.5 A.4): JPEG of 8 and 12 bits, JPEG Lossless, JPEG-LS, JPEG 2000 and RLE.
 
     Args:
-        content: Content of the file.
+        content: Bytes of the image file.
         replace_saturated: Give saturated stored values (the smallest in MONOCHROME1, the largest in
             MONOCHROME2: markers and borders) the film's median first, as the original did.
 

@@ -78,8 +78,8 @@ def _by_line(stored: np.ndarray, held: np.ndarray, grey: np.ndarray, table: np.n
     Args:
         stored: (rows, columns) of 8 or 16 bits, values from `held[0]` to `held[-1]`.
         held: (n,) int64, every value there may be, one apart.
-        grey: (n,) float64, of each of them, before it is rounded and clipped to 0-255.
-        table: (n,) uint8, after that.
+        grey: (n,) float64, grey level of each value, before it is rounded and clipped to 0-255.
+        table: (n,) uint8, grey level of each value after rounding and clipping.
     """
     positive = held[grey >= 0]
     if not len(positive) or min(len(held), stored.size) < 64:  # of so few OpenCV might round otherwise

@@ -58,9 +58,9 @@ class OutOfFold:
     """What the folds predict for the films that they did not train on, in the order of the set.
 
     Attributes:
-        probability: (n,) float64, 0-1.
+        probability: (n,) float64, probability of pneumothorax by the fold that held the film out, 0-1.
         overlap: (n,) int: pixels shared by predicted and true mask; -1 for films without a mask.
-        dice_by_threshold: (n, 256) float64, 0-1, at each of MAP_THRESHOLDS; NaN for films without a mask.
+        dice_by_threshold: (n, 256) float64, Dice at each of MAP_THRESHOLDS, 0-1; NaN without a mask.
     """
 
     probability: np.ndarray
@@ -138,12 +138,12 @@ def write_thresholds(
     """Choose the thresholds; write `5cv_avg.json`, `out_of_fold.csv`, `roc.png` and `dice.png`; print them.
 
     Args:
-        trained: The system.
-        prepared: The films it was trained on.
-        found: Its predictions for them.
-        likeness: What they look like.
+        trained: System whose thresholds are chosen.
+        prepared: Prepared films that the system was trained on.
+        found: Out-of-fold predictions for those films.
+        likeness: Description of what the training films look like.
         rule: Rule of the probability threshold, a key of RULES.
-        costs: For `lowest-cost`, which is among the alternatives only with them.
+        costs: Costs for the rule `lowest-cost`, which is listed only where they are given.
     """
     positive, probability = prepared.has_mask, found.probability
     points = {

@@ -20,7 +20,7 @@ class Example:
     """A validation film as a network sees it at some epoch.
 
     Attributes:
-        film: (s, s) uint8.
+        film: (s, s) uint8 grey levels, 0 to 255, air dark.
         truth: (s, s) bool, the annotated pneumothorax; empty in a negative film.
         found: (s, s) float32, 0-1, the map of pneumothorax.
         probability: Probability of pneumothorax in the film, 0-1; None: the network does not tell.
@@ -43,8 +43,8 @@ def films_sheet(heading: str, examples: Sequence[Example]) -> np.ndarray:
     The sheet tells nothing of a patient: a caption is the film's Dice, or `negative`, and the probability.
 
     Args:
-        heading: At the top, left of the legend.
-        examples: One or more, four in a row.
+        heading: Words at the top, left of the legend.
+        examples: One or more films, drawn four in a row.
 
     Returns:
         (height, width, 3) uint8, RGB. Tile i begins at `tile_origin(i)` and is `TILE` pixels wide and high.

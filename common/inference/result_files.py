@@ -43,8 +43,8 @@ class Result:
     """The result files of one system.
 
     Attributes:
-        cases: One element a film with a label, in the order of the file.
-        meta: The content of meta.json.
+        cases: Films with a label, in the order of the file.
+        meta: Content of meta.json.
         unlabelled: Films without a label, which are not among the cases.
     """
 

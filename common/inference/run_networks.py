@@ -71,11 +71,11 @@ class Predictor(Generic[FilmsRead]):
     """How films are run through networks.
 
     Attributes:
-        prepared: Where the films are from.
+        prepared: Prepared set that the films are from.
         size: Working size in pixels.
-        device: Where to compute.
-        precision: As in the recipe.
-        workers: Processes that read films.
+        device: Device to compute on.
+        precision: Precision, `auto` or `fp32`, as in the recipe.
+        workers: Number of processes that read films.
         batch_size: Films at a time; changes speed, not results (beyond rounding). 0: what is fastest.
     """
 
@@ -106,8 +106,8 @@ class Predictor(Generic[FilmsRead]):
         """Probability of pneumothorax by each fold: (films, folds) float64, 0-1.
 
         Args:
-            nets: Classification networks on the device.
-            rows: Films of the set.
+            nets: Classification networks, on the device.
+            rows: Rows of the films in the set.
             title: Title of a progress bar; None: no bar.
         """
         found = [each for _, each in self.scores(nets, rows, title)]
@@ -143,8 +143,8 @@ class Predictor(Generic[FilmsRead]):
         """Score a network on validation films.
 
         Args:
-            net: On the device.
-            rows: Films of the set; for segmentation, positives only.
+            net: Network to be judged, on the device.
+            rows: Rows of the films in the set; for segmentation, positives only.
             processes: Each of them predicts its part; None: there is only this one.
         """
         processes = processes or Processes(self.device)

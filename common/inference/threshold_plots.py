@@ -29,11 +29,11 @@ def roc_picture(
     Args:
         path: PNG to write.
         title: Title of the picture.
-        positive: (n,) bool.
-        probability: (n,) float64, 0-1.
-        auroc: Area under the curve.
-        points: By rule; at most one for each of RULES.
-        rule: The one that was chosen.
+        positive: (n,) bool, whether the film is positive.
+        probability: (n,) float64, probability of pneumothorax, 0-1.
+        auroc: Area under the ROC curve, 0-1.
+        points: Operating point by rule, at most one for each of RULES.
+        rule: Rule that was chosen, a key of RULES.
     """
     roc = Roc.of(positive, probability)
     figure = Figure(figsize=(6, 6), layout="constrained")
@@ -66,7 +66,7 @@ def dice_picture(path: Path, title: str, dice: np.ndarray) -> None:
     Args:
         path: PNG to write.
         title: Title of the picture.
-        dice: (positives, 256) float64, 0-1: at each of MAP_THRESHOLDS.
+        dice: (positives, 256) float64, Dice at each of MAP_THRESHOLDS, 0-1.
     """
     mean = dice.mean(axis=0)
     used = int(np.searchsorted(MAP_THRESHOLDS, MAP_THRESHOLD))

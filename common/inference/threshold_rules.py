@@ -31,7 +31,7 @@ class Costs:
     """What mistakes cost where the system is to be used.
 
     Attributes:
-        prevalence: Prevalence of pneumothorax there, between 0 and 1.
+        prevalence: Prevalence of pneumothorax where the system is to be used, between 0 and 1.
         ratio: Cost of a miss over cost of a false alarm, above 0.
     """
 
@@ -47,8 +47,8 @@ class Costs:
         1993;39:561).
 
         Args:
-            sensitivity: 0-1, a number or an array of any shape.
-            false_positive_rate: 0-1, likewise.
+            sensitivity: Sensitivity, 0-1, a number or an array of any shape.
+            false_positive_rate: 1 - specificity, 0-1, in the shape of `sensitivity`.
         """
         missed = self.prevalence * self.ratio * (1 - sensitivity)
         return missed + (1 - self.prevalence) * false_positive_rate
@@ -75,7 +75,7 @@ class Roc:
         thresholds: (k,) float64, falling: the distinct probabilities of the films.
         sensitivity: (r, k) float64, 0-1; NaN in a resample without a positive film.
         false_positive_rate: (r, k) float64, 0-1; NaN in a resample without a negative film.
-        drawn: (r, k) bool: the resample holds a film of this very probability.
+        drawn: (r, k) bool, whether the resample holds a film of exactly this probability.
     """
 
     thresholds: np.ndarray
@@ -88,8 +88,8 @@ class Roc:
         """Trace the curves.
 
         Args:
-            positive: (n,) bool.
-            probability: (n,) float64, finite.
+            positive: (n,) bool, whether the film is positive.
+            probability: (n,) float64, finite probabilities, 0-1.
             counts: How often each film was drawn, float64 whole numbers, (r, n); None: the films themselves.
         """
         counts = np.ones((1, len(positive))) if counts is None else counts
@@ -114,7 +114,7 @@ class Roc:
 
         Args:
             rule: A key of RULES.
-            costs: For `lowest-cost`.
+            costs: Costs for the rule `lowest-cost`; None for the others.
         """
         if rule == YOUDEN:
             merit = self.sensitivity - self.false_positive_rate
@@ -133,9 +133,9 @@ def choose(rule: str, positive: np.ndarray, probability: np.ndarray, costs: Cost
 
     Args:
         rule: A key of RULES.
-        positive: (n,) bool, with both classes.
-        probability: (n,) float64, each by the fold that held the film out.
-        costs: For `lowest-cost`.
+        positive: (n,) bool, whether the film is positive; both classes occur.
+        probability: (n,) float64, probability by the fold that held the film out, 0-1.
+        costs: Costs for the rule `lowest-cost`; None for the others.
     """
     roc = Roc.of(positive, probability)
     best = roc.chosen(rule, costs)[0]
@@ -198,13 +198,13 @@ def resampled_thresholds(
 
     Args:
         rule: A key of RULES.
-        positive: (n,) bool.
-        probability: (n,) float64, each by the fold that held the film out.
+        positive: (n,) bool, whether the film is positive.
+        probability: (n,) float64, probability by the fold that held the film out, 0-1.
         overlaps: (n,) int: pixels shared by predicted and true mask; none above 0 without a mask.
-        patient: (n,) names.
-        costs: For `lowest-cost`.
-        replicates: How many resamples.
-        seed: Non-negative.
+        patient: (n,) pseudonyms of the films' patients.
+        costs: Costs for the rule `lowest-cost`; None for the others.
+        replicates: Number of resamples.
+        seed: Seed of the resampling, 0 or more.
 
     Returns:
         `cls_threshold` and `seg_threshold` (in pixels), each (replicates,) float64; NaN where a resample

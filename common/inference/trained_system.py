@@ -30,7 +30,7 @@ class TrainedSystem:
         system: `eff` or `vit`.
         image_size: Working size in pixels.
         made_from: Hashes of the ten networks, the training films and the folds.
-        facts: Metadata of fold 0's classification model, which the others share but for the fold.
+        facts: Metadata of fold 0's classification model; the other folds' differ in the fold only.
     """
 
     system: str

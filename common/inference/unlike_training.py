@@ -47,8 +47,8 @@ class TrainingLikeness:
     2018, who tell an outlier by whether its turn is recognised).
 
     Attributes:
-        mean: (43,) float64, of the features (`features`).
-        covariance: (43, 43) float64, positive definite.
+        mean: (43,) float64, mean of the training films' features (`features`).
+        covariance: (43, 43) float64, positive definite covariance of these features.
         threshold: Distance beyond which a film is far.
         n_films: Training films it was made from.
         false_warning_rate: Share of them, 0-1, that are far or seem changed by the folds they are not in.
@@ -65,8 +65,8 @@ class TrainingLikeness:
         """Measure all training films.
 
         Args:
-            prepared: The training set and its folds.
-            show: A progress bar where it takes more than three seconds.
+            prepared: Training set and its folds.
+            show: Whether to show a progress bar where it takes more than three seconds.
         """
         n = len(prepared.part)
         rows = tqdm(range(n), "films' features", unit="film", delay=3, disable=None if show else True)
@@ -98,7 +98,7 @@ class TrainingLikeness:
         Then undoing it makes the film a tenth nearer at least, and no longer far.
 
         Args:
-            film: As in `distance`.
+            film: (side, side) uint8, air dark, 1024 pixels or reduced from that.
         """
         distances = _distances(self.mean, self.covariance, _with_changes(film))
         change = int(_nearest_change(distances))

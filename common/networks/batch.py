@@ -14,10 +14,10 @@ def batch_item(film: np.ndarray, mask: np.ndarray, row: int, label: bool) -> Bat
     """One film of a batch.
 
     Args:
-        film: (s, s) float32.
-        mask: (s, s), 0 or 1.
-        row: Where the film lies in its set.
-        label: Whether it is positive.
+        film: (s, s) float32 grey levels, 0-1.
+        mask: (s, s) mask of the pneumothorax, 0 or 1.
+        row: Row of the film in its set.
+        label: Whether the film is positive.
     """
     return {
         "film": torch.from_numpy(film)[None],

@@ -21,7 +21,7 @@ def fold_probabilities(nets: Nets, film: torch.Tensor) -> torch.Tensor:
 
     Args:
         nets: Classification networks.
-        film: Float32, 0-1.
+        film: (b, 1, s, s) float32 grey levels, 0-1.
     """
     logits = [net.classify(film).float().view(len(film), -1) for net in nets]
     return torch.cat(logits, dim=1).sigmoid()
@@ -32,7 +32,7 @@ def mean_map(nets: Nets, film: torch.Tensor) -> torch.Tensor:
 
     Args:
         nets: Networks of either task.
-        film: Float32, 0-1.
+        film: (b, 1, s, s) float32 grey levels, 0-1.
     """
     folds = [fold for net in nets for fold in net(film)[0].split(2, dim=1)]
     return torch.stack([fold.float().softmax(dim=1)[:, 1] for fold in folds]).mean(dim=0)

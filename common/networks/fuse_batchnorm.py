@@ -23,7 +23,7 @@ def fuse_batchnorm(net: PneumothoraxNet) -> None:
     Afterwards the network can only predict: its state no longer fits a weights file.
 
     Args:
-        net: In eval mode, with its weights loaded. Its device and memory format stay.
+        net: Network in eval mode, with its weights loaded. Its device and memory format stay.
     """
     _fuse_batch_norms(net)
     for module in net.modules():

@@ -76,7 +76,7 @@ def kept_for_backward(net: PneumothoraxNet, film: torch.Tensor) -> int:
     """Bytes that a forward pass keeps for the backward pass, besides the weights.
 
     Args:
-        net: In training mode.
+        net: Network in training mode.
         film: (b, 1, s, s) float32, on the network's device. Autocast holds as it is set around the call.
     """
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*net.parameters(), *net.buffers())}

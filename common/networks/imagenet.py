@@ -72,7 +72,7 @@ def find_imagenet(encoder: str, location: str | None) -> Path:
     """Where the ImageNet weights of an encoder lie.
 
     Args:
-        encoder: timm's name.
+        encoder: timm's model name.
         location: A file or a folder; None: `data/imagenet` of the workspace, else timm's hub, which has a
             few seconds for its first answer.
 

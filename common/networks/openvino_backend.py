@@ -29,7 +29,7 @@ class AcceleratedNets(nn.Module):
     parameters, and knows no difference between training and evaluation.
 
     Args:
-        compiled: Takes (1, 1, size, size) float32, 0-1; an output a fold.
+        compiled: Compiled model of (1, 1, size, size) float32 films, 0-1, with an output a fold.
         task: `cls` or `seg`.
     """
 

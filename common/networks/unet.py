@@ -16,7 +16,7 @@ class PneumothoraxNet(nn.Module):
     """The network of one system and task.
 
     Args:
-        network: Encoder and decoder.
+        network: Numbers of encoder and decoder.
         task: `seg`: masks; `cls`: masks and one logit a film.
 
     Raises:

@@ -45,9 +45,9 @@ def save_weights(path: Path, state: State, metadata: dict[str, Any]) -> None:
     """Write a finished network.
 
     Args:
-        path: A weights file's path.
-        state: The network's state.
-        metadata: What it is and was made from: no clock, host or absolute path.
+        path: Path of the weights file to write.
+        state: Tensors of the network by name.
+        metadata: What the network is and was made from, without clock, host or absolute path.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with whole_file(path) as temporary:
@@ -63,10 +63,10 @@ def read_weights(
     """Read a weights file.
 
     Args:
-        path: The file.
+        path: Path of the weights file to read.
         title: What is needed and by whom, as the refusal says it.
-        made_by: The command that makes it.
-        found: What is there instead, for the refusal.
+        made_by: Command that makes the file.
+        found: What lies there instead, for the refusal.
 
     Returns:
         The network's state (CPU) and the metadata, to which `sha256` of the tensors is added.

@@ -108,7 +108,7 @@ class Bundle(Deployed):
     """A system that came out of a bundle.
 
     Attributes:
-        check: By which a machine shows that it computes what it should.
+        check: Film and expected output by which a machine shows that it computes what it should.
     """
 
     check: Check
@@ -133,10 +133,10 @@ def check_here(
     pneumothorax missed for it can kill.
 
     Args:
-        deployed: The system.
-        expected: What it should make of the check film.
-        device: Where it is to compute.
-        networks: Others that compute the same, such as those of an accelerated backend; None: its own.
+        deployed: System that the machine is to run.
+        expected: Check film and what the system should make of it.
+        device: Device that it is to compute on.
+        networks: Networks of another backend that compute the same; None: the system's own.
         tolerance: Largest difference of a probability or of the coarse map: 1e-4 for its own networks, 1e-3
             for those of an accelerated backend.
 
@@ -382,7 +382,7 @@ def export(system: str, output: Path) -> Bundle:
 
     Args:
         system: `eff` or `vit`.
-        output: The file; written whole or not at all, an earlier bundle is replaced.
+        output: Path of the bundle, written whole or not at all; an earlier bundle is replaced.
 
     Returns:
         What the bundle holds.

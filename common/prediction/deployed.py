@@ -24,9 +24,9 @@ class Deployed:
     """A system ready to predict.
 
     Attributes:
-        trained: Its ten networks.
-        point: Where it decides.
-        likeness: What the training films look like.
+        trained: Ten networks of the system and their metadata.
+        point: Thresholds by which the system decides.
+        likeness: Description of what the training films look like.
         thresholds: Content of the thresholds file that `point` and `likeness` stand in.
     """
 

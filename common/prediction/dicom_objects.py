@@ -225,7 +225,7 @@ def segmentation(source: Dataset, outline: np.ndarray, maker: Maker) -> Dataset:
     Args:
         source: Header of the film, with or without its pixels.
         outline: (rows, columns) bool, true in the pneumothorax; all false for a film without one.
-        maker: What found it.
+        maker: System that found it.
 
     Returns:
         As it would be read from its file.
@@ -265,8 +265,8 @@ def capture(source: Dataset, picture: np.ndarray, maker: Maker) -> Dataset:
 
     Args:
         source: Header of the film, with or without its pixels.
-        picture: (h, w, 3) uint8 RGB, the film in its own orientation, and words.
-        maker: What found it.
+        picture: (h, w, 3) uint8 RGB: the film in its own orientation, with words on it.
+        maker: System that found it.
 
     Returns:
         As it would be read from its file.

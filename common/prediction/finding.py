@@ -48,14 +48,14 @@ class Finding:
 
     Attributes:
         decision: `positive`, `negative` or `no answer`.
-        rule: What `OperatingPoint.rule` says, whatever the concerns.
+        rule: Decision and words of `OperatingPoint.rule`, whatever the concerns.
         folds: Probability of pneumothorax by each fold, 0-1.
-        segmented_pixels: At the working size; None where stage 2 did not run.
+        segmented_pixels: Segmented area in pixels at the working size; None where stage 2 did not run.
         area_fraction: Outlined area over film area, 0-1; None unless positive.
         area_cm2: Outlined area in cm2; None unless positive, and where the spacing is unknown.
         side: `left`, `right` or `both`, of the patient; empty unless positive.
-        borderline: A difference of `ROUNDING` could change the decision.
-        concerns: Why there is no answer, and what else to know.
+        borderline: Whether a difference of `ROUNDING` could change the decision.
+        concerns: Reasons for which there is no answer, and what else to know.
         outline: (height, width) bool, on the film's own pixels; empty unless positive.
     """
 
@@ -108,11 +108,11 @@ def find(
     """Decide one film.
 
     Args:
-        film: As it was read.
-        folds: Probability by each fold, 0-1.
-        mean_map: (size, size) float32, 0-1, mean over the folds; None where stage 1 says negative.
-        point: Where the system decides.
-        concerns: About the film; a serious one takes the answer away.
+        film: Film as it was read.
+        folds: Probability of pneumothorax by each fold, 0-1.
+        mean_map: (size, size) float32, 0-1, mean map of the folds; None where stage 1 says negative.
+        point: Thresholds by which the system decides.
+        concerns: Concerns about the film; a serious one takes the answer away.
     """
     probability = float(np.mean(folds))
     pixels = None if mean_map is None else int(np.count_nonzero(mean_map > MAP_THRESHOLD))

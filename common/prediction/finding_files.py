@@ -79,9 +79,9 @@ def write_finding(
 
     Args:
         files: Paths of the film's files.
-        film: The film as it was read.
+        film: Film as it was read.
         finding: What was found in this film.
-        made_by: `FilmPredictor.provenance`.
+        made_by: Facts of the system, from `FilmPredictor.provenance`.
         written: Manifest of the folder.
 
     Returns:

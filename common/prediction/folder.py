@@ -75,10 +75,10 @@ class _Folder:
     """The films of one input, and what became of them.
 
     Attributes:
-        predictor: The system.
-        source: The input: a file or folder.
+        predictor: Predictor of the system.
+        source: Input, a file or a folder.
         output: Folder of the results.
-        entries: What lies in the input, in order.
+        entries: Everything that lies in the input, in order.
         keep_identifiers: Whether the films' paths are written.
         written: Manifest of the output folder.
         findings: Content of a film's JSON file, by its place among `entries`.

@@ -25,8 +25,8 @@ class Entry:
     """What lies in the input.
 
     Attributes:
-        path: Path of a file, or of what is none.
-        fault: Why it is no file that can be read; empty for a file.
+        path: Path of a file, or of something that is no file.
+        fault: Reason why it cannot be read as a file; empty for a file.
     """
 
     path: Path
@@ -38,8 +38,8 @@ class Listing:
     """Everything in the input.
 
     Attributes:
-        entries: Files, and what cannot be read as one, sorted by path.
-        links: Those of the paths that are symbolic links.
+        entries: Files and everything that cannot be read as one, sorted by path.
+        links: Paths that are symbolic links.
         passed_over: Number of hidden files, hidden folders and DICOMDIR indices.
     """
 
@@ -116,7 +116,7 @@ def refuse_overlap(
     Args:
         source: A film, or a folder of films.
         output: Folder of the results, which may be missing.
-        folders: Folders in it that are written to, and may be links.
+        folders: Folders within `output` that are written to, and may be links.
         links: Symbolic links under `source`.
 
     Raises:

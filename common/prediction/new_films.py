@@ -35,8 +35,8 @@ class FileState:
     """What a file was when it was read.
 
     Attributes:
-        digest: Digest of its content.
-        stamp: Its identity on the disk.
+        digest: Digest of the file's content.
+        stamp: Identity of the file on the disk.
     """
 
     digest: str
@@ -122,9 +122,9 @@ def read_new_film(
     """Read a film file, once.
 
     Args:
-        path: DICOM, PNG, JPEG or TIFF.
+        path: Path of a DICOM, PNG, JPEG or TIFF file.
         known: Digest of the file when it was last read; None: never.
-        alive: Called as the file is read.
+        alive: Function that is called as the file is read.
 
     Returns:
         The film; or the state of the file alone where its content is still the known one.

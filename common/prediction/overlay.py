@@ -24,7 +24,7 @@ def overlay(film: np.ndarray, finding: Finding, system: str) -> np.ndarray:
     Args:
         film: (height, width) uint8, air dark.
         finding: Finding of this film.
-        system: As the picture is to name it.
+        system: Name of the system in the picture.
 
     Returns:
         (h, w, 3) uint8 RGB: the film, its longer side 1024 pixels, in its own proportions and orientation,

@@ -44,8 +44,8 @@ class FilmPredictor:
     """A system ready to say what it finds in films.
 
     Args:
-        deployed: The system.
-        device: Where to compute.
+        deployed: System that predicts.
+        device: Device to compute on.
         backend: `torch`, or `openvino` for the same networks, compiled for a CPU.
 
     Raises:
@@ -73,9 +73,9 @@ class FilmPredictor:
         """The system trained in this workspace, or that of a bundle.
 
         Args:
-            system: `eff` or `vit`; with a bundle not needed.
-            bundle: File that export.sh made.
-            gpu: A number, or `cpu`.
+            system: `eff` or `vit`; not needed with a bundle.
+            bundle: Path of a bundle made by export.sh.
+            gpu: Number of the GPU, or `cpu`.
             backend: `torch`, or `openvino` on a CPU.
 
         Raises:
@@ -131,8 +131,8 @@ class FilmPredictor:
         """Predict a film that came to the listener, reading it in a process that may be lost.
 
         Args:
-            path: DICOM file, `<number>_<case>.dcm`.
-            folder: Where the finding is written, as predict.sh does.
+            path: Path of the DICOM file, `<number>_<case>.dcm`.
+            folder: Folder that the finding is written to, as by predict.sh.
 
         Returns:
             The DICOM objects that go back to the archive.

@@ -33,8 +33,8 @@ class Concern:
     """Something about a film that whoever reads the finding must know.
 
     Attributes:
-        text: A short clause. It repeats nothing of the header but codes.
-        serious: The system was not made for such a film: there is no answer.
+        text: Short clause that repeats nothing of the header but codes.
+        serious: Whether the system was not made for such a film, so that there is no answer.
     """
 
     text: str
@@ -49,9 +49,9 @@ def concerns_of(film: Film, square: np.ndarray, likeness: TrainingLikeness) -> l
     training films, or seems turned or inverted. What a header does not say is never serious.
 
     Args:
-        film: Its pixels as they were read and the facts of its header.
+        film: Pixels as they were read and facts of the header.
         square: (1024, 1024) uint8, air dark: the film as a prepared set would hold it.
-        likeness: What the training films look like.
+        likeness: Description of what the training films look like.
     """
     serious = [*_against_by_header(film), *_against_by_picture(film, square, likeness)]
     return [Concern(text, True) for text in serious] + [Concern(text, False) for text in _remarks(film)]
@@ -68,7 +68,7 @@ def patient_side(outline: np.ndarray, film: Film) -> str:
 
     Args:
         outline: (rows, columns) bool, as the film lies in its file.
-        film: The facts of its header.
+        film: Film with the facts of its header.
     """
     pose, columns = _pose(film), outline.shape[1]
     on_left = int(np.count_nonzero(outline[:, : columns // 2]))

@@ -67,8 +67,8 @@ def in_workers(
     Args:
         function: Function of a module. `alive()` tells the parent that it makes progress. What it prints is
             dropped: decoders print what they find in a header. It must catch its own exceptions.
-        tasks: Never None; taken as workers become free, so that few are in memory.
-        count: Processes; None: one a core.
+        tasks: Tasks, none of them None, taken as workers become free, so that few are in memory.
+        count: Number of processes; None: one a core.
         seconds: Processor time without a sign of life, after which a worker is killed. A process that waits
             its turn on a busy machine, or for a slow disk, uses none.
         memory: Bytes a worker may use beyond what it starts with (Linux); more is a MemoryError in it.

@@ -45,12 +45,12 @@ class Outcome:
 
     Attributes:
         kind: `prepared`, `excluded` or `rejected`; `full` when it could not be written.
-        reason: Why it is not prepared.
+        reason: Reason why the film is not prepared.
         file: Digest of the image file (`fingerprints.file_digest`); `""` where it could not be read.
-        facts: What header and source's table say; holds identity, never written as it is.
+        facts: Facts of header and source's table, which identify the patient; never written as they are.
         picture: SHA-256 of the prepared film.
         mask: SHA-256 of the packed mask; `""` without a lesion.
-        area: Mask over film area, 0 to 1.
+        area: Area of the mask over area of the film, 0-1.
         perceptual: Perceptual hash of the film, hexadecimal.
         notes: What was odd about film or mask, which were read all the same.
     """

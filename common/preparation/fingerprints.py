@@ -72,7 +72,7 @@ def write(folder: Path, films: Sequence[SourceFilm], entries: Mapping[int, Mappi
 
     Args:
         folder: Folder of the prepared set.
-        films: As the source lists them.
+        films: Films as the source lists them.
         entries: The journal's entry of each film that was read, by its place in `films`.
     """
     rows = []

@@ -22,9 +22,9 @@ def count_flow(
 
     Args:
         name: `siim`, `ntuh_train` or `ntuh_test`.
-        rows: The case table of the films that were prepared.
-        excluded: The rule that dropped it, for each film that a rule dropped.
-        rejected: The fault, for each film with one.
+        rows: Case table of the films that were prepared.
+        excluded: Rule that dropped it, for each film that a rule dropped.
+        rejected: Fault of each film that has one.
 
     Returns:
         The content of `flow.json`: `found` = `prepared` + all of `excluded` + all of `rejected`. `unlabelled`

@@ -25,8 +25,8 @@ def assign_folds(positive: np.ndarray, patients: np.ndarray, seed: int = 0) -> n
     """Split films into five folds, stratified by label, every patient in one fold.
 
     Args:
-        positive: (n,) bool.
-        patients: (n,) identifiers.
+        positive: (n,) bool, whether the film is positive.
+        patients: (n,) identifiers of the films' patients.
         seed: Seed of the shuffle.
 
     Returns:
@@ -58,8 +58,8 @@ def _deal(positives: np.ndarray, negatives: np.ndarray, seed: int) -> np.ndarray
     the stratification before version 1.8.)
 
     Args:
-        positives: (patients,) positive films of each.
-        negatives: (patients,) negative films of each.
+        positives: (patients,) int, number of positive films of each patient.
+        negatives: (patients,) int, number of negative films of each patient.
         seed: Seed of the shuffle.
 
     Returns:
@@ -91,8 +91,8 @@ def choose_validation(positive: np.ndarray, patients: np.ndarray, seed: int = 0)
     would crowd the few that validate.
 
     Args:
-        positive: (n,) bool.
-        patients: (n,) identifiers.
+        positive: (n,) bool, whether the film is positive.
+        patients: (n,) identifiers of the films' patients.
         seed: Seed of the order.
 
     Returns:

@@ -64,7 +64,7 @@ class ComparedFilms:
     Attributes:
         case: (n,) pseudonyms of the films.
         patient: (n,) pseudonyms of the patients (of the exams where they are unknown), or `""`.
-        patient_known: (n,) bool: by PatientID.
+        patient_known: (n,) bool, whether the patient is known by PatientID.
         study: (n,) pseudonyms of the studies, `""` where unknown.
         picture: (n,) SHA-256 of the prepared pixels, `""` where unknown.
         perceptual: (n,) uint64, from `perceptual_hash`.
@@ -221,9 +221,9 @@ def _sharing(key: np.ndarray, part: np.ndarray, most: int) -> tuple[np.ndarray, 
     """Pairs of films with the same key in different parts.
 
     Args:
-        key: (n,) whole numbers, -1 unknown.
-        part: (n,) whole numbers.
-        most: Pairs to return.
+        key: (n,) int, what films may share; -1 where unknown.
+        part: (n,) int, part that each film belongs to.
+        most: Largest number of pairs to return.
 
     Returns:
         Rows of the first films, rows of the second ones (first < second), and how many more pairs there are.
@@ -368,8 +368,8 @@ def not_checkable(films: ComparedFilms, leaks: Leaks | None = None, by_table: in
     """Sentences on what was not, or can not be, compared.
 
     Args:
-        films: The films compared. What stands before the first blank of a part's label is its set.
-        leaks: What was found, for pairs that were too many.
+        films: Films that were compared. What stands before the first blank of a part's label is its set.
+        leaks: Leaks that were found, for pairs that were too many.
         by_table: SIIM-ACR films whose patient a table tells.
     """
     sets = pd.Series(films.part, dtype=object).str.split(" ").str[0].to_numpy()

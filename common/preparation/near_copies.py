@@ -81,8 +81,8 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Pearson's or Spearman's correlation, whichever is further from 0; 0 where a film has no contrast.
 
     Args:
-        first: uint8.
-        second: uint8, of the same shape.
+        first: (height, width) uint8 film.
+        second: (height, width) uint8 film of the same shape.
 
     Returns:
         -1 to 1; near -1 where one is the other inverted.
@@ -106,9 +106,9 @@ def nominated(
     """Pairs of films of different parts whose hashes differ in few bits, or in nearly all (one inverted).
 
     Args:
-        hashes: (n,) uint64.
-        part: (n,) whole numbers, a few different ones.
-        radius: 0 to 31.
+        hashes: (n,) uint64, from `perceptual_hash`.
+        part: (n,) int, part that each film belongs to; few parts.
+        radius: Largest distance of two hashes, in bits (0 to 31).
 
     Returns:
         Rows of the first films, rows of the second ones (first < second), distances (to the inverted hash

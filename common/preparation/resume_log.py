@@ -24,7 +24,7 @@ class ResumeLog:
 
         Args:
             folder: Folder of the prepared set.
-            heading: SHA-256 of the listing and the rules.
+            heading: SHA-256 (hex) of the listing and the rules.
         """
         self._path = folder / "journal.jsonl"
         self.entries = {

@@ -94,7 +94,7 @@ def open_prepared(name: str, source: str | None, needed_for: str, patients: str 
     Args:
         name: `siim`, `ntuh_train` or `ntuh_test`. The latter two are prepared together.
         source: Folder of the download or export; None: `data/siim` or `data/ntuh` of the workspace.
-        needed_for: Who asks, as the refusal names it.
+        needed_for: Stage that asks, as the refusal names it.
         patients: Table of SIIM-ACR's patients; None: `patients.csv` in its folder, where it exists.
 
     Raises:

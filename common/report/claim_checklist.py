@@ -23,11 +23,11 @@ class Item:
     """An item of the checklist.
 
     Attributes:
-        number: In CLAIM 2020.
+        number: Number of the item in CLAIM 2020.
         section: Section of the paper.
         asked: What the paper should tell.
-        known: What the run knows of it; empty: nothing.
-        authors: What is left to the authors; empty: nothing.
+        known: Text that the run can fill in; empty where it knows nothing.
+        authors: Text for what is left to the authors; empty where nothing is.
     """
 
     number: int
@@ -42,13 +42,13 @@ class Known:
     """What the checklist is filled from.
 
     Attributes:
-        results: By system.
+        results: Results on the test films, by system.
         flow: flow.json of the test films; empty where it is not there.
-        estimates: By system, the main figures as text.
+        estimates: Main metrics as text, by system.
         metrics: Titles of the metrics in the tables.
         groups: Strata in the tables beside `all`.
         statistics: How intervals were made.
-        out_of_fold: By system, what the thresholds file tells, as text.
+        out_of_fold: Text about the thresholds file, by system.
     """
 
     results: Mapping[str, Result]

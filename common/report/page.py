@@ -71,10 +71,10 @@ def write_report(
     """Write report.html and figures/*.svg beside the result folders.
 
     Args:
-        results: By system, the films in the same order in all, as `read_results` gives them.
-        rows: The tidy metric rows, with `system, reference, decision, stratum, metric, n, estimate, ci_low,
+        results: Results by system, the films in the same order in all, as `read_results` gives them.
+        rows: Tidy metric rows, with `system, reference, decision, stratum, metric, n, estimate, ci_low,
             ci_high` and, where there are any, `interval`, `note`, `p_value`, `p_holm`, `test`.
-        replicates: Behind the rows' intervals.
+        replicates: Number of resamples behind the rows' intervals.
         seed: Seed of the resampling, for the rows and the curves' bands.
 
     Returns:

@@ -76,9 +76,9 @@ def roc_plot(
     """ROC curves with pointwise bands and the operating points.
 
     Args:
-        curves: By system; None: no curve can be drawn.
-        points: By system and decision (`stage_1`, `two_stage`): 1 - specificity and sensitivity.
-        told: Text of `auroc`.
+        curves: Curve by system; None where no curve can be drawn.
+        points: 1 - specificity and sensitivity, by system and decision (`stage_1`, `two_stage`).
+        told: Estimate and interval of `auroc` as text, by system.
         readers: 1 - specificity and sensitivity of each human reader.
     """
 
@@ -103,9 +103,9 @@ def precision_recall_plot(
     """Precision-recall curves with pointwise bands and the operating points.
 
     Args:
-        curves: By system; None: no curve can be drawn.
-        points: By system and decision: sensitivity and positive predictive value.
-        told: Text of `auprc`.
+        curves: Curve by system; None where no curve can be drawn.
+        points: Sensitivity and positive predictive value, by system and decision.
+        told: Estimate and interval of `auprc` as text, by system.
         prevalence: Share of positive films: the precision of calling every film positive.
     """
 
@@ -168,9 +168,9 @@ def calibration_plot(
     """Observed share of positives against predicted probability, and how the probabilities are spread.
 
     Args:
-        tenths: By system, as `curves.calibration` gives them.
-        systems: By system; positives are by mask.
-        told: Text of `calibration_slope` and `calibration_intercept`.
+        tenths: Tenths of the films by system, as `curves.calibration` gives them.
+        systems: Results by system; positives are by mask.
+        told: Calibration slope and intercept as text, by system.
     """
 
     def draw() -> Figure:
@@ -223,8 +223,8 @@ def folds_plot(
     """AUROC of each fold's network alone, and of the ensemble with its interval.
 
     Args:
-        folds: By system, the AUROC of fold 0, 1 ...; None: not known or not defined.
-        ensembles: By system, AUROC and the ends of its interval (NaN: no interval); None: not defined.
+        folds: AUROC of fold 0, 1 ... by system; None where it is not known or not defined.
+        ensembles: AUROC and the ends of its interval by system (NaN: no interval); None where not defined.
     """
 
     def draw() -> Figure:
@@ -262,7 +262,7 @@ def dice_by_size_plot(systems: Mapping[str, Cases], means: Mapping[str, Mapping[
 
     Args:
         systems: Results by system.
-        means: By system and stratum (`small`, `medium`, `large`), the mean Dice; absent: not defined.
+        means: Mean Dice by system and stratum (`small`, `medium`, `large`); absent where not defined.
     """
 
     def draw() -> Figure:

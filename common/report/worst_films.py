@@ -21,9 +21,9 @@ class ShownFilm:
     """A film as the report shows it.
 
     Attributes:
-        case: Pseudonym.
+        case: Pseudonym of the film.
         jpeg: The film with the outlines of the truth and of what was found; None: its pictures are not there.
-        facts: What is told of it, by name.
+        facts: Facts that are told of the film, by name.
     """
 
     case: str

@@ -119,7 +119,7 @@ def source_films(folder: Path, name: str, rules: Rules) -> list[SourceFilm]:
     Every row is in exactly one set; a row whose set cannot be told is a fault in `ntuh_train`.
 
     Args:
-        folder: Holds `cases.csv`.
+        folder: Folder that holds `cases.csv`.
         name: `ntuh_train` or `ntuh_test`.
         rules: Rules of inclusion; `test_from` and `allow_chest_tube` are applied here.
 
@@ -249,7 +249,7 @@ class _Listing:
 
     Attributes:
         folder: Folder of the table, without links.
-        rules: See `source_films`.
+        rules: Rules of inclusion; see `source_films`.
         notes: Row number -> what was odd about its cells.
     """
 

@@ -36,7 +36,7 @@ def source_films(folder: Path, name: str, rules: Rules) -> list[SourceFilm]:
     An exam that both tables list is in both sets: the check for leakage finds it.
 
     Args:
-        folder: The export.
+        folder: Folder of the hospital's export.
         name: `ntuh_train` or `ntuh_test`. `ntuh_train` ends with the image files that neither table lists.
         rules: Rules of inclusion; `allow_chest_tube` is applied here.
 

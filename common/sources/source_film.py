@@ -27,15 +27,15 @@ class SourceFilm:
     """A film as its source lists it.
 
     Attributes:
-        identifier: The source's own name of the film; never written.
+        identifier: Name of the film in its source; never written.
         path: Path of the image file; None where it is missing.
         origin: Where the source lists it, without identity: `train-rle.csv, row 12`.
-        annotation: The lesion, or None.
+        annotation: Annotated lesion, or None.
         report: 1 where the radiology report says pneumothorax, else 0; None for a test film without a label.
-        excluded: The inclusion rule that drops the film, or None.
+        excluded: Inclusion rule that drops the film, or None.
         fault: What is wrong with its row, or None. Behind `FOUND` stands the value, where it may be shown.
         chest_tube: 1 or 0; None where the source does not say.
-        facts: What the source's table says of the film, where it says anything; goes before the header. Keys:
+        facts: Facts in the source's table, which go before those of the header. Keys:
             patient_id, study (str), age (years), sex (`M`, `F`), view, position, manufacturer,
             date (`YYYY-MM-DD`), as attributes of `dicom.Film`.
         notes: What was odd about its row, which was read all the same, written as `fault`.

@@ -9,8 +9,8 @@ def auroc(positive: np.ndarray, score: np.ndarray) -> float:
     """scikit-learn's: the probability that a positive scores higher than a negative, ties as one half.
 
     Args:
-        positive: bool, length n, both classes.
-        score: Higher is more positive; finite, length n.
+        positive: (n,) bool, whether the film is positive; both classes occur.
+        score: (n,) finite scores, higher is more positive.
     """
     from sklearn.metrics import roc_auc_score  # takes seconds, which --help and a refusal need not wait
 

@@ -72,10 +72,10 @@ def resample_counts(
     own stream, read in order.
 
     Args:
-        patient: Name of each film's patient, length n.
-        positive: Films that put their patient in the first group, bool, length n.
-        replicates: How many resamples in all.
-        seed: Non-negative.
+        patient: (n,) pseudonym of each film's patient.
+        positive: (n,) bool, films that put their patient in the first group.
+        replicates: Number of resamples in all.
+        seed: Seed of the resampling, 0 or more.
 
     Yields:
         How often each film is drawn: float64 whole numbers, (at most a block's replicates, n).
@@ -124,14 +124,14 @@ class Bootstrapped:
     """A figure and its replicates.
 
     Attributes:
-        n: Films that the figure is over.
-        estimate: On the full sample; NaN where undefined.
-        replicates: float64, one a resample; NaN where undefined.
+        n: Number of films that the estimate is over.
+        estimate: Estimate on the full sample; NaN where undefined.
+        replicates: (resamples,) float64, value in each resample; NaN where undefined.
         patients: Number of patients that it is over; of the rarer class where it needs both.
         too_few: It has fewer than MIN_FILMS films or MIN_PATIENTS patients, or, where it needs both classes,
             of one of them.
         independent: Every patient of the test set gave one film.
-        acceleration: For the BCa interval; NaN where not computed or not estimable.
+        acceleration: Acceleration of the BCa interval; NaN where not computed or not estimable.
     """
 
     n: int
@@ -157,10 +157,10 @@ def bootstrap(
     Args:
         systems: Results on the same films in the same order, by system.
         reference: `mask` or `report`; it also decides the two groups of patients.
-        replicates: At least 1.
-        seed: Non-negative.
+        replicates: Number of resamples, at least 1.
+        seed: Seed of the resampling, 0 or more.
         interval: `bca` computes the accelerations that it needs, too.
-        prevalence: See `metrics.MetricValues`.
+        prevalence: Prevalence for the predictive values, 0-1; None leaves them out.
         metrics: Only these, which takes only their time; None: all.
 
     Returns:
@@ -239,8 +239,8 @@ def metric_rows(
 
     Args:
         found: What `bootstrap` found, by reference.
-        interval: As given to `bootstrap`.
-        prevalence: As given to `bootstrap`.
+        interval: Kind of interval, as given to `bootstrap`.
+        prevalence: Prevalence, as given to `bootstrap`.
 
     Returns:
         Rows with `system, reference, decision, stratum, metric, n, estimate, ci_low, ci_high, interval,

@@ -23,8 +23,8 @@ class Calibration:
     """Slope and intercept of some films, prepared once.
 
     Args:
-        probability: Probability of a positive, 0-1 (float64, length n).
-        positive, negative: The films that are; bool, length n.
+        probability: (n,) float64, probability of pneumothorax, 0-1.
+        positive, negative: (n,) bool, positive and negative films.
     """
 
     def __init__(self, probability: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> None:
@@ -77,8 +77,8 @@ class _Fit:
     its variance (1 - t^2) / 4, and the derivative of that by z -t (1 - t^2) / 4.
 
     Args:
-        x: Ascending, float64, length n.
-        positive: bool, length n.
+        x: (n,) float64, ascending logits of the probabilities.
+        positive: (n,) bool, whether the film is positive.
         slope_is_free: Else the slope is 1, and only the intercept is fitted.
         start_is_best: Resamples start from the best fit of the full sample, which exists.
     """

@@ -96,7 +96,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
     film it is 1.
 
     Args:
-        only_first, only_second: Films that only the first, or only the second, called right.
+        only_first, only_second: Numbers of films that only the first, or only the second, called right.
     """
     discordant = only_first + only_second
     tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
@@ -111,7 +111,7 @@ def bootstrap_p(differences: np.ndarray, patients: int) -> float:
     patients it is twice that share.
 
     Args:
-        differences: R replicates; NaN where undefined.
+        differences: (resamples,) float64, difference in each resample; NaN where undefined.
         patients: As in `percentile_interval`.
 
     Returns:
@@ -128,7 +128,7 @@ def holm(p: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment (Scandinavian Journal of Statistics 1979;6:65-70).
 
     Args:
-        p: The p-values of a family; a test that could not be made (NaN) still counts as one, with p = 1.
+        p: P-values of a family; a test that could not be made (NaN) still counts as one, with p = 1.
 
     Returns:
         Adjusted p-values in the same order; NaN stays NaN.
@@ -151,7 +151,7 @@ def comparison_rows(
 
     Args:
         systems: Results on the same films in the same order, by system.
-        found: What `bootstrap` found for them under the reference.
+        found: Output of `bootstrap` for these systems under the reference.
         reference: `mask` or `report`.
 
     Returns:

@@ -24,8 +24,8 @@ class Curve:
     Attributes:
         x: Abscissae of the curve, ascending, length k.
         y: Ordinates of the curve, length k.
-        low: The band's lower edge at each point of GRID.
-        high: Its upper edge.
+        low: Lower edge of the band at each point of GRID.
+        high: Upper edge of the band at each point of GRID.
     """
 
     x: np.ndarray
@@ -44,7 +44,7 @@ def roc(cases: Cases, reference: str, replicates: int, seed: int) -> Curve | Non
     Args:
         reference: `mask` or `report`; also decides the two groups of patients that are resampled.
         replicates: Resamples behind the band, at least 1.
-        seed: Non-negative.
+        seed: Seed of the resampling, 0 or more.
 
     Returns:
         The curve from (0, 0) to (1, 1); None without positives or without negatives.
@@ -126,10 +126,10 @@ class Tenth:
     """Films of neighbouring probability.
 
     Attributes:
-        n: Films.
-        positives: Films that are positive.
-        predicted: Their mean probability, 0-1.
-        observed: positives / n.
+        n: Number of films in the tenth.
+        positives: Number of positive films in the tenth.
+        predicted: Mean probability of the tenth's films, 0-1.
+        observed: Share of positive films, positives / n.
         low: Lower end of the Wilson interval of `observed`, which takes films as independent.
         high: Upper end of that interval.
     """

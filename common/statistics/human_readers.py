@@ -42,9 +42,9 @@ class Reading:
 
     Attributes:
         rows: Rows of the systems' films that the reader read, ascending (int64, length k).
-        cases: These films, as if the reader were a system: `stage_1` and `two_stage` are both the call,
-            `probability` is the confidence over 100, NaN where none was given. There is no map.
-        unread: Films of the systems that the reader did not read.
+        cases: Films that were read, as if the reader were a system: `stage_1` and `two_stage` are both the
+            call, `probability` is the confidence over 100, NaN where none was given. There is no map.
+        unread: Number of the systems' films that the reader did not read.
     """
 
     rows: np.ndarray
@@ -63,8 +63,8 @@ def read_readers(path: Path, cases: Cases) -> dict[str, Reading]:
     """Read the calls of human readers.
 
     Args:
-        path: The CSV file. A byte-order mark, any line ends and columns in any order are accepted.
-        cases: The films that can have been read; which system's does not matter.
+        path: Path of the CSV file. A byte-order mark, any line ends and columns in any order are accepted.
+        cases: Films that can have been read, from either system's results.
 
     Returns:
         By `reader <name>`, in order of first appearance. Control characters in names are escaped.
@@ -174,9 +174,9 @@ def reader_rows(
 
     Args:
         systems: Results on the same films in the same order, by system.
-        readers: What `read_readers` found for these films.
-        replicates: At least 1.
-        seed: Non-negative.
+        readers: Calls of the readers, from `read_readers` for these films.
+        replicates: Number of resamples, at least 1.
+        seed: Seed of the resampling, 0 or more.
 
     Returns:
         Rows with the columns of `compare.pair_rows`: those of `reader <name>`, whose decision is `call`,

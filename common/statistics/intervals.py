@@ -27,9 +27,9 @@ def percentile_interval(
     Its tails are those of `percentile_tail`. Linear interpolation between order statistics.
 
     Args:
-        replicates: float64; NaN where a replicate does not define the figure.
+        replicates: (resamples,) float64; NaN where a resample does not define the value.
         patients: See `percentile_tail`.
-        confidence: Between 0 and 1.
+        confidence: Level of confidence, between 0 and 1.
 
     Returns:
         (low, high), or None where more than MAX_UNDEFINED of the replicates are undefined: the rest would
@@ -50,7 +50,7 @@ def percentile_tail(patients: int, confidence: float = CONFIDENCE) -> float:
 
     Args:
         patients: At least 2: how many a figure is over. Where it needs both classes, of the rarer.
-        confidence: Between 0 and 1.
+        confidence: Level of confidence, between 0 and 1.
     """
     t = stdtrit(patients - 1, (1 + confidence) / 2)
     return float(ndtr(-t * np.sqrt(patients / (patients - 1))))
@@ -73,8 +73,8 @@ def bca_interval(
     Linear interpolation between order statistics; the tails are not expanded.
 
     Args:
-        estimate: On the full sample, finite.
-        replicates: float64; NaN where undefined.
+        estimate: Finite estimate on the full sample.
+        replicates: (resamples,) float64; NaN where undefined.
         acceleration: See `acceleration`; NaN where it is not estimable.
 
     Returns:

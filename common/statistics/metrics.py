@@ -71,7 +71,7 @@ class Sums(Generic[Key]):
         """By name, the sum of the values and the number of films, each as often as drawn (length r).
 
         Args:
-            counts: Resamples, float64, (r, n).
+            counts: (r, n) float64, how often each resample holds each film.
         """
         totals = np.ascontiguousarray((np.take(counts, self._films, axis=1) @ self._columns).T)
         return {key: (totals[value], totals[films]) for key, (value, films) in self._places.items()}
@@ -123,7 +123,7 @@ class Ranks:
           negatives do not exceed.
 
         Args:
-            counts: Resamples, float64, (r, n).
+            counts: (r, n) float64, how often each resample holds each film.
         """
         if not len(self._positives) or not len(self._negatives):
             return {name: np.full(len(counts), np.nan) for name in _RANKED}
@@ -176,7 +176,7 @@ class MetricValues:
     same, so that a filter on the decision always finds them.
 
     Args:
-        cases: Length n.
+        cases: Films of one system's result.
         reference: `mask` or `report`.
         prevalence: Prevalence for the metrics that are `at_prevalence`, 0-1; None leaves them out.
         metrics: Only these, which takes only their time; None: all.
@@ -217,7 +217,7 @@ class MetricValues:
         """The figures in each resample (float64, length r), by `keys`; NaN where undefined.
 
         Args:
-            counts: Resamples, float64, (r, n).
+            counts: (r, n) float64, how often each resample holds each film.
         """
         found = {name: stratum.values(counts) for name, stratum in self._strata.items()}
         return {key: found[key[1]][key[0], key[2]] for key in self.keys}

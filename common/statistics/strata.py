@@ -25,7 +25,7 @@ def strata(cases: Cases, reference: str) -> dict[str, np.ndarray]:
     are there.
 
     Args:
-        cases: Length n.
+        cases: Films of one system's result.
         reference: `mask` or `report`.
 
     Returns:

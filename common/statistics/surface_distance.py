@@ -24,8 +24,8 @@ class Scale:
     """How large the pixels of a film are at the working size, to which it is stretched.
 
     Attributes:
-        row: From one row to the next, in `unit`.
-        column: From one column to the next, in `unit`.
+        row: Distance from one row to the next, in `unit`.
+        column: Distance from one column to the next, in `unit`.
         size: Working size in pixels.
         unit: `mm`, or `px` where the spacing is unknown.
     """
@@ -43,10 +43,10 @@ class Scale:
 
         Args:
             size: Working size in pixels.
-            width: Columns of the original film.
-            height: Rows of the original film.
-            spacing_row: mm between its rows; None, NaN or not above 0: unknown.
-            spacing_column: mm between its columns, likewise.
+            width: Number of columns of the original film.
+            height: Number of rows of the original film.
+            spacing_row: Distance between the film's rows in mm; None, NaN or not above 0 where unknown.
+            spacing_column: Distance between the film's columns in mm; None, NaN or not above 0 where unknown.
         """
         if spacing_row is None or spacing_column is None:
             return cls(1.0, 1.0, size, PX)
@@ -87,8 +87,8 @@ def surface_metrics(predicted: np.ndarray, truth: np.ndarray, scale: Scale) -> t
     Convention: 0 and 1 when both masks are empty; the film's diagonal and 0 when one of them is.
 
     Args:
-        predicted: (size, size) bool.
-        truth: (size, size) bool.
+        predicted: (size, size) bool, predicted mask.
+        truth: (size, size) bool, annotated mask.
         scale: Scale of the film.
 
     Returns:

@@ -36,17 +36,17 @@ class Cases:
             NaN without a mask.
         area_fraction: Segmented area over film area, 0-1 (float64), whatever the decision; NaN where stage 2
             did not run (stage 1 negative and no mask). The system shows it where `two_stage`, else 0.
-        iou: Intersection over union, as `dice_segmentation`.
+        iou: Intersection over union of the stage-2 map and the mask, 0-1 (float64); NaN without a mask.
         hd95: 95th percentile of the surface distance, as `dice_segmentation`, in mm where `in_mm`, else in
             pixels of the working size; an empty map counts the film's diagonal.
         nsd: Normalised surface Dice at the tolerance of meta.json, 0-1, as `dice_segmentation`.
         in_mm: The film's spacing is known, so `hd95` and `nsd` are in mm (bool).
         film_cm2: Area of the whole film (float64); NaN where the spacing is unknown.
-        age: Years (float64), NaN where unknown.
+        age: Age in years (float64); NaN where unknown.
         sex: M, F or empty (str).
-        view: ViewPosition, or empty (str).
+        view: View, such as `AP`, or empty (str).
         manufacturer: Maker of the device, or empty (str).
-        chest_tube: 1, 0 (float64), NaN where unknown.
+        chest_tube: Chest tube in the film, 1 or 0 (float64); NaN where unknown.
         further: All other columns of the result file, by name: flags and numbers (float64, NaN where empty),
             texts (str).
     """

@@ -70,7 +70,7 @@ def window(drawn: Draw, source: int) -> tuple[int, int, int, int]:
     A film that was made smaller does not fill its place: the window then reaches beyond the film.
 
     Args:
-        drawn: The parameters.
+        drawn: Drawn parameters of the augmentation.
         source: Side of the film in pixels.
 
     Returns:
@@ -86,7 +86,7 @@ def affine(drawn: Draw, source: int, target: int) -> np.ndarray:
     """The map from source to target pixels: zoom about the centre, crop, resize, rotation, flip.
 
     Args:
-        drawn: The parameters.
+        drawn: Drawn parameters of the augmentation.
         source: Side of the film in pixels.
         target: Working size in pixels.
 
@@ -117,9 +117,9 @@ def intensity_table(drawn: Draw, low: int, high: int) -> np.ndarray:
     """Scale, shift and gamma of the 256 grey levels.
 
     Args:
-        drawn: The parameters.
+        drawn: Drawn parameters of the augmentation.
         low: Smallest grey level of the film, 0-255.
-        high: Largest.
+        high: Largest grey level of the film, 0-255.
 
     Returns:
         (256,) float32, about 0-1 (scale and shift may leave that range, as in the original).
@@ -139,10 +139,10 @@ def augment(
 
     Args:
         film: (side, side) uint8, side at least `size`.
-        lesion: The part of its mask that is not empty, None without a lesion.
+        lesion: Part of the film's mask that is not empty; None without a lesion.
         size: Working size in pixels.
         rng: Random numbers of this film and this draw alone.
-        ranges: What may be drawn.
+        ranges: Ranges and probabilities of what may be drawn.
 
     Returns:
         Film, (size, size) float32, about 0-1; mask, (size, size) float32, 0 or 1.
@@ -199,8 +199,8 @@ def _warp(
 
     Args:
         image: (height, width) uint8, lying in the film with its left upper corner at `place` (x, y).
-        place: In pixels of the film.
-        window: The part of the film that is shown. What the crop cut off must not come back when it is
+        place: Left upper corner (x, y) of `image`, in pixels of the film.
+        window: Part of the film that is shown. What the crop cut off must not come back when it is
             turned.
         matrix: (2, 3), from the film to the target.
         target: Rectangle to fill: left, top, right, bottom.

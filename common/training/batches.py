@@ -41,7 +41,7 @@ class EpochSampler(Sampler):
 
     Args:
         positives: Rows of the positive training films.
-        negatives: Rows of the negative ones; not used when every positive is drawn once.
+        negatives: Rows of the negative training films; not used when every positive is drawn once.
         batch_size: Films a step, of all processes together; an incomplete last batch is dropped.
         films: Films drawn an epoch, with replacement; 0: every positive once.
         seed: Seed of the order.

@@ -47,11 +47,11 @@ class Progress:
 
     Attributes:
         epoch: Epoch that is being trained, from 0.
-        losses: Loss of each step that was done in this epoch.
-        positives: Share of positives in the batch of each of these steps, 0-1.
-        seconds: Time of these steps, in seconds.
-        log: A row for each epoch that is finished.
-        best: The best epoch so far; None before the first one is finished.
+        losses: Loss of each step done in this epoch.
+        positives: Share of positives in the batch of each step done in this epoch, 0-1.
+        seconds: Time of the epoch's steps so far, in seconds.
+        log: Row of `log.csv` for each finished epoch.
+        best: Best epoch so far; None before the first one is finished.
     """
 
     epoch: int = 0
@@ -98,10 +98,10 @@ def save(
 
     Args:
         path: Path of `last.pt`; a former one becomes `previous.pt` beside it.
-        facts: What the run is (the metadata its weights will have).
-        progress: How far it came.
-        net: The network.
-        optimiser: Its AdamW.
+        facts: Facts of the run: the metadata that its weights will have.
+        progress: Progress of the run.
+        net: Network that is trained.
+        optimiser: AdamW of the network.
         scaler: Loss scaler of fp16, or an inactive one.
 
     Raises:
@@ -219,8 +219,8 @@ def restore(
 
     Args:
         path: Path of `last.pt`; where there is none, the run begins.
-        net: The network, built as the run's.
-        optimiser: Its AdamW, without state.
+        net: Network built as the run's was.
+        optimiser: AdamW of the network, without state.
         scaler: Loss scaler of fp16, or an inactive one.
 
     Returns:

@@ -23,12 +23,12 @@ class Cost:
     """What a run costs.
 
     Attributes:
-        step: Seconds of an optimiser step, films read and augmented in it.
-        film: Seconds of a validation film.
+        step: Time of an optimiser step in seconds, reading and augmenting its films included.
+        film: Time of a validation film in seconds.
         state: Bytes of weights, gradients and optimiser.
         activations: Bytes that the forward pass keeps for a batch.
         measured: Bytes at the peak: of the GPU, else of this process.
-        on_gpu: Whether they are the GPU's.
+        on_gpu: Whether `measured` is memory of the GPU.
     """
 
     step: float

@@ -49,7 +49,7 @@ class Run:
     Attributes:
         fold: Held-out fold; None in pre-training.
         parent: State and metadata of the weights it starts from; None: ImageNet or random.
-        expected: The metadata its weights file will have, but for the result.
+        expected: Metadata that its weights file will have, but for the result.
     """
 
     stage: Stage
@@ -77,10 +77,10 @@ class StageInputs:
     """What a stage was asked to do, checked.
 
     Attributes:
-        runs: All that were asked for.
-        waiting: Those that are not finished.
+        runs: All runs that were asked for.
+        waiting: Runs that are not finished.
         imagenet: File of each system's ImageNet weights, where they are wanted.
-        workers: Processes that read films.
+        workers: Number of processes that read films.
     """
 
     runs: list[Run]

@@ -59,9 +59,9 @@ class TrainingLog:
 
         Args:
             folder: Folder of the run.
-            title: Title of the pictures.
-            log: Rows of the epochs done before.
-            step: Training steps done before; what TensorBoard was told of later ones is purged.
+            title: Title of the run's pictures.
+            log: Rows of `log.csv` of the epochs done before.
+            step: Number of training steps done before; what TensorBoard was told of later ones is purged.
         """
         self.log = [_row(row) for row in log]
         self._folder, self._title = folder, title

@@ -14,11 +14,11 @@ def learning_rate(step: int, steps: int, highest: float, floor: float, full_warm
     """The learning rate at a step: linear warm-up, then linear decay to the floor.
 
     Args:
-        step: 1 ... `steps`.
-        steps: Steps of the whole run.
-        highest: Reached at the end of the warm-up.
-        floor: Reached at the last step.
-        full_warmup: Warm-up steps of a run that is long enough.
+        step: Number of the step in the run, 1 to `steps`.
+        steps: Number of steps of the whole run.
+        highest: Learning rate at the end of the warm-up.
+        floor: Learning rate at the last step.
+        full_warmup: Number of warm-up steps of a run that is long enough.
     """
     rise = warmup(steps, full_warmup)
     if step < rise:
@@ -39,7 +39,7 @@ def rate_of(recipe: Recipe, step: int, epoch_steps: int) -> float:
     Args:
         recipe: Numbers of the run.
         step: Number of the step in the run, from 1.
-        epoch_steps: Steps of one epoch.
+        epoch_steps: Number of steps of an epoch.
     """
     steps, floor = recipe.epochs * epoch_steps, recipe.learning_rate_floor
     return learning_rate(step, steps, recipe.learning_rate, floor, recipe.warmup_steps)

@@ -28,10 +28,10 @@ class Learner:
     that its BatchNorm carries). Accumulated batches are smaller ones to BatchNorm.
 
     Args:
-        net: With its first weights.
+        net: Network with its first weights.
         recipe: Numbers of the run.
         processes: The processes that train together.
-        checkpointing: Compute activations again in the backward pass instead of keeping them.
+        checkpointing: Whether activations are computed again in the backward pass instead of kept.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class Learner:
         """One optimiser step.
 
         Args:
-            batch: This process's films; as in `common.training.batches`.
+            batch: Batch of this process, as `common.training.batches` gives it.
             rate: Learning rate.
-            key: Key of this step's random numbers (seed, epoch, step).
+            key: Seed, epoch and step, which key the random numbers of this step.
 
         Returns:
             Mean loss and share of positives over the batch of all processes, (2,) float32 on the device. It

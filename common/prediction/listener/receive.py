@@ -59,7 +59,7 @@ def main(description: str, prepare: Callable[[ListenOptions], Process]) -> None:
 
     Args:
         description: Docstring of the script.
-        prepare: From the options, what processes a film; see `Listener.start`.
+        prepare: Function of the options that returns what processes a film; see `Listener.start`.
 
     Raises:
         Refusal: pynetdicom is missing, another process works in the folder, or the port is in use; or of
@@ -115,7 +115,7 @@ class Listener:
         """Listen until SIGTERM or Ctrl-C; a second one ends the process at once.
 
         Args:
-            process: As for `start`.
+            process: Function that processes a film; see `start`.
 
         Raises:
             Refusal: The port cannot be listened on.

@@ -57,10 +57,10 @@ class Sender:
     aside.
 
     Args:
-        spool: Where they lie.
-        destination: Where to.
-        ae_title: Our own.
-        log: Told of it.
+        spool: Spool that the objects lie in.
+        destination: Program that the objects are sent to.
+        ae_title: AE title of this sender.
+        log: Log of what was sent and what was not.
         first_wait: Seconds before the second try.
     """
 

@@ -41,8 +41,8 @@ class Spool:
     part of it is text that a sender chose.
 
     Args:
-        folder: Made where it is missing.
-        reserve: Bytes of the disk to keep free.
+        folder: Folder of the spool, made where it is missing.
+        reserve: Bytes to keep free on the disk.
 
     Raises:
         Refusal: Another process works in the folder, it cannot be written, or its films are no listener's.
@@ -89,8 +89,8 @@ class Spool:
         """Take a film in: when this returns, it lies on the disk, whole. Not for two threads at once.
 
         Args:
-            content: Content of its file.
-            instance: Its SOP Instance UID.
+            content: Bytes of the film's file.
+            instance: SOP Instance UID of the film.
 
         Returns:
             Its name.
@@ -130,7 +130,7 @@ class Spool:
 
         Args:
             name: Name of the film.
-            objects: Files in the folder, to be sent.
+            objects: Names of the files in the folder that are to be sent.
 
         Raises:
             Refusal: The disk is full, or will not be written.
