@@ -25,9 +25,10 @@ from conftest import REPOSITORY, Scripts
 from distributed_worker import network, norms
 from torch.profiler import ProfilerActivity, profile
 
+from common import journal
 from common.distributed import Processes
 from common.files import canonical_json, write_json
-from common.inference import resumable_result, run_networks, test_set
+from common.inference import run_networks, test_set
 from common.inference.result_columns import COLUMNS, Column
 from common.inference.result_files import read_results
 from common.inference.resumable_result import ResumableResult
@@ -360,7 +361,7 @@ def _at_film(number: int) -> Callable[[], None]:
     left = iter(range(len(_noted()) + number, -1, -1))
 
     def arm() -> None:
-        resumable_result.canonical_json = lambda entry: canonical_json(entry) if next(left) else _die()
+        journal.canonical_json = lambda entry: canonical_json(entry) if next(left) else _die()
 
     return arm
 
