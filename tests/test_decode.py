@@ -181,6 +181,19 @@ def test_bits_and_sign_are_those_of_the_values(
     assert (note or "") in "".join(film.notes)
 
 
+@pytest.mark.parametrize("ground", [0, 1])
+def test_marks_and_borders_are_no_wrong_sign(tmp_path: Path, ground: int) -> None:
+    """Saturated letters on a black border are as far apart as values that wrap around."""
+    pixels = smooth(12) // 3  # below the middle of the range, so that only the mark is above it
+    pixels[8:40, 4:40] = 0
+    pixels[8:40, 6:38:4] = 4095
+    if ground:  # the same film with a noisy border
+        pixels[8:40, 5:38:4] = np.arange(9) * 2
+    film = read_film(write_film(tmp_path / "a.dcm", pixels))
+    assert film.notes == ()
+    assert (film.pixels[8:40, 6:38:4] == 255).all()
+
+
 @pytest.mark.parametrize(
     ("syntax", "codec"),
     [

@@ -381,7 +381,7 @@ def test_hostile_text_is_text(workspace: Path, undrawn):
     results = write_study(cases, "eff", note=HOSTILE, deep={HOSTILE: [HOSTILE]})
     rows = metric_rows("eff")
     rows.append(row("eff", "mask", "two_stage", f"device {HOSTILE}", "auroc", 0.9) | {"note": HOSTILE})
-    rows.append(row(f"reader {HOSTILE}", "mask", "call", "all", HOSTILE, 0.9))
+    rows.append(row(f"reader {HOSTILE}", "mask", "call", "all", "auroc", 0.9))
     (result_folder("eff") / "flow.json").write_text(
         '{"found": 41, "excluded": {"<script>x</script>": 1}, "rejected": {}, "prepared": 40}'
     )

@@ -16,7 +16,7 @@ from common.films.header import get_whole_number
 
 CLOSER = 2  # times as close must neighbours be by another reading than the header's
 SURELY = 4  # the same, where nothing but the neighbours speaks against the header
-FEWEST = 8  # pairs of neighbours that prove something
+FEWEST = 8  # pairs of neighbours, and levels on each side of them, that prove something
 LOOKED_AT = 16  # rows of a film whose sign is examined
 MOST_PATTERNS = 4  # of unused bits
 A_LITTLE, SOME, FEW = 1 / 32, 1 / 4, 0.05  # of the range, by which values overshoot; share of pixels
@@ -107,7 +107,15 @@ def _steps(stored: np.ndarray, masked: np.ndarray, bits: int) -> tuple[float, fl
 
 
 def _torn(stored: np.ndarray, middle: int, bits: int) -> bool:
-    """Whether neighbours on both sides of the middle would be closer with the other sign."""
+    """Whether neighbours on both sides of the middle would be closer with the other sign.
+
+    A white mark on a black ground is as torn as that, but of one level on a side; where values wrap around in
+    a film there are many on both.
+    """
     rows = stored[:: max(len(stored) // LOOKED_AT, 1)].astype(np.int32)
-    steps = np.abs(np.diff(rows, axis=1))[np.diff(rows >= middle, axis=1)]
-    return len(steps) >= FEWEST and SURELY * (2**bits - steps).sum() < steps.sum()
+    across = np.diff(rows >= middle, axis=1)
+    below, above = (pick(rows[:, :-1], rows[:, 1:])[across] for pick in (np.minimum, np.maximum))
+    if len(below) < FEWEST or min(len(np.unique(below)), len(np.unique(above))) < FEWEST:
+        return False
+    steps = above - below
+    return bool(SURELY * (2**bits - steps).sum() < steps.sum())
