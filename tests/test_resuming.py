@@ -596,7 +596,7 @@ def story(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 
 def test_run_that_is_being_trained_is_refused(story: Story) -> None:
-    assert story.second.startswith(f"error: {NAME} is being trained by another process")
+    assert f"\nerror: {NAME} is being trained by another process" in f"\n{story.second}"
     assert story.at[1] > story.at[0]  # and the first went on
 
 

@@ -65,9 +65,7 @@ def grey_to_8_bit(
     if np.ptp(np.clip(shown[~padding], 0, 1)) <= DULL or implausible(film):
         by_values = show(full)
         if not implausible(by_values):
-            note(
-                "its window or lookup table leaves hardly any grey levels: smallest to largest value instead"
-            )
+            note(GIVES_WAY)
             return by_values
     return film
 
