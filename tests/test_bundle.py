@@ -237,6 +237,7 @@ def _predictions(deployed: Deployed) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+@pytest.mark.all
 @pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
 def test_bundle_can_be_computed_by_openvino(packed: Path) -> None:
     """The machine is checked by the very networks that will predict: all folds of a stage in one."""

@@ -338,6 +338,7 @@ def _weights(scripts: Scripts) -> Path:
     return scripts.workspace / STEP_1_1 / "model_weights" / f"{NAME}.safetensors"
 
 
+@pytest.mark.all
 @LINUX
 def test_killed_run_goes_on_with_another_number_of_processes(
     films: Scripts, sources: Path, tmp_path: Path
@@ -375,6 +376,7 @@ def test_killed_run_goes_on_with_another_number_of_processes(
     assert not any(name.endswith(".tmp") for name in left)
 
 
+@pytest.mark.all
 def test_two_machines_train_together(films: Scripts, sources: Path) -> None:
     """Two launchers with one process each, which share the workspace."""
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -371,7 +371,7 @@ COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.all
 @pytest.mark.parametrize("kind", COPIES)
 def test_planted_copies_of_real_films_are_errors(real: Path, kind: str) -> None:
     films = [film for _, film in _real_films(real)[::3]]

@@ -223,7 +223,7 @@ def _differences(case: str, ours: Measures) -> dict[str, float]:
 # --- tests -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.all
 @pytest.mark.parametrize("case", CASES)
 def test_distributions_agree(case: str) -> None:
     assert _differences(case, _sample(case, _ours)) == {}

@@ -105,6 +105,7 @@ def test_no_identity_in_anything_written_or_printed(chain: Scripts, sources: Pat
             assert secret not in str(path)
 
 
+@pytest.mark.all
 def test_order_of_the_fine_tuning_steps_does_not_matter(
     chain: Scripts, sources: Path, tmp_path: Path
 ) -> None:
@@ -194,7 +195,7 @@ def test_missing_thresholds_are_refused(chain: Scripts, tmp_path: Path) -> None:
 # --- the command line ------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.all
 @pytest.mark.parametrize("folder", PHASES[:1])
 @pytest.mark.parametrize(
     ("gpu", "said"),
@@ -270,6 +271,7 @@ def test_launcher_without_environment_is_refused(tmp_path: Path) -> None:
 # --- offline first ---------------------------------------------------------------------------------
 
 
+@pytest.mark.all
 def test_hub_that_never_answers_is_given_up(tmp_path: Path, sources: Path) -> None:
     silent = socket.create_server(("127.0.0.1", 0))  # accepts connections and never says a word
     host = f"http://127.0.0.1:{silent.getsockname()[1]}"

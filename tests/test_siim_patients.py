@@ -239,6 +239,7 @@ def test_a_patient_of_the_table_in_the_hospital_is_found(
 # --- told by what is trained -----------------------------------------------------------------------
 
 
+@pytest.mark.all
 def test_training_says_whether_patients_were_kept_together(
     chain: Scripts, tmp_path: Path, sources: Path, patients: dict[str, str]
 ) -> None:

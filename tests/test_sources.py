@@ -236,7 +236,7 @@ def test_label_files_that_cannot_be_read_are_refused(tmp_path: Path, labels: str
         siim.source_films(tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_the_real_label_file_of_siim_acr(real: Path, tmp_path: Path) -> None:
     """The complete file of the 2019 challenge: 12,047 films, 2,669 of them positive."""
     with gzip.open(real / "siim" / "train-rle.csv.gz") as packed, open(tmp_path / siim.LABELS, "wb") as file:

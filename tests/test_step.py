@@ -78,7 +78,7 @@ def test_batch_norm_sees_a_piece_at_a_time() -> None:
 # --- checkpointing ---------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.all
 @pytest.mark.parametrize("task", ["seg", "cls"])
 @pytest.mark.parametrize(
     ("preset", "system"), [("demo", "eff"), ("demo", "vit"), ("published", "eff"), ("published", "vit")]
