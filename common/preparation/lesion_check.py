@@ -7,7 +7,7 @@ import numpy as np
 
 from common.films.fault import FilmFault
 
-# Shares of the film. The largest of 2,669 masks of SIIM-ACR covers 0.154, and 0.052 on its lesser side.
+# Shares of the film. The largest of 2,669 masks of SIIM-ACR covers 0.154, and 0.051 on its lesser side.
 LARGEST = 0.25  # of an outline; one whole lung is less
 LARGEST_EACH_SIDE = 0.07  # of an outline on both sides of the middle; half of each lung
 BOX = 2.0  # a rectangle around a lesion covers so many times its area
