@@ -9,8 +9,10 @@ start=$SECONDS
 status=0
 "$PYTHON" -m ruff check --quiet . || status=1
 "$PYTHON" -m ruff format --quiet --check . || status=1
-"$PYTHON" -m mypy || status=1
+"$PYTHON" -m mypy & # beside the tests, which wait now and then
+types=$!
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # two tests run at a time
 "$PYTHON" -m pytest --numprocesses 2 --dist loadfile "$@" || status=1
+wait "$types" || status=1
 echo "tests: $((SECONDS - start)) s"
 exit $status
