@@ -51,7 +51,7 @@ CPU = torch.device("cpu")
 class FolderFilms(Films):
     """The films of a folder that can be read, without truth; every second one counts as of another kind."""
 
-    def __init__(self, folder: Path, side: int) -> None:
+    def __init__(self, folder: Path, image_size: int) -> None:
         from common.films.decode import decode_film
         from common.films.fault import FilmFault
         from common.films.resample import resample
@@ -64,7 +64,7 @@ class FolderFilms(Films):
             except FilmFault as fault:
                 print(f"passed over: {path.name} {fault}")
                 continue
-            self._films.append(resample(resample(pixels, SIDE), side))
+            self._films.append(resample(resample(pixels, SIDE), image_size))
         self.called = np.arange(len(self._films)) % 2 == 0
         self.has_mask = np.zeros(len(self._films), dtype=bool)
 
@@ -79,22 +79,24 @@ def with_biases(net: Any, seed: int) -> Any:
     return net
 
 
-def unsaturated(net: Any, films: Films, side: int) -> None:
+def unsaturated(net: Any, films: Films, image_size: int) -> None:
     """Divide the head's logits so that no film's is beyond 3: a flat sigmoid hides differences."""
     with torch.no_grad():
-        logits = [net.classify(tensor_of(films.film(row, side), CPU)) for row in range(len(films.called))]
+        logits = [
+            net.classify(tensor_of(films.film(row, image_size), CPU)) for row in range(len(films.called))
+        ]
         linear = next(each for each in net.unet.classification_head if isinstance(each, torch.nn.Linear))
         beyond = max(float(torch.stack(logits).abs().max()) / 3, 1.0)
         linear.weight.div_(beyond)
         linear.bias.div_(beyond)
 
 
-def three(nets: list, size: int) -> list[list]:
+def three(nets: list, image_size: int) -> list[list]:
     """The networks of each side."""
     from common.networks.openvino_backend import accelerate
 
     plain, folded = both(nets)
-    return [plain, folded, [accelerate(map(copy.deepcopy, folded), size)]]
+    return [plain, folded, [accelerate(map(copy.deepcopy, folded), image_size)]]
 
 
 def take_turns(sides: list, stage: str, nets: list[list], rows: np.ndarray) -> None:
@@ -109,9 +111,9 @@ def take_turns(sides: list, stage: str, nets: list[list], rows: np.ndarray) -> N
 
 def compare(system: str, films: Films, arguments: argparse.Namespace, peak: float) -> float:
     """Run the three sides on one system, check that they agree, and give the ratio to plain inference."""
-    size, count = arguments.image_size, len(films.called)
+    image_size, count = arguments.image_size, len(films.called)
     ways: tuple[type[Published | Ours], ...] = (Published, Ours, Ours)
-    sides = [way(films, size, CPU) for way in ways]
+    sides = [way(films, image_size, CPU) for way in ways]
 
     def networks(task: str) -> list:
         return [
@@ -119,16 +121,16 @@ def compare(system: str, films: Films, arguments: argparse.Namespace, peak: floa
         ]
 
     nets = networks("cls")
-    work = direct_work(nets[0], size)
+    work = direct_work(nets[0], image_size)
     for net in nets:
-        tell_apart(net, films, size, CPU)
-        unsaturated(net, films, size)
-    take_turns(sides, "classify", three(nets, size), np.arange(count))
+        tell_apart(net, films, image_size, CPU)
+        unsaturated(net, films, image_size)
+    take_turns(sides, "classify", three(nets, image_size), np.arange(count))
     of_stage_1 = np.median([side.found.seconds for side in sides], axis=1)
     a, b, c = (side.found for side in sides)
     threshold = widest_gap(list(a.probability.values()))
     called = [row for row in range(count) if a.probability[row] >= threshold]
-    take_turns(sides, "segment", three(networks("seg"), size), np.array(called))
+    take_turns(sides, "segment", three(networks("seg"), image_size), np.array(called))
     area = widest_gap([0, *((found > MAP_THRESHOLD).sum() for found in a.maps.values())])
     apart = max(abs(b.probability[row] - c.probability[row]) for row in range(count))
     maps_apart = max(float(np.abs(b.maps[row] - c.maps[row]).max()) for row in called)
@@ -181,16 +183,16 @@ def machine_peak() -> float:
     return max(found)
 
 
-def direct_work(net: Any, size: int) -> float:
+def direct_work(net: Any, image_size: int) -> float:
     """GFLOP of one classification (a multiplication and an addition are two), by plain convolutions."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net.classify(torch.zeros(1, 1, size, size))
+        net.classify(torch.zeros(1, 1, image_size, image_size))
     return counter.get_total_flops() / 1e9
 
 
-def load_and_find(side: str, system: str, preset: str, size: int) -> None:
+def load_and_find(side: str, system: str, preset: str, image_size: int) -> None:
     """Load the ten networks of a side, find one film positive, and print this process's peak memory in MB."""
     from common.compute import evaluating, seed_torch
     from common.networks import weights
@@ -209,9 +211,9 @@ def load_and_find(side: str, system: str, preset: str, size: int) -> None:
             yield net
 
     def networks(task: str) -> list[Any]:
-        return [accelerate(folds(task), size)] if side == "accelerated" else list(folds(task))
+        return [accelerate(folds(task), image_size)] if side == "accelerated" else list(folds(task))
 
-    film = torch.rand(1, 1, size, size)
+    film = torch.rand(1, 1, image_size, image_size)
     classifiers = networks("cls")
     with evaluating(*classifiers):
         if side == "published":
@@ -270,8 +272,8 @@ def main() -> None:
         load_and_find(arguments.memory_of, arguments.system[0], arguments.preset, arguments.image_size)
         return
     count = 6 if arguments.quick else arguments.count
-    size = arguments.image_size
-    films = FolderFilms(arguments.films, size) if arguments.films else Films(count, size)
+    image_size = arguments.image_size
+    films = FolderFilms(arguments.films, image_size) if arguments.films else Films(count, image_size)
     ratios = []
     for system in arguments.system:
         ratios.append(compare(system, films, arguments, machine_peak()))

@@ -119,14 +119,16 @@ def network_of(preset: str, system: str, task: str, seed: int, device: torch.dev
     return net.eval()
 
 
-def tell_apart(net: Any, films: Films, side: int, device: torch.device) -> None:
+def tell_apart(net: Any, films: Films, image_size: int, device: torch.device) -> None:
     """Set the head so that the two kinds of films get logits of about 1 and -1."""
     rows = [np.flatnonzero(kind)[:2] for kind in (films.called, ~films.called)]
     with torch.no_grad():
         high, low = (
             torch.stack(
                 [
-                    net.unet.encoder(net._input(tensor_of(films.film(row, side), device)))[-1].mean((2, 3))[0]
+                    net.unet.encoder(net._input(tensor_of(films.film(row, image_size), device)))[-1].mean(
+                        (2, 3)
+                    )[0]
                     for row in own
                 ]
             ).mean(0)
@@ -170,17 +172,17 @@ def widest_gap(values: list[float]) -> float:
 class Published:
     """One film at a time, whole networks, stage 2 again on true positives."""
 
-    def __init__(self, films: Films, side: int, device: torch.device) -> None:
-        self.films, self.side, self.device, self.found = films, side, device, Side()
+    def __init__(self, films: Films, image_size: int, device: torch.device) -> None:
+        self.films, self.image_size, self.device, self.found = films, image_size, device, Side()
 
     def classify(self, nets: list, rows: np.ndarray) -> None:
         with torch.no_grad():
             for row in rows.tolist():
-                film = tensor_of(self.films.film(row, self.side), self.device)
+                film = tensor_of(self.films.film(row, self.image_size), self.device)
                 self.found.probability[row] = float(np.mean([net(film)[1].sigmoid().item() for net in nets]))
 
     def _map(self, nets: list, row: int) -> np.ndarray:
-        film = tensor_of(self.films.film(row, self.side), self.device)
+        film = tensor_of(self.films.film(row, self.image_size), self.device)
         return np.mean([net(film)[0].softmax(1)[0, 1].cpu().numpy() for net in nets], axis=0)
 
     def segment(self, nets: list, rows: np.ndarray) -> None:
@@ -188,18 +190,18 @@ class Published:
             for row in rows.tolist():
                 self.found.maps[row] = self._map(nets, row)  # for the decision
                 if self.films.has_mask[row]:  # and again for the Dice
-                    truth = self.films.mask(row, self.side)
+                    truth = self.films.mask(row, self.image_size)
                     self.found.dice[row] = dice(self._map(nets, row) > MAP_THRESHOLD, truth)
 
 
 class Ours:
     """As `common/inference/test_set.py` does it."""
 
-    def __init__(self, films: Films, side: int, device: torch.device) -> None:
+    def __init__(self, films: Films, image_size: int, device: torch.device) -> None:
         from common.inference.run_networks import Predictor
 
         self.films, self.found = films, Side()
-        self.predictor = Predictor(films, side, device, precision="fp32")
+        self.predictor = Predictor(films, image_size, device, precision="fp32")
 
     def classify(self, nets: list, rows: np.ndarray) -> None:
         for row, folds in self.predictor.scores(nets, rows):
@@ -236,16 +238,16 @@ def take_turns(
 
 def compare(system: str, arguments: argparse.Namespace, device: torch.device) -> float:
     """Run both sides on one system, check that they agree, and give the ratio of their speeds."""
-    size, count = arguments.image_size, arguments.films
-    films = Films(count, size)
-    published, ours = Published(films, size, device), Ours(films, size, device)
+    image_size, count = arguments.image_size, arguments.films
+    films = Films(count, image_size)
+    published, ours = Published(films, image_size, device), Ours(films, image_size, device)
 
     def networks(task: str) -> list:
         return [network_of(arguments.preset, system, task, seed, device) for seed in range(FOLDS)]
 
     nets = networks("cls")
     for net in nets:
-        tell_apart(net, films, size, device)
+        tell_apart(net, films, image_size, device)
     take_turns(published, ours, "classify", both(nets), np.arange(count))
     del nets
     a, b = published.found, ours.found

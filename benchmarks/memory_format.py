@@ -59,11 +59,11 @@ def learner_of(system: str, variant: str, arguments: argparse.Namespace) -> Lear
 
 def batch_of(arguments: argparse.Namespace) -> dict[str, torch.Tensor]:
     """Random films, half of them with a square lesion."""
-    n, size = arguments.batch_size, arguments.image_size
-    mask = torch.zeros(n, 1, size, size)
-    mask[::2, :, : size // 4, : size // 4] = 1
+    n, image_size = arguments.batch_size, arguments.image_size
+    mask = torch.zeros(n, 1, image_size, image_size)
+    mask[::2, :, : image_size // 4, : image_size // 4] = 1
     label = mask.amax(dim=(1, 2, 3))
-    return {"film": torch.rand(n, 1, size, size), "mask": mask, "label": label}
+    return {"film": torch.rand(n, 1, image_size, image_size), "mask": mask, "label": label}
 
 
 def seconds(learner: Learner, batch: dict[str, torch.Tensor], steps: int) -> float:

@@ -47,20 +47,20 @@ from common.recipes.recipe import Augmentation
 from common.training.batches import TrainingFilms
 
 GOAL = 30
-SIZE = 512
+IMAGE_SIZE = 512
 BOTH = ("film", "mask")
 
 
-def published_chain(ranges: Augmentation, side: int = SIDE, size: int = SIZE) -> Compose:
+def published_chain(ranges: Augmentation, side: int = SIDE, image_size: int = IMAGE_SIZE) -> Compose:
     """The published augmentation, one operation after the other in its order.
 
-    Transforms a dictionary of `film` and `mask`, both (1, side, side) float32, 0-1, to (1, size, size). The
-    mask is sampled by nearest neighbour, so it stays 0 and 1.
+    Transforms a dictionary of `film` and `mask`, both (1, side, side) float32, 0-1, to
+    (1, image_size, image_size). The mask is sampled by nearest neighbour, so it stays 0 and 1.
 
     Args:
         ranges: What may be drawn.
         side: Side of the film, in pixels.
-        size: Working size in pixels.
+        image_size: Working size in pixels.
     """
     smallest, largest = (round(share * side) for share in ranges.crop)
     return Compose(
@@ -74,7 +74,7 @@ def published_chain(ranges: Augmentation, side: int = SIDE, size: int = SIZE) ->
                 padding_mode="constant",  # zeros, as where the film is turned
             ),
             RandSpatialCropd(BOTH, roi_size=smallest, max_roi_size=largest, random_size=True),
-            Resized(BOTH, (size, size), mode=("area", "nearest")),
+            Resized(BOTH, (image_size, image_size), mode=("area", "nearest")),
             RandGaussianSmoothd(
                 "film", prob=ranges.blur_probability, sigma_x=ranges.blur_sigma, sigma_y=ranges.blur_sigma
             ),
@@ -138,7 +138,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         prepared, paths = make_films(Path(name))
         count = len(paths)
-        films = TrainingFilms(prepared, SIZE, 0, read_preset("published").augmentation)
+        films = TrainingFilms(prepared, IMAGE_SIZE, 0, read_preset("published").augmentation)
         chain = Compose([*reading(), published_chain(read_preset("published").augmentation)])
         chain.set_random_state(0)
 
@@ -151,7 +151,7 @@ def main() -> None:
                 chain(dict(pair))
 
         for sample in (films[0, 0, 0], chain(dict(paths[0]))):  # and both are warm
-            assert sample["film"].shape == sample["mask"].shape == (1, SIZE, SIZE)
+            assert sample["film"].shape == sample["mask"].shape == (1, IMAGE_SIZE, IMAGE_SIZE)
             assert set(np.unique(sample["mask"])) <= {0.0, 1.0}
         times = [
             (seconds(ours, epoch) / repeats / count, seconds(published, epoch) / count)

@@ -24,7 +24,7 @@ if __name__ == "__main__":
 from common.distributed import Processes, running
 from common.refusal import Refusal, run_script
 
-SIZE, BATCH, STEPS, RATE = 64, 8, 3, 1e-4
+IMAGE_SIZE, BATCH, STEPS, RATE = 64, 8, 3, 1e-4
 CPU = torch.device("cpu")
 
 
@@ -52,7 +52,7 @@ def recipe(task: str, **changes: Any):
     from common.stages import STAGES
 
     stage = STAGES["siim_segmentation" if task == "seg" else "siim_classification"]
-    small = replace(preset_recipe("demo", stage, "eff"), image_size=SIZE, batch_size=BATCH)
+    small = replace(preset_recipe("demo", stage, "eff"), image_size=IMAGE_SIZE, batch_size=BATCH)
     return replace(small, **changes)
 
 
@@ -61,8 +61,8 @@ def batches(steps: int = STEPS, films: int = BATCH) -> list[dict[str, torch.Tens
     made = []
     for step in range(steps):
         generator = torch.Generator().manual_seed(step)
-        film = 0.5 * torch.rand(films, 1, SIZE, SIZE, generator=generator)
-        mask = torch.zeros(films, 1, SIZE, SIZE)
+        film = 0.5 * torch.rand(films, 1, IMAGE_SIZE, IMAGE_SIZE, generator=generator)
+        mask = torch.zeros(films, 1, IMAGE_SIZE, IMAGE_SIZE)
         for number in range(0, films, 2):
             corner = 4 + 3 * number
             mask[number, :, corner : corner + 24, corner + 4 : corner + 20] = 1
@@ -162,7 +162,7 @@ def validated(case: str, processes: Processes) -> dict[str, Any]:
     net = network("vit", task)
     torch.nn.init.normal_(net.unet.segmentation_head[0].weight)  # so that maps find something
     rows = np.random.default_rng(0).permutation(positives + negatives)
-    found = Predictor(films, SIZE, CPU, batch_size=2).validation(net, rows, processes)
+    found = Predictor(films, IMAGE_SIZE, CPU, batch_size=2).validation(net, rows, processes)
     return {"dice": found.dice, "auroc": found.auroc, "seen": films.seen}
 
 

@@ -63,9 +63,11 @@ def test_a_film_that_is_not_turned_is_resized_as_its_map_says(flip: bool) -> Non
     for _ in range(50):
         ranges = dataclasses.replace(PUBLISHED, zoom=(1.0, 1.2))
         drawn = dataclasses.replace(draw(rng, ranges), rotation=0.0, flip=flip)
-        shown, size = window(drawn, len(film)), 128
-        resized = _resize(film, shown, size, flip).astype(int)
-        warped = _warp(film, (0, 0), shown, affine(drawn, len(film), size), (0, 0, size, size))
+        shown, image_size = window(drawn, len(film)), 128
+        resized = _resize(film, shown, image_size, flip).astype(int)
+        warped = _warp(
+            film, (0, 0), shown, affine(drawn, len(film), image_size), (0, 0, image_size, image_size)
+        )
         assert np.abs(resized - warped).max() <= 1
 
 

@@ -77,7 +77,7 @@ def test_training_and_evaluation_see_the_same_films(prepared: PreparedSet) -> No
         crop=(1.0, 1.0),
         **{field.name: 0 for field in dataclasses.fields(PUBLISHED) if field.name.endswith("_probability")},
     )
-    for size in (64, 512):
-        trained = TrainingFilms(prepared, size, 0, never)[0, 0, 2]["film"]
-        tested = EvaluationFilms(prepared, [2], size)[0]["film"]
+    for image_size in (64, 512):
+        trained = TrainingFilms(prepared, image_size, 0, never)[0, 0, 2]["film"]
+        tested = EvaluationFilms(prepared, [2], image_size)[0]["film"]
         assert (trained - tested).abs().max() <= 1.5 / 255

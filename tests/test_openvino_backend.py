@@ -23,7 +23,7 @@ from common.recipes.presets import preset_network
 from common.refusal import Refusal
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SIDE, FOLDS = 64, 2
+IMAGE_SIZE, FOLDS = 64, 2
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
 
 
@@ -33,7 +33,7 @@ class _Films:
     def __init__(self, count: int) -> None:
         rng = np.random.default_rng(0)
         self.films = np.stack(
-            [rng.integers(0, 256 // 4**i, (SIDE, SIDE), dtype=np.uint8) for i in range(count)]
+            [rng.integers(0, 256 // 4**i, (IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8) for i in range(count)]
         )
         self.has_mask = np.zeros(count, dtype=bool)
 
@@ -67,7 +67,7 @@ def folded(system: str, task: str, seed: int = 0):
 @needs_openvino
 @pytest.mark.parametrize("system", ["eff", "vit"])
 def test_the_evaluation_loop_finds_what_it_found_with_torch(system: str) -> None:
-    predictor = Predictor(_Films(3), SIDE, torch.device("cpu"), batch_size=2)
+    predictor = Predictor(_Films(3), IMAGE_SIZE, torch.device("cpu"), batch_size=2)
 
     def found(classifiers, segmenters):
         maps = [each for _, each, _ in predictor.maps(segmenters, range(3))]
@@ -77,12 +77,12 @@ def test_the_evaluation_loop_finds_what_it_found_with_torch(system: str) -> None
     probabilities, maps = found(*nets)
     assert probabilities.shape == (3, FOLDS)
     assert np.ptp(probabilities, axis=0).min() > 1e-3 < np.ptp(probabilities, axis=1).min()
-    quick = [accelerate(iter(folds), SIDE) for folds in nets]
+    quick = [accelerate(iter(folds), IMAGE_SIZE) for folds in nets]
     for each, own in zip(found(*([each] for each in quick)), (probabilities, maps), strict=True):
         assert np.allclose(each, own, atol=1e-4)
 
     assert not [parameter for folds in nets for net in folds for parameter in net.parameters()]
-    film = torch.rand(1, 1, SIDE, SIDE)
+    film = torch.rand(1, 1, IMAGE_SIZE, IMAGE_SIZE)
     with pytest.raises(TypeError, match="only the half of cls networks"):
         quick[0](film)
     with pytest.raises(TypeError, match="only the half of seg networks"):
@@ -96,7 +96,7 @@ def test_the_evaluation_loop_finds_what_it_found_with_torch(system: str) -> None
 def test_without_openvino_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(Refusal) as refused:
-        accelerate([folded("eff", "cls")], SIDE)
+        accelerate([folded("eff", "cls")], IMAGE_SIZE)
     assert "pip install openvino" in str(refused.value)
 
 

@@ -23,7 +23,7 @@ from common.recipes.presets import read_preset
 from common.recipes.recipe import Augmentation
 from common.training import augment as fused
 
-SIDE, SIZE = 128, 64
+SIDE, IMAGE_SIZE = 128, 64
 COUNT = 600
 BOUND = 0.12  # two samples of one distribution differ by more once in 2,800 times; the seeds are fixed
 # OpenCV samples the Gaussian and cuts it at 3 sigma, MONAI integrates it over each pixel: at sigma 0.5 an
@@ -53,7 +53,7 @@ RESOLUTION = {
     "blur y": 0.1,
 }
 
-# films (k, SIDE, SIDE) uint8 and a mask, SIDE x SIDE bool -> (k, SIZE, SIZE) float and SIZE x SIZE bool, the
+# films (k, SIDE, SIDE) uint8 and a mask, SIDE x SIDE bool -> both at the working size, float and bool: the
 # same draw for all of the films and a new one with every call
 Chain = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 Measures = dict[str, np.ndarray]
@@ -68,14 +68,16 @@ def _ours(ranges: Augmentation) -> Chain:
     def run(films: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         seed = next(calls)
         lesion = Lesion.of(mask)
-        done = [fused.augment(film, lesion, SIZE, np.random.default_rng(seed), ranges) for film in films]
+        done = [
+            fused.augment(film, lesion, IMAGE_SIZE, np.random.default_rng(seed), ranges) for film in films
+        ]
         return np.stack([film for film, _ in done]), done[0][1]
 
     return run
 
 
 def _theirs(ranges: Augmentation) -> Chain:
-    chain = published_chain(ranges, SIDE, SIZE)
+    chain = published_chain(ranges, SIDE, IMAGE_SIZE)
     chain.set_random_state(1)
 
     def run(films: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -94,8 +96,8 @@ RAMPS = np.stack([COLUMNS, COLUMNS.T])
 CENTRAL = np.abs(POSITIONS - 63.5) < 24
 SQUARE = CENTRAL[:, None] & CENTRAL
 # What the middle half of the output shows lies in the film, however that is zoomed, cropped and turned
-INNER = slice(SIZE // 4, 3 * SIZE // 4)
-OFFSETS = np.arange(SIZE)[INNER] + 0.5 - SIZE / 2
+INNER = slice(IMAGE_SIZE // 4, 3 * IMAGE_SIZE // 4)
+OFFSETS = np.arange(IMAGE_SIZE)[INNER] + 0.5 - IMAGE_SIZE / 2
 
 
 def _geometry(chain: Chain) -> dict[str, float]:
@@ -109,8 +111,8 @@ def _geometry(chain: Chain) -> dict[str, float]:
     angle = np.degrees(np.arctan2(yx, yy)) * (-1 if flipped else 1)
     middle = places.mean((1, 2)) / SIDE
     return {
-        "width": width * SIZE / SIDE,
-        "height": height * SIZE / SIDE,
+        "width": width * IMAGE_SIZE / SIDE,
+        "height": height * IMAGE_SIZE / SIDE,
         "sides": width / height,
         "centre x": middle[0],
         "centre y": middle[1],
@@ -124,12 +126,12 @@ def _geometry(chain: Chain) -> dict[str, float]:
 
 # --- measuring intensities and blur ----------------------------------------------------------------
 
-HALF = SIZE // 2
+HALF = IMAGE_SIZE // 2
 LOW, BETWEEN, HIGH = 51, 102, 204
 PATCHES = np.full((1, SIDE, SIDE), HIGH, np.uint8)
-PATCHES[:, :SIZE, :SIZE], PATCHES[:, :SIZE, SIZE:] = LOW, BETWEEN
+PATCHES[:, :IMAGE_SIZE, :IMAGE_SIZE], PATCHES[:, :IMAGE_SIZE, IMAGE_SIZE:] = LOW, BETWEEN
 CHEQUERED = np.zeros((1, SIDE, SIDE), np.uint8)
-CHEQUERED[:, :SIZE, SIZE:], CHEQUERED[:, SIZE:, :SIZE] = 255, 255
+CHEQUERED[:, :IMAGE_SIZE, IMAGE_SIZE:], CHEQUERED[:, IMAGE_SIZE:, :IMAGE_SIZE] = 255, 255
 EMPTY = np.zeros((SIDE, SIDE), bool)
 
 

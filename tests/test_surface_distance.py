@@ -13,22 +13,22 @@ from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from common.statistics.overlap import dice, iou
 from common.statistics.surface_distance import Scale, surface_metrics
 
-SIZE = 16
+IMAGE_SIZE = 16
 MASKS = ("squares", "borders", "components", "noise", "one pixel", "equal")
 
 
 def _masks(kind: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """A predicted and a true mask."""
     rng = np.random.default_rng(seed)
-    a, b = np.zeros((2, SIZE, SIZE), bool)
+    a, b = np.zeros((2, IMAGE_SIZE, IMAGE_SIZE), bool)
     if kind == "noise":
-        return rng.random((SIZE, SIZE)) < 0.3, rng.random((SIZE, SIZE)) < 0.2
+        return rng.random((IMAGE_SIZE, IMAGE_SIZE)) < 0.3, rng.random((IMAGE_SIZE, IMAGE_SIZE)) < 0.2
     if kind == "one pixel":
-        a[tuple(rng.integers(0, SIZE, 2))] = b[tuple(rng.integers(0, SIZE, 2))] = True
+        a[tuple(rng.integers(0, IMAGE_SIZE, 2))] = b[tuple(rng.integers(0, IMAGE_SIZE, 2))] = True
         return a, b
     for mask in (a, b):
         for _ in range(3 if kind == "components" else 1):
-            top, left = rng.integers(0, SIZE - 3, 2)
+            top, left = rng.integers(0, IMAGE_SIZE - 3, 2)
             mask[top : top + rng.integers(2, 9), left : left + rng.integers(2, 9)] = True
     if kind == "borders":
         a[:, : rng.integers(1, 5)] = a[-2:] = b[0] = True
@@ -70,7 +70,7 @@ def _by_loops(predicted: np.ndarray, truth: np.ndarray, scale: Scale) -> tuple[f
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize(("row", "column", "unit"), [(1.0, 1.0, "px"), (3.7, 5.2, "mm"), (9.0, 2.5, "mm")])
 def test_figures_equal_plain_loops_and_monai(kind: str, row: float, column: float, unit: str) -> None:
-    scale = Scale(row, column, SIZE, unit)
+    scale = Scale(row, column, IMAGE_SIZE, unit)
     for seed in range(4):
         predicted, truth = _masks(kind, seed)
         found = surface_metrics(predicted, truth, scale)
@@ -83,19 +83,23 @@ def test_figures_equal_plain_loops_and_monai(kind: str, row: float, column: floa
 
 def test_by_hand() -> None:
     """Two bars of 1 x 4 pixels, two rows of 3 mm apart: every distance is 6 mm."""
-    predicted, truth = np.zeros((2, SIZE, SIZE), bool)
+    predicted, truth = np.zeros((2, IMAGE_SIZE, IMAGE_SIZE), bool)
     predicted[2, 3:7] = truth[4, 3:7] = True
-    near = Scale(3.0, 100.0, SIZE, "mm")
+    near = Scale(3.0, 100.0, IMAGE_SIZE, "mm")
     assert surface_metrics(predicted, truth, near) == (6.0, 1.0)  # within 10 mm
-    far = Scale(5.1, 100.0, SIZE, "mm")
+    far = Scale(5.1, 100.0, IMAGE_SIZE, "mm")
     assert surface_metrics(predicted, truth, far) == (pytest.approx(10.2), 0.0)
-    edge = Scale(5.0, 100.0, SIZE, "mm")
+    edge = Scale(5.0, 100.0, IMAGE_SIZE, "mm")
     assert surface_metrics(predicted, truth, edge) == (10.0, 1.0)  # the tolerance itself is within
 
 
 def test_empty_masks() -> None:
-    scale, some, none = Scale(2.0, 3.0, SIZE, "mm"), np.eye(SIZE, dtype=bool), np.zeros((SIZE, SIZE), bool)
-    diagonal = math.hypot(2.0 * SIZE, 3.0 * SIZE)
+    scale, some, none = (
+        Scale(2.0, 3.0, IMAGE_SIZE, "mm"),
+        np.eye(IMAGE_SIZE, dtype=bool),
+        np.zeros((IMAGE_SIZE, IMAGE_SIZE), bool),
+    )
+    diagonal = math.hypot(2.0 * IMAGE_SIZE, 3.0 * IMAGE_SIZE)
     assert surface_metrics(none, some, scale) == (pytest.approx(diagonal), 0.0)
     assert surface_metrics(some, none, scale) == (pytest.approx(diagonal), 0.0)
     assert surface_metrics(none, none, scale) == (0.0, 1.0)
@@ -112,11 +116,11 @@ def test_scale_of_a_film() -> None:
 
 @pytest.mark.parametrize("spacing", [(None, None), (math.nan, 0.1), (0.1, 0.0), (-0.1, 0.1), (0.1, math.inf)])
 def test_unknown_spacing_is_in_pixels(spacing: tuple[float | None, float | None]) -> None:
-    for size, tolerance in ((512, 13.0), (256, 6.5)):
-        scale = Scale.of(size, 2000, 2500, *spacing)
+    for image_size, tolerance in ((512, 13.0), (256, 6.5)):
+        scale = Scale.of(image_size, 2000, 2500, *spacing)
         assert (scale.row, scale.column, scale.unit, scale.tolerance) == (1.0, 1.0, "px", tolerance)
         assert scale.film_cm2 is None
-        assert scale.diagonal == pytest.approx(size * math.sqrt(2))
+        assert scale.diagonal == pytest.approx(image_size * math.sqrt(2))
 
 
 def test_iou_by_hand_and_by_dice() -> None:

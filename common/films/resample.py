@@ -1,4 +1,4 @@
-"""Images and masks stretched to a square: the working size of networks and of the prepared films."""
+"""Images and masks stretched to a square: the side of the prepared films, then the working size."""
 
 from __future__ import annotations
 

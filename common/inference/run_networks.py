@@ -26,9 +26,9 @@ _MOST = 16  # films at a time
 _CPU_PIXELS = 512 * 512  # of the films at a time: what a network makes of more leaves a processor's cache
 
 
-def films_at_once(device: torch.device, size: int) -> int:
+def films_at_once(device: torch.device, image_size: int) -> int:
     """How many films of a working size are computed at a time, where nobody says otherwise."""
-    return _MOST if device.type == "cuda" else min(_MOST, max(1, _CPU_PIXELS // size**2))
+    return _MOST if device.type == "cuda" else min(_MOST, max(1, _CPU_PIXELS // image_size**2))
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Films(Protocol):
         """(n,) bool: films with an annotated lesion."""
 
     def film(self, row: int, side: int) -> np.ndarray:
-        """The working-size view of a film, (side, side) uint8."""
+        """A film stretched to a side in pixels, such as the working size: (side, side) uint8."""
 
     def mask(self, row: int, side: int) -> np.ndarray:
         """Its mask, (side, side) bool."""
@@ -131,7 +131,8 @@ class Predictor(Generic[FilmsRead]):
         """Segment films.
 
         Yields:
-            Row; mean map over the networks, (size, size) float32, 0-1; true mask, (size, size) bool.
+            Row; mean map over the networks, (image_size, image_size) float32, 0-1; true mask, bool of the
+            same shape.
         """
         for batch in self._batches(rows, title):
             with evaluating(*nets), autocast(self.device, self.precision):
@@ -161,16 +162,16 @@ class Predictor(Generic[FilmsRead]):
 class EvaluationFilms(Dataset):
     """Films as they are, at the working size."""
 
-    def __init__(self, prepared: Films, rows: Rows, size: int) -> None:
-        self.prepared, self.rows, self.size = prepared, rows, size
+    def __init__(self, prepared: Films, rows: Rows, image_size: int) -> None:
+        self.prepared, self.rows, self.image_size = prepared, rows, image_size
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Batch:
         row = int(self.rows[index])
-        film = self.prepared.film(row, self.size).astype(np.float32) / 255
-        return batch_item(film, self.prepared.mask(row, self.size), row, self.prepared.has_mask[row])
+        film = self.prepared.film(row, self.image_size).astype(np.float32) / 255
+        return batch_item(film, self.prepared.mask(row, self.image_size), row, self.prepared.has_mask[row])
 
 
 def evaluation_loader(films: EvaluationFilms, batch_size: int, workers: int, pin: bool) -> DataLoader:

@@ -29,7 +29,7 @@ class AcceleratedNets(nn.Module):
     parameters, and knows no difference between training and evaluation.
 
     Args:
-        compiled: Compiled model of (1, 1, size, size) float32 films, 0-1, with an output a fold.
+        compiled: Compiled model of (1, 1, image_size, image_size) float32 films, 0-1, with an output a fold.
         task: `cls` or `seg`.
     """
 
@@ -61,7 +61,7 @@ class AcceleratedNets(nn.Module):
             raise TypeError(f"only the half of {self.task} networks that their task needs was compiled")
 
 
-def accelerate(nets: Iterable[PneumothoraxNet], size: int) -> AcceleratedNets:
+def accelerate(nets: Iterable[PneumothoraxNet], image_size: int) -> AcceleratedNets:
     """Compile the folds of a stage for this processor, for films one at a time.
 
     As one model, so that they share the memory in which they compute. It uses as many threads as torch does
@@ -70,7 +70,7 @@ def accelerate(nets: Iterable[PneumothoraxNet], size: int) -> AcceleratedNets:
     Args:
         nets: Networks of one task, in eval mode, with BatchNorm fused, on the CPU. They may come one by one:
             their weights are taken out of them, and they are of no use afterwards.
-        size: Working size in pixels.
+        image_size: Working size in pixels.
 
     Raises:
         Refusal: OpenVINO is not installed.
@@ -81,7 +81,7 @@ def accelerate(nets: Iterable[PneumothoraxNet], size: int) -> AcceleratedNets:
     models = []
     for net in nets:
         task = net.task
-        models.append(_converted(net, size, openvino))
+        models.append(_converted(net, image_size, openvino))
         _empty(net)
     return AcceleratedNets(core.compile_model(_joined(models, openvino), "CPU"), task)
 
@@ -123,8 +123,8 @@ class _Half(nn.Module):
         return self.net(film)[0]
 
 
-def _converted(net: PneumothoraxNet, size: int, openvino: ModuleType) -> Any:
-    film = torch.zeros(1, 1, size, size)
+def _converted(net: PneumothoraxNet, image_size: int, openvino: ModuleType) -> Any:
+    film = torch.zeros(1, 1, image_size, image_size)
     with torch.no_grad():
         exported = torch.export.export(_Half(net).eval(), (film,), strict=False)
     return openvino.convert_model(exported, input=[list(film.shape)])

@@ -168,11 +168,11 @@ def _compute(
     trained: TrainedSystem, film: np.ndarray, device: torch.device, networks: Networks
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fold probabilities, (5,), and coarse mean map, (16, 16), of a film."""
-    size = trained.image_size
-    predictor = Predictor(NewFilms([film]), size, device, PRECISION)
+    image_size = trained.image_size
+    predictor = Predictor(NewFilms([film]), image_size, device, PRECISION)
     folds = predictor.probabilities(networks[0], [0])[0]
     _, mean_map, _ = next(predictor.maps(networks[1], [0]))
-    squares = mean_map.astype(np.float64).reshape(_GRID, size // _GRID, _GRID, size // _GRID)
+    squares = mean_map.astype(np.float64).reshape(_GRID, image_size // _GRID, _GRID, image_size // _GRID)
     return folds, squares.mean(axis=(1, 3))
 
 

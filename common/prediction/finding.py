@@ -110,7 +110,8 @@ def find(
     Args:
         film: Film as it was read.
         folds: Probability of pneumothorax by each fold, 0-1.
-        mean_map: (size, size) float32, 0-1, mean map of the folds; None where stage 1 says negative.
+        mean_map: (image_size, image_size) float32, 0-1, mean map of the folds; None where stage 1
+            says negative.
         point: Thresholds by which the system decides.
         concerns: Concerns about the film; a serious one takes the answer away.
     """

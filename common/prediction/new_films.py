@@ -90,7 +90,7 @@ class NewFilms:
         self.has_mask = np.zeros(len(squares), dtype=bool)
 
     def film(self, row: int, side: int) -> np.ndarray:
-        """The working-size view of a film, (side, side) uint8."""
+        """A film stretched to a side in pixels, such as the working size: (side, side) uint8."""
         return resample(self._squares[row], side)
 
     def mask(self, row: int, side: int) -> np.ndarray:

@@ -137,11 +137,11 @@ class PreparedSet:
         return self.manifest["rules"]["replace_saturated"]
 
     def film(self, row: int, side: int = SIDE) -> np.ndarray:
-        """The working-size view of a film, (side, side) uint8: the only place where one is made."""
+        """A film stretched to a side in pixels, such as the working size: (side, side) uint8."""
         return self._reduced("film", row, side, lambda: resample(np.asarray(self._films[row]), side))
 
     def mask(self, row: int, side: int = SIDE) -> np.ndarray:
-        """The mask of a film at the working size, (side, side) bool; empty without a lesion."""
+        """Its mask, (side, side) bool; empty without a lesion."""
         mask_row = self._mask_rows[row]
         if mask_row < 0:
             return np.zeros((side, side), dtype=bool)
@@ -153,7 +153,7 @@ class PreparedSet:
         )
 
     def lesion(self, row: int, side: int = SIDE) -> Lesion | None:
-        """The lesion of a film at the working size; None without one."""
+        """Its lesion at that side; None without one."""
         mask_row = self._mask_rows[row]
         if mask_row < 0:
             return None

@@ -37,22 +37,22 @@ class Scale:
 
     @classmethod
     def of(
-        cls, size: int, width: int, height: int, spacing_row: float | None, spacing_column: float | None
+        cls, image_size: int, width: int, height: int, spacing_row: float | None, spacing_column: float | None
     ) -> Scale:
         """The scale of a film of the case table.
 
         Args:
-            size: Working size in pixels.
+            image_size: Working size in pixels.
             width: Number of columns of the original film.
             height: Number of rows of the original film.
             spacing_row: Distance between the film's rows in mm; None, NaN or not above 0 where unknown.
             spacing_column: Distance between the film's columns in mm; None, NaN or not above 0 where unknown.
         """
         if spacing_row is None or spacing_column is None:
-            return cls(1.0, 1.0, size, PX)
+            return cls(1.0, 1.0, image_size, PX)
         if not all(math.isfinite(each) and each > 0 for each in (spacing_row, spacing_column)):
-            return cls(1.0, 1.0, size, PX)
-        return cls(spacing_row * height / size, spacing_column * width / size, size, MM)
+            return cls(1.0, 1.0, image_size, PX)
+        return cls(spacing_row * height / image_size, spacing_column * width / image_size, image_size, MM)
 
     @property
     def diagonal(self) -> float:
@@ -70,9 +70,9 @@ class Scale:
         return self.size**2 * self.row * self.column / 100 if self.unit == MM else None
 
 
-def tolerance_px(size: int) -> float:
+def tolerance_px(image_size: int) -> float:
     """Tolerance of the normalised surface Dice where the spacing is unknown, in pixels at a working size."""
-    return TOLERANCE_PX * size
+    return TOLERANCE_PX * image_size
 
 
 def surface_metrics(predicted: np.ndarray, truth: np.ndarray, scale: Scale) -> tuple[float, float]:
@@ -87,8 +87,8 @@ def surface_metrics(predicted: np.ndarray, truth: np.ndarray, scale: Scale) -> t
     Convention: 0 and 1 when both masks are empty; the film's diagonal and 0 when one of them is.
 
     Args:
-        predicted: (size, size) bool, predicted mask.
-        truth: (size, size) bool, annotated mask.
+        predicted: (image_size, image_size) bool, predicted mask.
+        truth: (image_size, image_size) bool, annotated mask.
         scale: Scale of the film.
 
     Returns:

@@ -88,7 +88,7 @@ def affine(drawn: Draw, source: int, target: int) -> np.ndarray:
     Args:
         drawn: Drawn parameters of the augmentation.
         source: Side of the film in pixels.
-        target: Working size in pixels.
+        target: Side of the result in pixels: the working size.
 
     Returns:
         (2, 3) float64 for `cv2.warpAffine` (forward, pixel centres at whole numbers).
@@ -133,27 +133,27 @@ def intensity_table(drawn: Draw, low: int, high: int) -> np.ndarray:
 
 
 def augment(
-    film: np.ndarray, lesion: Lesion | None, size: int, rng: np.random.Generator, ranges: Augmentation
+    film: np.ndarray, lesion: Lesion | None, image_size: int, rng: np.random.Generator, ranges: Augmentation
 ) -> tuple[np.ndarray, np.ndarray]:
     """Augment one film and its mask.
 
     Args:
-        film: (side, side) uint8, side at least `size`.
+        film: (side, side) uint8, `side` at least `image_size`.
         lesion: Part of the film's mask that is not empty; None without a lesion.
-        size: Working size in pixels.
+        image_size: Working size in pixels.
         rng: Random numbers of this film and this draw alone.
         ranges: Ranges and probabilities of what may be drawn.
 
     Returns:
-        Film, (size, size) float32, about 0-1; mask, (size, size) float32, 0 or 1.
+        Film, (image_size, image_size) float32, about 0-1; mask, (image_size, image_size) float32, 0 or 1.
     """
     drawn = draw(rng, ranges)
-    matrix = affine(drawn, len(film), size)
+    matrix = affine(drawn, len(film), image_size)
     shown = window(drawn, len(film))
     if drawn.rotation or min(shown) < 0 or max(shown) > len(film):
-        warped = _warp(film, (0, 0), shown, matrix, (0, 0, size, size))
+        warped = _warp(film, (0, 0), shown, matrix, (0, 0, image_size, image_size))
     else:  # nothing is padded: the same map at a third of the time
-        warped = _resize(film, shown, size, drawn.flip)
+        warped = _resize(film, shown, image_size, drawn.flip)
     if drawn.blur_sigma is not None:
         warped = cv2.GaussianBlur(warped, (0, 0), drawn.blur_sigma)
     low, high = _extremes(warped, drawn) if drawn.gamma is not None else (0, 0)
@@ -163,9 +163,9 @@ def augment(
         noise = cv2.randn(np.empty_like(result), 0, drawn.noise)  # type: ignore[call-overload] # takes numbers
         np.add(result, noise, out=result)
     if drawn.rotation:  # the corners are padded after the intensities, so they stay zero
-        far = _corners(drawn, size, margin=-size)
-        cv2.fillPoly(result, [far, _corners(drawn, size, margin=-1.0)], 0, shift=_SHIFT)
-    mask = np.zeros((size, size), dtype=np.float32)
+        far = _corners(drawn, image_size, margin=-image_size)
+        cv2.fillPoly(result, [far, _corners(drawn, image_size, margin=-1.0)], 0, shift=_SHIFT)
+    mask = np.zeros((image_size, image_size), dtype=np.float32)
     if lesion is not None:
         _draw_lesion(mask, lesion, shown, matrix)
     return result, mask
@@ -181,10 +181,12 @@ def _extremes(warped: np.ndarray, drawn: Draw) -> tuple[int, int]:
     return int(low), int(high)
 
 
-def _resize(film: np.ndarray, window: tuple[int, int, int, int], size: int, flip: bool) -> np.ndarray:
-    """Map a window that lies in the film to the whole target, (size, size) uint8."""
+def _resize(film: np.ndarray, window: tuple[int, int, int, int], image_size: int, flip: bool) -> np.ndarray:
+    """Map a window that lies in the film to the whole target, (image_size, image_size) uint8."""
     left, top, right, bottom = window
-    resized = cv2.resize(film[top:bottom, left:right], (size, size), interpolation=cv2.INTER_LINEAR)
+    resized = cv2.resize(
+        film[top:bottom, left:right], (image_size, image_size), interpolation=cv2.INTER_LINEAR
+    )
     return cv2.flip(resized, 1) if flip else resized
 
 

@@ -22,17 +22,17 @@ from common.training.augment import augment
 class TrainingFilms(Dataset):
     """Augmented films of a prepared set, indexed by (epoch, draw, row)."""
 
-    def __init__(self, prepared: PreparedSet, size: int, seed: int, ranges: Augmentation) -> None:
-        self.prepared, self.size, self.seed, self.ranges = prepared, size, seed, ranges
+    def __init__(self, prepared: PreparedSet, image_size: int, seed: int, ranges: Augmentation) -> None:
+        self.prepared, self.image_size, self.seed, self.ranges = prepared, image_size, seed, ranges
         # Augmentation at most halves the film's side, and bilinear sampling is exact area sampling up to
         # there: a smaller working size starts from a film that was reduced by area to twice that size.
-        self.side = min(2 * size, SIDE)
+        self.side = min(2 * image_size, SIDE)
 
     def __getitem__(self, key: tuple[int, int, int]) -> Batch:
         epoch, draw, row = key
         film, lesion = self.prepared.film(row, self.side), self.prepared.lesion(row, self.side)
         rng = np.random.default_rng([self.seed, epoch, draw])
-        film, mask = augment(film, lesion, self.size, rng, self.ranges)
+        film, mask = augment(film, lesion, self.image_size, rng, self.ranges)
         return batch_item(film, mask, row, self.prepared.has_mask[row])
 
 
