@@ -88,9 +88,9 @@ def test_log_holds_the_schedules(workspace: Path, sources: Path) -> None:
     for epoch, row in enumerate(log):
         assert int(row["step"]) == 2 * (epoch + 1)
         assert float(row["learning_rate"]) == learning_rate(
-            2 * (epoch + 1), steps, RECIPE.learning_rate, RECIPE.learning_rate_floor
+            2 * (epoch + 1), steps, RECIPE.learning_rate, RECIPE.learning_rate_floor, RECIPE.warmup_steps
         )
-        assert float(row["share_expected"]) == positive_share(epoch, 3)
+        assert float(row["share_expected"]) == positive_share(epoch, 3, RECIPE.share_first, RECIPE.share_drop)
     assert len(log) == 3
 
 

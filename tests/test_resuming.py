@@ -42,7 +42,7 @@ from common.training import log as training_log
 from common.training.batches import EpochSampler, TrainingFilms, training_loader
 from common.training.log import TrainingLog
 from common.training.loop import Fit
-from common.training.schedule import learning_rate
+from common.training.schedule import learning_rate, rate_of
 from common.training.stage import train
 from common.training.step import Learner
 
@@ -360,7 +360,7 @@ def test_loss_that_is_not_finite_is_refused_with_its_films(
     with pytest.raises(Refusal, match="not finite") as caught:
         fit.run()
     said = str(caught.value)
-    rate = learning_rate(step, EPOCHS * STEPS, RECIPE.learning_rate, RECIPE.learning_rate_floor)
+    rate = rate_of(RECIPE, step, STEPS)
     assert f"step {step} (epoch {(step - 1) // STEPS + 1}), learning rate {rate:g}" in said
     named = next(line for line in said.splitlines() if line.strip().startswith("films:"))
     assert named.split(maxsplit=1)[1].split(", ") == _names(films, step)
@@ -428,7 +428,7 @@ def _check_schedules(
     assert [step for step, _ in recorded] == [*range(1, total + 1)]
     highest, floor = recipe.learning_rate, recipe.learning_rate_floor
     for (step, value), (_, used) in zip(recorded, rates, strict=True):
-        assert used == learning_rate(step, total, highest, floor)
+        assert used == learning_rate(step, total, highest, floor, recipe.warmup_steps)
         assert value == np.float32(used)
         by_hand = np.interp(step, [0, rise, total], [0, highest, floor])
         assert used == pytest.approx(by_hand, rel=1e-9)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from common.recipes.recipe import Recipe
 
 
-def warmup(steps: int, full: int = 1500) -> int:
+def warmup(steps: int, full: int) -> int:
     """Steps of warm-up in a run of `steps`: `full` when the run has twice as many, else a tenth."""
     return full if steps >= 2 * full else steps // 10
 
 
-def learning_rate(step: int, steps: int, highest: float, floor: float, full_warmup: int = 1500) -> float:
+def learning_rate(step: int, steps: int, highest: float, floor: float, full_warmup: int) -> float:
     """The learning rate at a step: linear warm-up, then linear decay to the floor.
 
     Args:
@@ -28,8 +28,15 @@ def learning_rate(step: int, steps: int, highest: float, floor: float, full_warm
     return floor + (highest - floor) * (1 - (step - rise) / (steps - rise))
 
 
-def positive_share(epoch: int, epochs: int, first: float = 0.8, drop: float = 0.5) -> float:
-    """Expected share of positives drawn in epoch 0 ... `epochs` - 1, on whatever set it is."""
+def positive_share(epoch: int, epochs: int, first: float, drop: float) -> float:
+    """Expected share of positives drawn in epoch 0 ... `epochs` - 1, on whatever set it is.
+
+    Args:
+        epoch: Number of the epoch, from 0.
+        epochs: Number of epochs of the run.
+        first: Share of positives in the first epoch, 0-1.
+        drop: Fall of the share over the whole run, 0-1.
+    """
     return first - drop * epoch / epochs
 
 
