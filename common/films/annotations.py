@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from common.films.fault import FilmFault, Note
+from common.films.fill_shapes import fill_rectangles
+from common.films.json_numbers import corner, length, whole
 
 SIIM_SIDE = 1024
 LARGEST_LABEL = 20_000_000  # bytes of a label.json
@@ -86,9 +87,9 @@ def read_rectangles(path: Path) -> tuple[tuple[int, int], np.ndarray]:
     try:
         if path.stat().st_size > LARGEST_LABEL:
             raise FilmFault(f"label.json is larger than {LARGEST_LABEL / 1e6:g} MB")
-        content = json.loads(path.read_bytes().decode("utf-8-sig"), parse_int=_whole)
-        width, height = (_side(value) for value in content["size"])
-        shapes = [_corner(shape["a"]) + _corner(shape["b"]) for shape in content["shapes"]]
+        content = json.loads(path.read_bytes().decode("utf-8-sig"), parse_int=whole)
+        width, height = (length(value) for value in content["size"])
+        shapes = [corner(shape["a"]) + corner(shape["b"]) for shape in content["shapes"]]
         corners = np.array(shapes, dtype=np.float64).reshape(-1, 4)
     except (
         OSError,
@@ -107,77 +108,6 @@ def read_rectangles(path: Path) -> tuple[tuple[int, int], np.ndarray]:
     return (width, height), np.hstack([low, high])
 
 
-def _whole(digits: str) -> int:
-    """A whole number as JSON spells it, of at most 15 digits: longer ones cost time and are no pixels.
-
-    Raises:
-        ValueError: It is longer.
-    """
-    if len(digits) > 15:
-        raise ValueError("too many digits")
-    return int(digits)
-
-
-def _side(value: Any) -> int:
-    """A whole number, also one spelt 2500.0.
-
-    Raises:
-        TypeError, ValueError, OverflowError: It is something else.
-    """
-    if int(_number(value)) != value or value > 1e9:
-        raise ValueError("not a side in pixels")
-    return int(value)
-
-
-def _number(value: Any) -> float:
-    """A number of a JSON file, as it is: true, false and text are none.
-
-    Raises:
-        TypeError: It is no number.
-    """
-    if type(value) not in (int, float):
-        raise TypeError("not a number")
-    return value
-
-
-def _corner(value: Any) -> tuple[float, float]:
-    """A list of two numbers.
-
-    Raises:
-        TypeError, ValueError: It is something else.
-    """
-    x, y = value
-    return _number(x), _number(y)
-
-
-def fill_rectangles(corners: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The union of rectangles: every pixel whose centre lies in one of them.
-
-    The time grows with the film and the number of rectangles, not with their product.
-
-    Args:
-        corners: (n, 4) finite numbers: left, top, right, bottom in pixels; parts outside the film are cut
-            off, and rectangles whose left is not below their right (or top, bottom) hold nothing.
-        width: Width of the film in pixels.
-        height: Height of the film in pixels.
-
-    Returns:
-        Mask, (height, width) bool.
-    """
-    limits = [width, height, width, height]
-    # pixel i covers [i, i + 1): its centre i + 0.5 is inside when i >= corner - 0.5, rounded up
-    pixels = np.clip(np.ceil(np.asarray(corners) - 0.5), 0, limits).astype(np.int64)
-    pixels = pixels[(pixels[:, 0] < pixels[:, 2]) & (pixels[:, 1] < pixels[:, 3])]
-    left, top, right, bottom = pixels.T
-    # +1 where a rectangle begins, -1 where it ends: the sums over rows and columns count the rectangles
-    counts = np.zeros((height + 1, width + 1), dtype=np.int32)
-    for rows, columns, step in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
-        np.add.at(counts, (rows, columns), step)
-    np.cumsum(counts, axis=0, out=counts)
-    np.cumsum(counts, axis=1, out=counts)
-    return counts[:height, :width] > 0
-
-
 def content_of(path: Path, largest: int) -> bytes:
     """The bytes of an annotation file; of one that `mask` cannot take, only what went wrong."""
     try:
@@ -193,7 +123,7 @@ class RunLengths:
 
     rows: tuple[str, ...]
 
-    def mask(self, width: int, height: int, note: Note = unsaid) -> np.ndarray:
+    def mask(self, width: int, height: int, note: Note = unsaid, instance: str = "") -> np.ndarray:
         """Mask of the film, (1024, 1024) bool whatever the film's size: SIIM's grid.
 
         Raises:
@@ -206,6 +136,10 @@ class RunLengths:
             raise FilmFault("its run lengths mark no pixel of the film")
         return mask
 
+    def has_boxes(self) -> bool:
+        """Whether it marks boxes around a lesion: no."""
+        return False
+
     def content(self) -> bytes:
         """What the annotation is made from, for the source's fingerprint."""
         return "\n".join(self.rows).encode()
@@ -217,7 +151,7 @@ class Rectangles:
 
     path: Path
 
-    def mask(self, width: int, height: int, note: Note = unsaid) -> np.ndarray:
+    def mask(self, width: int, height: int, note: Note = unsaid, instance: str = "") -> np.ndarray:
         """Mask of the film, (height, width) bool; empty without any rectangle.
 
         Raises:
@@ -230,6 +164,10 @@ class Rectangles:
         if len(corners) and not mask.any():
             raise FilmFault("label.json marks no pixel of the film")
         return mask
+
+    def has_boxes(self) -> bool:
+        """Whether it marks boxes around a lesion: yes."""
+        return True
 
     def content(self) -> bytes:
         """What the annotation is made from, for the source's fingerprint."""

@@ -73,6 +73,7 @@ class Film:
             ImagerPixelSpacing, which is at the detector, divided by EstimatedRadiographicMagnificationFactor
             where that is given.
         study: StudyInstanceUID, `""` where unknown. Never written anywhere but as a pseudonym.
+        instance: SOPInstanceUID, `""` where unknown. Never written.
         position: `SUPINE`, `PRONE`, `ERECT`, `SEMIERECT` or `RECUMBENT` (coded or as PatientOrientation),
             else PatientPosition such as `HFS`; None where unknown. Row and column directions are none.
         manufacturer: Maker of the device: at most 32 letters, digits and ` .,&()-`; else None.
@@ -95,6 +96,7 @@ class Film:
     view: str | None = None
     spacing: tuple[float, float] | None = None
     study: str = ""
+    instance: str = ""
     position: str | None = None
     manufacturer: str | None = None
     date: str | None = None

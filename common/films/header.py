@@ -108,6 +108,7 @@ def facts(dataset: Dataset, note: Note) -> dict[str, Any]:
         "view": _view(dataset),
         "spacing": spacing,
         "study": get_text(dataset, "StudyInstanceUID"),
+        "instance": get_text(dataset, "SOPInstanceUID"),
         "position": _position(dataset),
         "manufacturer": _manufacturer(dataset),
         "date": _date(dataset),

@@ -12,7 +12,6 @@ import numpy as np
 
 from common.command_line import Rules
 from common.files import digest
-from common.films.annotations import Rectangles
 from common.films.decode import Film, decode_film
 from common.films.fault import FilmFault, Note
 from common.films.plausible import implausible
@@ -84,8 +83,7 @@ def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
         if reason := implausible(image.pixels):
             raise FilmFault(reason)
         pixels = resample(image.pixels, SIDE)
-        height, width = image.pixels.shape
-        mask = _mask(task.film, height, width, pixels, notes.append)
+        mask = _mask(task.film, image, pixels, notes.append)
     except FilmFault as fault:
         return Outcome(REJECTED, str(fault), file)
     except MemoryError:
@@ -136,14 +134,15 @@ def _facts(film: SourceFilm, image: Film) -> dict[str, Any]:
     }
 
 
-def _mask(film: SourceFilm, height: int, width: int, pixels: np.ndarray, note: Note) -> np.ndarray | None:
+def _mask(film: SourceFilm, image: Film, pixels: np.ndarray, note: Note) -> np.ndarray | None:
     """The packed mask on the prepared grid, (1024, 128) uint8; None without a lesion.
 
     An empty mask says of a negative film what its label says: many tools write one for every film.
     """
     if film.annotation is None:
         return None
-    marked = film.annotation.mask(width, height, note)
+    height, width = image.pixels.shape
+    marked = film.annotation.mask(width, height, note, image.instance)
     if not marked.any():
         if film.report == 1:
             raise FilmFault("its mask marks no pixel of the film, but its label is positive")
@@ -151,7 +150,7 @@ def _mask(film: SourceFilm, height: int, width: int, pixels: np.ndarray, note: N
     mask = resample_mask(marked, SIDE)
     if not mask.any():
         raise FilmFault("its mask vanishes on the prepared grid")
-    refuse_impossible(mask, pixels, isinstance(film.annotation, Rectangles))
+    refuse_impossible(mask, pixels, film.annotation.has_boxes())
     if film.report == 0:
         note(MASKED_NEGATIVE)
     return pack_mask(mask)
