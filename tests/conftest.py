@@ -60,6 +60,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.all)
         if item.get_closest_marker("all") and not config.getoption("--all"):
             item.add_marker(pytest.mark.skip(reason="bash test.sh --all"))
+    items.sort(key=_turn({item.path for item in items if "chain" in getattr(item, "fixturenames", ())}))
+
+
+# The longest files go first, or one of two processes would end with a long one alone
+_LONGEST = ("test_scripts", "test_resuming", "test_step", "test_bootstrap_script", "test_preparation_run")
+
+
+def _turn(with_chain: set[Path]) -> Callable[[pytest.Item], tuple[int, int]]:
+    """Order of the files: one process trains the chain while the other runs what does not wait for it."""
+
+    def key(item: pytest.Item) -> tuple[int, int]:
+        name = item.path.stem
+        place = _LONGEST.index(name) if name in _LONGEST else len(_LONGEST)
+        return (place > 0 and item.path in with_chain), place
+
+    return key
 
 
 def wait_for(event: Callable[[], object], process: subprocess.Popen | None = None) -> None:

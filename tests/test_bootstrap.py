@@ -59,6 +59,7 @@ def simulated(seed: int, n: int = 150, films_a_patient: int = 3) -> Cases:
         "dice_segmentation": np.where(has_mask, rng.random(n), np.nan),
         "area_fraction": np.where(stage_1 | has_mask, rng.uniform(0, 0.1, n), np.nan),
         "sex": rng.choice(["F", "M"], n),
+        "chest_tube": np.zeros(n),
     }
     return Cases(**{name: column[order] for name, column in columns.items()})
 

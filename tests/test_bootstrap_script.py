@@ -15,6 +15,7 @@ from common.files import digest
 from common.inference.result_columns import COLUMNS
 from common.inference.result_files import read_results
 from common.refusal import Refusal
+from common.report import terminal
 from common.report.terminal import METRIC_COLUMNS
 from common.statistics.metric_catalogue import METRICS
 
@@ -68,6 +69,17 @@ def case_rows(films=FILMS, cls_threshold=0.5, seg_threshold=10) -> list[dict]:
                 "dice_segmentation": dice,
                 "dice_positives": "" if dice == "" else dice * two_stage,
                 "iou": "" if dice == "" else dice / (2 - dice),
+                "dice_full_size": dice,
+                "laterality": "" if dice == "" else float(dice > 0.3),
+                "outline_laterality": "" if dice == "" or not pixels else float(dice > 0.3),
+                "hit": "" if dice == "" else float(dice > 0.4),
+                "lesions": "" if dice == "" else 1,
+                "lesions_found": "" if dice == "" else int(dice > 0),
+                "false_outlines": "" if pixels == "" else int(pixels > 40),
+                "lesion_scores": "" if dice == "" else f"{0.5 + dice / 2 if dice > 0 else 0:.3f}",
+                "false_scores": "0.75" if pixels != "" and pixels > 40 else "",
+                "thumbnail_probability": 0.2 + 0.2 * (ord(case[0]) % 3),
+                "header_probability": "",
                 "hd95": "" if dice == "" else 20 * (1 - dice),
                 "nsd": "" if dice == "" else dice**0.5,
                 "distance_unit": "mm" if in_mm else "px",
@@ -448,12 +460,26 @@ def test_values_that_cannot_be(workspace, row, column, value, found):
     assert found in refusal.value.details["found"]
 
 
-@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("column", [name for name, column in COLUMNS.items() if not column.later])
 def test_a_missing_column(workspace, column):
     write_result(workspace, "eff", columns=[name for name in COLUMNS if name != column])
     with pytest.raises(Refusal, match="lacks columns") as refusal:
         read_results(("eff",))
     assert refusal.value.details["missing"] == column
+
+
+def test_results_of_an_earlier_version_lack_columns_and_are_read(workspace):
+    later = {name for name, column in COLUMNS.items() if column.later}
+    assert {"laterality", "hit", "lesion_scores", "thumbnail_probability"} <= later
+    for system in ("eff", "vit"):
+        write_result(workspace, system, columns=[name for name in COLUMNS if name not in later])
+    cases = read_results(("eff", "vit"))["eff"].cases
+    assert np.isnan(cases.column("laterality")).all()
+    terminal.main("", ["--replicates", "20"])
+    with open(workspace / "step3_testing" / "testing" / "metrics.csv", newline="") as file:
+        rows = {row["metric"]: row for row in csv.DictReader(file)}
+    of_them = (rows["laterality"], rows["auroc_over_thumbnail"])
+    assert {(row["n"], row["estimate"]) for row in of_them} == {("0", "")}
 
 
 def test_every_column_is_read(workspace):

@@ -180,7 +180,9 @@ def test_rows_of_the_pair(reference: str) -> None:
         *("auroc", "auprc", "brier", "sensitivity_at_specificity_90", "sensitivity_at_specificity_95"),
         *("sensitivity", "specificity", "ppv", "npv", "f1", "accuracy", "false_positive_area"),
         *("dice_segmentation", "dice_positives", "dice_true_positives", "dice_all_films"),
-        *("iou", "hd95_mm", "hd95_px", "nsd_mm", "nsd_px"),
+        *("iou", "hd95_mm", "hd95_px", "nsd_mm", "nsd_px", "dice_full_size", "dice_lesser_half"),
+        *("laterality", "outline_laterality", "hit", "lesions_found", "false_outlines"),
+        "sensitivity_without_tube",
     }
 
 

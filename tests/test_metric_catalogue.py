@@ -83,7 +83,8 @@ def test_a_metric_is_treated_as_declared(declared):
         "ratio": ("percentile", ""),
     }
     assert {metric for system, metric in rows if system == "eff-vit"} == {"share", "mix"}
-    (sentence,) = [line for line in printed.splitlines() if "have Wilson's interval" in line]
+    sentence = " ".join(printed.split()).split(" have Wilson's interval", 1)[0].rsplit("Sensitivity, ", 1)[1]
+    assert "Accuracy" in sentence
     assert [f"Toy {name}" in sentence for name in ("share", "mix")] == [True, False]
     assert [f"\nToy {name} * " in printed for name in ("share", "mix")] == [False, True]
     assert "Toy stated" not in printed + page  # no prevalence is stated

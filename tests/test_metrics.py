@@ -245,7 +245,27 @@ def test_groups_that_occur():
 
 
 def test_variables_of_one_value_give_no_group():
-    assert groups(with_groups(sex=["F", "F"], age=[50, 51], chest_tube=[0.0, NAN])) == {}
+    for tube in (0.0, 1.0, NAN):
+        assert groups(with_groups(sex=["F", "F"], age=[50, 51], chest_tube=[tube, tube])) == {}
+
+
+@pytest.mark.parametrize("tube", [0.0, 1.0])
+def test_chest_tubes_known_of_some_films(tube):
+    found = groups(with_groups(chest_tube=[tube, NAN]))
+    assert list(found) == [f"chest tube {tube:.0f}", "chest tube unknown"]
+
+
+def test_results_without_later_columns_have_no_figures_of_them():
+    found = on_full_sample(table(), "mask")
+    for metric in (
+        "laterality",
+        "hit",
+        "lesions_found",
+        "false_outlines",
+        "auroc_thumbnail",
+        "dice_lesser_half",
+    ):
+        assert found["two_stage", "all", metric] == (0, pytest.approx(NAN, nan_ok=True)), metric
 
 
 # --- against references ----------------------------------------------------------------------------
@@ -282,13 +302,38 @@ def varied(seed: int, n: int = 240) -> Cases:
         age=np.where(rng.random(n) < 0.1, NAN, rng.uniform(20, 100, n)),
         sex=rng.choice(["F", "M"], n),
         manufacturer=manufacturer,
+        chest_tube=rng.choice([0.0, 1.0, NAN], n),
+        further=pointed(rng, has_mask, area),
     )
 
 
+def pointed(rng: np.random.Generator, has_mask: np.ndarray, area: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of localisation and of the shortcuts."""
+    n = len(has_mask)
+    lesions = np.where(has_mask, rng.integers(1, 4, n), NAN)
+    one_sided = has_mask & (rng.random(n) < 0.8)
+    return {
+        "dice_full_size": np.where(has_mask, rng.random(n), NAN),
+        "laterality": np.where(one_sided, rng.choice([0, 0.5, 1], n), NAN),
+        "outline_laterality": np.where(one_sided & (area > 0), rng.choice([0, 0.5, 1], n), NAN),
+        "hit": np.where(has_mask, rng.choice([0, 0.25, 1], n), NAN),
+        "lesions": lesions,
+        "lesions_found": np.where(has_mask, rng.integers(0, np.nan_to_num(lesions) + 1), NAN),
+        "false_outlines": np.where(np.isfinite(area), rng.integers(0, 4, n), NAN),
+        "thumbnail_probability": np.round(np.clip(0.4 + 0.1 * has_mask + rng.normal(0, 0.2, n), 0, 1), 2),
+        "header_probability": np.round(rng.random(n), 1),
+    }
+
+
 def plainly(
-    films: Cases, positive: np.ndarray, decision: str, prevalence: float, films_a_patient: float
+    films: Cases,
+    positive: np.ndarray,
+    decision: str,
+    prevalence: float,
+    films_a_patient: float,
+    middle_area: float,
 ) -> dict[str, float]:
-    """The figures of these films as anyone would write them; the last is of the full sample's lesions."""
+    """The figures of these films as anyone would write them; the last two numbers are of the full sample."""
     called, p = films.called(decision), films.probability
     tn, fp, fn, tp = confusion_matrix(positive, called, labels=[False, True]).ravel()
     sensitivity, specificity = quotient(tp, tp + fn), quotient(tn, tn + fp)
@@ -314,8 +359,32 @@ def plainly(
         "sensitivity_at_specificity_90": lambda: true_rate[false_rate <= 0.1 + 1e-12].max(),
         "sensitivity_at_specificity_95": lambda: true_rate[false_rate <= 0.05 + 1e-12].max(),
     }
+    shortcut = {
+        name: roc_auc_score(positive, films.column(f"{name}_probability")) if both else NAN
+        for name in ("thumbnail", "header")
+    }
+    full, lesser = films.column("dice_full_size"), masked & (films.mask_area_fraction <= middle_area)
+    one_sided = masked & np.isfinite(films.column("laterality"))
+    outlined = one_sided & called & (films.area_fraction > 0)
+    false = np.where(called & np.isfinite(films.area_fraction), films.column("false_outlines"), 0)
+    without_tube = positive & (films.chest_tube == 0)
     return {
         **{name: figure() if both else NAN for name, figure in of_both.items()},
+        **{f"auroc_{name}": value for name, value in shortcut.items()},
+        **{
+            f"auroc_over_{name}": roc_auc_score(positive, p) - value if both else NAN
+            for name, value in shortcut.items()
+        },
+        "dice_full_size": mean(full, masked),
+        "dice_lesser_half": mean(full, lesser),
+        "laterality": mean(films.column("laterality"), one_sided),
+        "outline_laterality": mean(films.column("outline_laterality"), outlined),
+        "hit": mean(films.column("hit"), masked),
+        "lesions_found": quotient(
+            films.column("lesions_found")[masked & called].sum(), films.column("lesions")[masked].sum()
+        ),
+        "false_outlines": false.mean(),
+        "sensitivity_without_tube": mean(called, without_tube),
         "prevalence": positive.mean(),
         "brier": brier_score_loss(positive, p, pos_label=True) if both else np.mean((p - positive) ** 2),
         "sensitivity": sensitivity,
@@ -371,8 +440,9 @@ def test_figures_equal_references_in_every_stratum_and_resample(reference):
             kinds.add((positive.any(), positive.all()))
             masked = films & cases.positive(reference) & cases.has_mask
             a_patient = masked.sum() / len(set(cases.patient[masked])) if masked.any() else 1
+            middle = np.median(cases.mask_area_fraction[masked]) if masked.any() else NAN
             for decision in DECISIONS:
-                expected = plainly(resample, positive, decision, 0.03, a_patient)
+                expected = plainly(resample, positive, decision, 0.03, a_patient, middle)
                 for metric, value in expected.items():
                     got = found[decision, stratum, metric][i]
                     same = got == pytest.approx(value, rel=1e-9, abs=1e-9, nan_ok=True)

@@ -373,6 +373,30 @@ def test_nothing_on_the_page_is_from_outside(pair):
             assert all(link.startswith(("#", "data:")) for link in links)
 
 
+@pytest.mark.parametrize(
+    ("gain", "ends", "said"),
+    [
+        (0.25, (0.1, 0.4), "0.700, n 40: the system is above it by 0.250 (0.100 to 0.400)."),
+        (0.05, (-0.01, 0.1), "the system is not clearly above it (0.050 (−0.010 to 0.100))"),
+        (0.05, (0.0, 0.1), "the system is not clearly above it"),
+        (0.05, (None, None), "cannot be told from so few films"),
+        (None, (None, None), None),
+    ],
+)
+def test_the_page_says_in_words_whether_a_shortcut_would_do(workspace: Path, undrawn, gain, ends, said):
+    low, high = ends
+    rows = metric_rows("eff")
+    rows += [
+        row("eff", "mask", "two_stage", "all", "auroc_header", 0.7) | {"ci_low": None, "ci_high": None},
+        row("eff", "mask", "two_stage", "all", "auroc_over_header", gain) | {"ci_low": low, "ci_high": high},
+    ]
+    page, _ = written(write_study(made_up_cases(), "eff"), rows)
+    text = " ".join(page.text.split())
+    assert ("From facts of the header alone, AUROC" in text) == (said is not None)
+    assert "24 x 24 pixels alone" not in text
+    assert said is None or said in text
+
+
 def test_hostile_text_is_text(workspace: Path, undrawn):
     cases = made_up_cases()
     names = np.array([f"{HOSTILE}{i}" for i in range(len(cases))])

@@ -1,6 +1,7 @@
 """The printed figures: how they read, and that they fit."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from common.statistics.metric_catalogue import METRICS
 from common.statistics.metrics import DECISIONS, REFERENCES
 from common.statistics.strata import STRATA
 from common.statistics.tested_films import Cases
+from tests.test_metrics import pointed
 
 
 def row(n, estimate, low, high, note="", metric="sensitivity"):
@@ -58,6 +60,7 @@ def results(n: int, films_a_patient: int = 1) -> Result:
     report = mask ^ (rng.random(n) < 0.05)
     probability = rng.random(n) * 0.5 + 0.4 * report
     stage_1 = probability >= 0.5
+    area = np.where(stage_1 | mask, rng.uniform(0, 0.9, n), np.nan)
     cases = Cases(
         np.array([f"c{i}" for i in range(n)]),
         np.array([f"p{i // films_a_patient}" for i in range(n)]),
@@ -68,11 +71,13 @@ def results(n: int, films_a_patient: int = 1) -> Result:
         stage_1,
         stage_1,
         np.where(mask, rng.random(n), np.nan),
-        area_fraction=np.where(stage_1 | mask, rng.uniform(0, 0.9, n), np.nan),
+        area_fraction=area,
         hd95=np.where(mask, rng.uniform(0, 700, n), np.nan),
         in_mm=rng.random(n) < 0.5,
         sex=rng.choice(["F", "M", ""], n),
         manufacturer=rng.choice(["Agfa", "A Long Name of a Manufacturer"], n),
+        chest_tube=rng.choice([0.0, 1.0, np.nan], n),
+        further=pointed(rng, mask, area),
     )
     return Result(cases, META)
 
@@ -145,6 +150,7 @@ def test_groups_have_a_line_each_with_their_numbers():
     assert any(line.startswith("sex unknown") for line in lines)
     assert any(line.startswith("device Agfa") for line in lines)
     alone = result.cases.taken(np.flatnonzero((cases.sex == "F") & (cases.manufacturer == "Agfa")))
+    alone = replace(alone, chest_tube=np.full(len(alone), np.nan))
     assert "groups" not in printed(Result(alone, result.meta))
 
 

@@ -23,6 +23,7 @@ import pytest
 import torch
 from conftest import REPOSITORY, Scripts
 from distributed_worker import network, norms
+from scipy.ndimage import label
 from torch.profiler import ProfilerActivity, profile
 
 from common import journal
@@ -285,12 +286,38 @@ def test_rows_say_what_the_networks_found(tested: Path) -> None:
             assert float(found["dice_positives"]) == pytest.approx(dice * int(found["two_stage"]))
             assert float(found["hd95"]) >= 0
             assert 0 <= float(found["nsd"]) <= 1
+        if not near:
+            _check_localisation(found, maps[row], prepared.mask(row))
     result = read_results(("eff",))["eff"]
     assert (len(result.cases), result.unlabelled) == (len(masked), 0)
     assert np.flatnonzero(~result.cases.in_mm).tolist() == sorted(unknown)
     assert result.cases.manufacturer[unknown[0]] == 'A, "B"'
     assert np.isnan(result.cases.chest_tube[unknown[0]])
     assert result.meta["nsd_tolerance_px"] == 13 / 8
+
+
+def _check_localisation(found: dict[str, str], map_: np.ndarray, truth: np.ndarray) -> None:
+    """The columns of a film's localisation against plain ones at 1024 x 1024."""
+    full = cv2.resize(map_, (1024, 1024), interpolation=cv2.INTER_LINEAR)
+    outline = full > 0.5
+    parts, count = label(outline, np.ones((3, 3)))
+    false = [i for i in range(1, count + 1) if not truth[parts == i].any()]
+    assert int(found["false_outlines"]) == len(false)
+    scores = sorted((full[parts == i].max() for i in false), reverse=True)
+    assert [float(each) for each in found["false_scores"].split()] == pytest.approx(scores, abs=1e-4)
+    names = ("laterality", "outline_laterality", "hit", "lesions", "lesions_found", "dice_full_size")
+    if not truth.any():
+        assert {found[name] for name in names} == {""}
+        return
+    dice = 2 * (outline & truth).sum() / (outline.sum() + truth.sum())
+    assert float(found["dice_full_size"]) == pytest.approx(dice, abs=1e-3)
+    assert int(found["lesions"]) == label(truth, np.ones((3, 3)))[1] == len(found["lesion_scores"].split())
+    assert int(found["lesions_found"]) == sum(float(each) > 0 for each in found["lesion_scores"].split())
+    left = truth[:, :512].sum() / truth.sum()
+    assert (found["laterality"] != "") == (max(left, 1 - left) >= 0.95)
+    if found["laterality"]:
+        higher = [np.quantile(half, 0.999, method="inverted_cdf") for half in (full[:, :512], full[:, 512:])]
+        assert float(found["laterality"]) == float((higher[0] > higher[1]) == (left > 0.5))
 
 
 def test_a_new_value_of_each_film_needs_only_its_column(
@@ -301,7 +328,9 @@ def test_a_new_value_of_each_film_needs_only_its_column(
     monkeypatch.setattr(
         test_set._Inference,
         "_figures",
-        lambda self, row, found, truth: figures(self, row, found, truth) | {"density": float(found.mean())},
+        lambda self, row, found, truth: (
+            figures(self, row, found, truth) | {"density": float((found > 0.5).mean())}
+        ),
     )
     column = Column("a toy", "number", COLUMNS["area_pixels"].given, high=1)
     monkeypatch.setitem(COLUMNS, "density", column)

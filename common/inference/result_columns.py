@@ -49,6 +49,7 @@ class Column:
         high: Largest number; `pixels`: pixels of the working size.
         follows: What it must be, by what stands beside it.
         of_film: It is of the film, so two systems must agree on it.
+        later: Results of earlier versions lack it; they are read all the same, as unknown.
     """
 
     meaning: str
@@ -60,6 +61,7 @@ class Column:
     high: float | Literal["pixels"] = math.inf
     follows: Follows | None = None
     of_film: bool = False
+    later: bool = False
 
 
 def _always(columns: Columns) -> np.ndarray:
@@ -78,9 +80,20 @@ def _in_mm(columns: Columns) -> np.ndarray:
     return columns["distance_unit"] == "mm"
 
 
+def _never(columns: Columns) -> np.ndarray:
+    return ~_always(columns)
+
+
 def _perhaps(meaning: str, kind: Literal["text", "flag", "number"], *values: str) -> Column:
     """A fact of the film that may be unknown."""
-    return Column(meaning, kind, lambda columns: ~_always(columns), True, values, of_film=True)
+    return Column(meaning, kind, _never, True, values, of_film=True)
+
+
+def _later(
+    meaning: str, kind: Literal["text", "number"], high: float = math.inf, of_film: bool = False
+) -> Column:
+    """A column that results of earlier versions lack."""
+    return Column(meaning, kind, _never, True, high=high, of_film=of_film, later=True)
 
 
 # --- what follows from what ------------------------------------------------------------------------
@@ -211,6 +224,57 @@ COLUMNS: dict[str, Column] = {
         _masked,
         high=1,
         follows=Follows(_iou, "dice_segmentation gives"),
+    ),
+    "dice_full_size": _later(
+        "the same with the map enlarged to the prepared film, 1024 x 1024, and the mask as it is there",
+        "number",
+        high=1,
+    ),
+    "laterality": _later(
+        "whether the map's 0.999 quantile is higher in the half of the picture that holds the lesion, 1 "
+        "or 0, equal 0.5; empty without a mask, and where less than 0.95 of it are in one half",
+        "number",
+        high=1,
+    ),
+    "outline_laterality": _later(
+        "whether most of the segmented pixels are in that half, 1 or 0, equal 0.5; empty as laterality, and "
+        "where nothing is segmented",
+        "number",
+        high=1,
+    ),
+    "hit": _later(
+        "whether the map's brightest pixel lies within 2% of the film's longer edge of the lesion; of "
+        "several brightest ones, the share; empty without a mask",
+        "number",
+        high=1,
+    ),
+    "lesions": _later("connected parts of the mask; empty without one", "number"),
+    "lesions_found": _later("of them, those that share a pixel with what is segmented", "number"),
+    "false_outlines": _later(
+        "connected parts of what is segmented that share no pixel with the mask; empty where stage 2 did "
+        "not run",
+        "number",
+    ),
+    "lesion_scores": _later(
+        "of each lesion, the highest value of the map in the segmented parts that share a pixel with it, "
+        "else 0; blanks between",
+        "text",
+    ),
+    "false_scores": _later(
+        "of each false outline, the highest value of the map in it; blanks between", "text"
+    ),
+    "thumbnail_probability": _later(
+        "of pneumothorax, by a logistic regression on the film at 24 x 24 pixels, fitted on the "
+        "training films",
+        "number",
+        high=1,
+        of_film=True,
+    ),
+    "header_probability": _later(
+        "the same on facts of the header; empty where the training films have none",
+        "number",
+        high=1,
+        of_film=True,
     ),
     "hd95": Column(
         "95th percentile of its surface distance, in distance_unit; an empty map: the film's diagonal",

@@ -131,7 +131,7 @@ class _CaseReader:
             header, *rows = csv.reader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
         except (ValueError, csv.Error) as error:
             raise self.refusal(f"not a CSV file with a header: {error}") from None
-        absent = [name for name in COLUMNS if name not in header]
+        absent = [name for name, column in COLUMNS.items() if name not in header and not column.later]
         if absent:
             raise Refusal(
                 f"{shown(path)} lacks columns", missing=", ".join(absent), made_by=INFERENCE_COMMAND
@@ -143,7 +143,8 @@ class _CaseReader:
             raise self.refusal("no film")
         self.n = len(rows)
         texts = dict(zip(header, zip(*rows, strict=True), strict=True))
-        self._texts = {name: np.array(texts[name]) for name in COLUMNS}
+        unknown = ("",) * len(rows)
+        self._texts = {name: np.array(texts.get(name, unknown)) for name in COLUMNS}
 
     def refusal(self, found: str, row: int | None = None) -> Refusal:
         where = "" if row is None else f"row {row + 1} after the header: "

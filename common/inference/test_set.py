@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from common.command_line import parse_evaluation
 from common.compute import film_readers, set_up
 from common.distributed import Processes, running
 from common.files import digest, write_csv, write_json
+from common.films.resample import resample
 from common.inference.result_columns import COLUMNS
 from common.inference.resumable_result import PICTURES, Entry, ResumableResult
 from common.inference.run_networks import Predictor
+from common.inference.shortcuts import shortcut_probabilities
 from common.inference.trained_system import (
     CLASSIFICATION,
     SEGMENTATION,
@@ -30,10 +33,11 @@ from common.inference.trained_system import (
 )
 from common.inference.two_stage_rule import POSITIVE, OperatingPoint
 from common.paths import result_folder, shown
-from common.preparation.film_store import PreparedSet
+from common.preparation.film_store import SIDE, PreparedSet
 from common.preparation.run import open_prepared
 from common.refusal import Refusal
 from common.stages import INFERENCE_COMMAND, Stage
+from common.statistics.localisation import hit, laterality, outline_laterality, outlines
 from common.statistics.overlap import MAP_THRESHOLD, dice, iou
 from common.statistics.surface_distance import TOLERANCE_MM, Scale, surface_metrics, tolerance_px
 
@@ -61,10 +65,11 @@ def main(description: str) -> None:
             refuse_other_films(trained, training)
         _refuse_shared_patients(prepared, training)
         workers = film_readers(options.workers, device)
+        shortcuts = shortcut_probabilities(training, prepared) if processes.first else {}
         for trained in systems:
             precision = trained.facts["recipe"]["precision"]
             predictor = Predictor(prepared, trained.image_size, device, precision, workers)
-            _Inference(trained, points[trained.system], predictor, processes).run()
+            _Inference(trained, points[trained.system], predictor, processes, shortcuts).run()
         print("Next, the figures: cd step3_testing/testing && python bootstrap.py")
 
 
@@ -90,6 +95,7 @@ class _Inference:
     point: OperatingPoint
     predictor: Predictor[PreparedSet]
     processes: Processes
+    shortcuts: Mapping[str, np.ndarray] = field(default_factory=dict)  # by name, in the first process
 
     @property
     def prepared(self) -> PreparedSet:
@@ -134,6 +140,7 @@ class _Inference:
             "device": self.predictor.device.type,
             "precision": self.predictor.precision,
             "batch_size": self.predictor.batch_size,
+            "columns": list(COLUMNS),  # a journal of fewer is not gone on with
         }
 
     def _own(self, rows: np.ndarray, done: dict[int, Entry]) -> np.ndarray:
@@ -173,7 +180,7 @@ class _Inference:
                 _write_picture(pictures[0], np.rint(found * 255).astype(np.uint8))
                 _write_picture(pictures[1], truth.astype(np.uint8) * 255)
                 _write_picture(pictures[2], self.prepared.film(row, PICTURE_SIDE))
-                figures = self._figures(row, found > MAP_THRESHOLD, truth)
+                figures = self._figures(row, found, truth)
                 add(row, **figures, pictures=_pictures_digest(pictures))
 
     def _pictures(self, folder: Path, row: int) -> list[Path]:
@@ -186,16 +193,28 @@ class _Inference:
         names = ("width", "height", "spacing_row", "spacing_column")
         return Scale.of(self.predictor.size, *(facts[name] for name in names))
 
-    def _figures(self, row: int, predicted: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    def _figures(self, row: int, found: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         """What stage 2 found in a film, and how well where it has a mask."""
+        predicted = found > MAP_THRESHOLD
         figures: dict[str, Any] = {"area_pixels": int(predicted.sum())}
+        full, lesion = resample(found, SIDE), self.prepared.mask(row)
+        parts = outlines(full, full > MAP_THRESHOLD, lesion)
+        figures |= {"false_outlines": len(parts.false), "false_scores": _joined(parts.false)}
         if self.prepared.has_mask[row]:
             distance, share = surface_metrics(predicted, truth, self._scale(row))
+            facts = self.prepared.cases.iloc[row]
             figures |= {
                 "dice_segmentation": dice(predicted, truth),
                 "iou": iou(predicted, truth),
                 "hd95": distance,
                 "nsd": share,
+                "dice_full_size": dice(full > MAP_THRESHOLD, lesion),
+                "laterality": laterality(full, lesion),
+                "outline_laterality": outline_laterality(full > MAP_THRESHOLD, lesion),
+                "hit": hit(full, lesion, int(facts["width"]), int(facts["height"])),
+                "lesions": len(parts.lesions),
+                "lesions_found": sum(score > 0 for score in parts.lesions),
+                "lesion_scores": _joined(parts.lesions),
             }
         return figures
 
@@ -227,6 +246,7 @@ class _Inference:
             "dice_positives": None if overlap is None else overlap * (rule == POSITIVE),
             "distance_unit": scale.unit,
             "film_cm2": film_cm2,
+            **{f"{name}_probability": float(each[row]) for name, each in self.shortcuts.items()},
             **{key: facts[key] for key in ("age", "sex", "view", "manufacturer")},
             "chest_tube": _whole(facts["chest_tube"]),
         }
@@ -262,6 +282,10 @@ class _Inference:
                 "version": __version__,
             },
         )
+
+
+def _joined(scores: Sequence[float]) -> str:
+    return " ".join(f"{score:.6g}" for score in scores)
 
 
 def _whole(value: float | None) -> int | None:

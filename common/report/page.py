@@ -30,14 +30,14 @@ from common.report.tables import tables
 from common.report.worst_films import shown_films, worst_films
 from common.stages import INFERENCE_COMMAND, N_FOLDS, TESTING_FOLDER, THRESHOLDS_COMMAND
 from common.statistics.auroc import auroc
-from common.statistics.curves import calibration, precision_recall, roc
+from common.statistics.curves import calibration, froc, precision_recall, roc
 from common.statistics.intervals import EXPANDED
 from common.statistics.metric_catalogue import METRICS
 from common.statistics.strata import STRATA
 from common.statistics.tested_films import Cases
 
 BAND_REPLICATES = 500
-PLOTS = ("roc", "precision_recall", "calibration", "folds", "dice_by_size", "area_agreement")
+PLOTS = ("roc", "precision_recall", "calibration", "folds", "dice_by_size", "area_agreement", "froc")
 _PACKAGES = (
     "numpy", "scipy", "scikit-learn", "pandas", "opencv-python-headless", "pillow", "matplotlib", "jinja2",
 )  # fmt: skip
@@ -135,6 +135,7 @@ def _page(
         characteristics=_characteristics(first),
         statistics=statistics,
         tables=tables(rows, list(results)),
+        shortcuts={system: _shortcuts(rows, system) for system in results},
         figures={name: _data_uri("image/svg+xml", svg) for name, svg in drawn.items()},
         band_replicates=BAND_REPLICATES,
         folds={system: _fold_text(_fold_aurocs(system, c)) for system, c in cases.items()},
@@ -153,6 +154,31 @@ def _page(
 
 def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _shortcuts(rows: Sequence[Row], system: str) -> list[str]:
+    """What shortcuts say of a system's AUROC, a sentence each; none where no shortcut could be fitted."""
+    found = {
+        row["metric"]: row
+        for row in rows
+        if (row["system"], row["reference"], row["decision"], row["stratum"]) == (system, *_PRIMARY)
+    }
+    sentences = []
+    for name, title in (("thumbnail", "the film at 24 x 24 pixels"), ("header", "facts of the header")):
+        own, gain = found.get(f"auroc_{name}"), found.get(f"auroc_over_{name}")
+        if own is None or gain is None or gain["estimate"] is None:
+            continue
+        if gain["ci_low"] is None:
+            verdict = "whether the system is above it cannot be told from so few films"
+        elif gain["ci_low"] > 0:
+            verdict = f"the system is above it by {estimate_text(gain)}"
+        else:
+            verdict = (
+                f"the system is not clearly above it ({estimate_text(gain)}): its AUROC does not show that "
+                "it sees the pneumothorax"
+            )
+        sentences.append(f"From {title} alone, AUROC {estimate_text(own)}, n {own['n']}: {verdict}.")
+    return sentences
 
 
 # --- the films -------------------------------------------------------------------------------------
@@ -265,6 +291,7 @@ def draw_plots(results: Mapping[str, Result], rows: Sequence[Row], seed: int) ->
         "folds": plots.folds_plot({s: _fold_aurocs(s, c) for s, c in cases.items()}, ensembles),
         "dice_by_size": plots.dice_by_size_plot(cases, means),
         "area_agreement": plots.area_agreement_plot(cases),
+        "froc": plots.froc_plot({s: froc(c, BAND_REPLICATES, seed) for s, c in cases.items()}, told),
     }
 
 

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from common.statistics.curves import GRID, Curve, Tenth
+from common.statistics.curves import Curve, Tenth
 from common.statistics.metrics import agreement, films_a_patient
 from common.statistics.strata import SIZE_EDGES, STRATA
 from common.statistics.tested_films import Cases
@@ -132,15 +132,16 @@ def _draw_curves(
     curves: Mapping[str, Curve | None],
     points: Mapping[str, Mapping[str, tuple[float, float]]],
     label: Callable[[str], str],
-    step: Literal["pre"] | None = None,
+    step: Literal["pre", "post"] | None = None,
+    without: str = "no curve: all films are of one class",
 ) -> None:
     steps = f"steps-{step}" if step else "default"
     for (system, curve), (colour, line, marker) in zip(curves.items(), _STYLES, strict=False):
         if curve is None:
             continue
-        axes.fill_between(GRID, curve.low, curve.high, step=step, color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(curve.grid, curve.low, curve.high, step=step, color=colour, alpha=0.15, linewidth=0)
         for edge in (curve.low, curve.high):
-            axes.plot(GRID, edge, line, drawstyle=steps, color=colour, linewidth=0.4)
+            axes.plot(curve.grid, edge, line, drawstyle=steps, color=colour, linewidth=0.4)
         axes.plot(
             curve.x,
             curve.y,
@@ -151,6 +152,8 @@ def _draw_curves(
             label=f"{system}  {label(system)}",
         )
         for decision, face in (("stage_1", "white"), ("two_stage", colour)):
+            if decision not in points[system]:
+                continue
             x, y = points[system][decision]
             name = {"stage_1": "stage 1 alone", "two_stage": "two-stage decision"}[decision]
             axes.plot(
@@ -158,7 +161,7 @@ def _draw_curves(
                 markerfacecolor=face, markeredgecolor=colour, markersize=6, linestyle="",
             )  # fmt: skip
     if not any(curves.values()):
-        _empty(axes, "no curve: all films are of one class")
+        _empty(axes, without)
         axes.plot([], [], label="no curve", linestyle="")
 
 
@@ -252,6 +255,28 @@ def folds_plot(
         return figure
 
     return _svg(draw, "folds")
+
+
+def froc_plot(curves: Mapping[str, Curve | None], told: Told) -> bytes:
+    """Lesions found against false outlines a film, with pointwise bands.
+
+    Args:
+        curves: Curve by system, as `curves.froc` gives it; None where no curve can be drawn.
+        told: Estimate and interval of `lesions_found` as text, by system.
+    """
+
+    def draw() -> Figure:
+        figure = Figure(figsize=(4.6, 4.6), layout="constrained")
+        axes = figure.subplots()
+        axes.set(ylim=(-0.02, 1.02), xlabel="False outlines a film", ylabel="Lesions found")
+        ends = {s: {} if c is None else {"two_stage": (c.x[-1], c.y[-1])} for s, c in curves.items()}
+        without = "no curve: nothing is outlined"
+        _draw_curves(axes, curves, ends, lambda s: f"found {told(s, 'lesions_found')}", "post", without)
+        axes.set_xlim(left=0)
+        axes.legend(loc="lower right", fontsize=8)
+        return figure
+
+    return _svg(draw, "froc")
 
 
 # --- segmentation ----------------------------------------------------------------------------------

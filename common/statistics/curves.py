@@ -1,12 +1,12 @@
-"""Curves of one system: ROC and precision-recall with bootstrap bands, and calibration in tenths.
+"""Curves of one system: ROC, precision-recall and FROC with bootstrap bands, and calibration in tenths.
 
 Imports no torch: the figures need neither it nor a GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,19 +19,21 @@ GRID = np.linspace(0, 1, 201)  # where a band is computed
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve of the full sample and its pointwise band; all values 0-1, float64.
+    """A curve of the full sample and its pointwise band; ordinates 0-1, float64.
 
     Attributes:
-        x: Abscissae of the curve, ascending, length k.
+        x: Abscissae of the curve, ascending, length k; 0-1 but for FROC.
         y: Ordinates of the curve, length k.
-        low: Lower edge of the band at each point of GRID.
-        high: Upper edge of the band at each point of GRID.
+        low: Lower edge of the band at each point of the grid.
+        high: Upper edge of the band at each point of the grid.
+        grid: Abscissae of the band.
     """
 
     x: np.ndarray
     y: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    grid: np.ndarray = field(default_factory=lambda: GRID)
 
 
 def roc(cases: Cases, reference: str, replicates: int, seed: int) -> Curve | None:
@@ -90,10 +92,15 @@ def _curve(
             true, false = totals(counts)
             if true[-1] and false[-1]:  # a resample without one of the classes has no curve
                 replicate_values.append(at(*points(true, false)))
-    fewest = min(len(np.unique(cases.patient[films])) for films in (positive, ~positive))
-    tail = percentile_tail(max(2, fewest))
-    low, high = np.quantile(np.array(replicate_values), [tail, 1 - tail], axis=0)
+    low, high = _band(replicate_values, cases, positive)
     return Curve(*points(*totals(np.ones(len(cases)))), low, high)
+
+
+def _band(values: Sequence[np.ndarray], cases: Cases, positive: np.ndarray) -> np.ndarray:
+    """Lower and upper edge at each abscissa, from the ordinates of each resample."""
+    fewest = min(len(np.unique(cases.patient[films])) for films in (positive, ~positive) if films.any())
+    tail = percentile_tail(max(2, fewest))
+    return np.quantile(np.array(values), [tail, 1 - tail], axis=0)
 
 
 def _roc_points(true: np.ndarray, false: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -116,6 +123,66 @@ def _stepped(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """y on GRID: of the first point that reaches each x."""
     # less the rounding error, or 0.29 would not be reached by 29 of 100
     return y[np.searchsorted(x, GRID - 1e-9, side="left")]
+
+
+# --- outlines --------------------------------------------------------------------------------------
+
+
+def froc(cases: Cases, replicates: int, seed: int) -> Curve | None:
+    """Lesions found against false outlines a film (FROC: Chakraborty, Med Phys 1989;16:561-568).
+
+    Outlines that the two-stage decision shows, fewer and fewer by their brightest pixel. So the curve's right
+    end is what the system shows, and it goes no further. The ordinate at a number of false outlines is that
+    of the lowest score that makes no more of them. The band is pointwise, by resampling patients.
+
+    Args:
+        cases: Films of one system's result; positives are by mask.
+        replicates: Resamples behind the band, at least 1.
+        seed: Seed of the resampling, 0 or more.
+
+    Returns:
+        The curve from 0 false outlines a film; None where no lesion or no outline is known.
+    """
+    lesions = np.nan_to_num(cases.column("lesions"))
+    true, false = (_scores(cases, name) for name in ("lesion_scores", "false_scores"))
+    score, film = np.concatenate([true[0], false[0]]), np.concatenate([true[1], false[1]])
+    if not lesions.any() or not len(score):
+        return None
+    found = np.arange(len(score)) < len(true[0])
+    order = np.argsort(-score, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # equal scores enter together
+    film, found = film[order], found[order]
+
+    def points(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        shown = counts[film]
+        x = np.cumsum(shown * ~found)[last] / counts.sum()
+        y = np.cumsum(shown * found)[last] / (counts @ lesions)
+        return np.append(0, x), np.append(0, y)
+
+    x, y = points(np.ones(len(cases)))
+    grid = np.linspace(0, x[-1], len(GRID))
+    replicate_values = [
+        resampled[1][np.searchsorted(resampled[0], grid, side="right") - 1]
+        for block in resample_counts(cases.patient, cases.has_mask, replicates, seed)
+        for counts in block
+        if counts @ lesions
+        for resampled in [points(counts)]
+    ]
+    low, high = _band(replicate_values, cases, cases.has_mask)
+    return Curve(x, y, low, high, grid)
+
+
+def _scores(cases: Cases, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Scores above 0 in a column of the films that are shown, and the film of each (its place)."""
+    texts = cases.column(column)
+    found = [
+        (float(score), film)
+        for film in np.flatnonzero(cases.two_stage).tolist()
+        if isinstance(texts[film], str)
+        for score in texts[film].split()
+    ]
+    scores, films = (np.array(each) for each in zip(*found, strict=True)) if found else (np.empty(0),) * 2
+    return scores[scores > 0], films[scores > 0].astype(int)
 
 
 # --- calibration -----------------------------------------------------------------------------------

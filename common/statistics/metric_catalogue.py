@@ -56,6 +56,22 @@ class Films:
         """Positives with a mask (bool)."""
         return self.positive & self.cases.has_mask
 
+    def with_value(self, column: str) -> np.ndarray:
+        """Films of the stratum whose value in a column of numbers is known (bool)."""
+        return self.all & np.isfinite(self.cases.column(column))
+
+    @cached_property
+    def outlined(self) -> np.ndarray:
+        """Films of the stratum whose outlines are known: none where stage 2 had no reason to run (bool)."""
+        known = np.isfinite(self.cases.column("false_outlines"))
+        return self.all & (known | ~(self.cases.has_mask | self.cases.stage_1)) & known.any()
+
+    @cached_property
+    def lesser_half(self) -> np.ndarray:
+        """Positives with a mask, of the lesser half by the lesion's area (bool)."""
+        area = self.cases.mask_area_fraction
+        return self.masked & (area <= np.median(area[self.masked])) if self.masked.any() else self.masked
+
 
 @dataclass(frozen=True)
 class DecidedFilms(Films):
@@ -76,6 +92,10 @@ class DecidedFilms(Films):
     def shown_area(self) -> np.ndarray:
         """Area shown, % of the film (float64)."""
         return 100 * np.where(self.called, self.cases.area_fraction, 0.0)
+
+    def shown(self, column: str) -> np.ndarray:
+        """A number of what is outlined, where the decision shows it (float64); else 0."""
+        return np.where(self.called, np.nan_to_num(self.cases.column(column)), 0.0)
 
     @cached_property
     def excess(self) -> np.ndarray:
@@ -141,6 +161,34 @@ class FromCounts:
     value: Callable[[Counts], np.ndarray]
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """A sum over films divided by another one.
+
+    Attributes:
+        over: Films that it is over, as in `Mean`.
+        numerator: Value of each film, as in `Mean`.
+        denominator: Value of each film that it is divided by, as in `Mean`.
+    """
+
+    over: Callable[[Any], np.ndarray]
+    numerator: Callable[[Any], np.ndarray]
+    denominator: Callable[[Any], np.ndarray]
+
+
+@dataclass(frozen=True)
+class ShortcutAuroc:
+    """How well a shortcut (`common.inference.shortcuts`) separates the films.
+
+    Attributes:
+        column: Column of its probability.
+        gain: The system's AUROC minus the shortcut's, instead of the latter.
+    """
+
+    column: str
+    gain: bool = False
+
+
 class Joint(Enum):
     """Formulas of several metrics that are computed together; each gives them by name."""
 
@@ -168,7 +216,7 @@ class Metric:
     """
 
     title: str
-    formula: Mean | FromCounts | Joint
+    formula: Mean | Ratio | FromCounts | ShortcutAuroc | Joint
     needs: tuple[Need, ...]
     short: str = ""
     both_classes: bool = False
@@ -207,6 +255,38 @@ def _count(title: str, short: str, value: Callable[[Counts], np.ndarray]) -> Met
 
 METRICS: dict[str, Metric] = {
     "auroc": Metric("AUROC", Joint.RANKS, ("probability",), both_classes=True),
+    "auroc_thumbnail": Metric(
+        "AUROC of a shortcut: the film at 24 x 24 pixels",
+        ShortcutAuroc("thumbnail_probability"),
+        (),
+        short="AUROC, 24 x 24 pixels",
+        both_classes=True,
+        comparable=False,
+    ),
+    "auroc_over_thumbnail": Metric(
+        "AUROC above that of 24 x 24 pixels",
+        ShortcutAuroc("thumbnail_probability", gain=True),
+        ("probability",),
+        short="AUROC above 24 x 24",
+        both_classes=True,
+        comparable=False,
+    ),
+    "auroc_header": Metric(
+        "AUROC of a shortcut: facts of the header",
+        ShortcutAuroc("header_probability"),
+        (),
+        short="AUROC, header",
+        both_classes=True,
+        comparable=False,
+    ),
+    "auroc_over_header": Metric(
+        "AUROC above that of the header",
+        ShortcutAuroc("header_probability", gain=True),
+        ("probability",),
+        short="AUROC above header",
+        both_classes=True,
+        comparable=False,
+    ),
     "auprc": Metric(
         "AUPRC (average precision)",
         Joint.RANKS,
@@ -256,6 +336,14 @@ METRICS: dict[str, Metric] = {
     ),
     "sensitivity": Metric(
         "Sensitivity", Mean(lambda f: f.positive, lambda f: f.called), ("decision",), kind="proportion"
+    ),
+    # Drains lie on the lesion's side: a network may have learnt them
+    "sensitivity_without_tube": Metric(
+        "Sensitivity, films without a chest tube",
+        Mean(lambda f: f.positive & (f.cases.chest_tube == 0), lambda f: f.called),
+        ("decision",),
+        short="Sens. without tube",
+        kind="proportion",
     ),
     "specificity": Metric(
         "Specificity", Mean(lambda f: f.negative, lambda f: ~f.called), ("decision",), kind="proportion"
@@ -346,6 +434,61 @@ METRICS: dict[str, Metric] = {
         "Dice, true positives",
         Mean(lambda f: f.masked & f.called, lambda f: f.cases.dice_segmentation),
         ("map", "decision"),
+    ),
+    "dice_full_size": Metric(
+        "Dice, segmentation, at the film's full size",
+        Mean(lambda f: f.masked & f.with_value("dice_full_size"), lambda f: f.cases.column("dice_full_size")),
+        ("map",),
+        short="Dice, full size",
+    ),
+    "dice_lesser_half": Metric(
+        "Dice of the lesser half of the lesions, at the film's full size",
+        Mean(
+            lambda f: f.lesser_half & f.with_value("dice_full_size"),
+            lambda f: f.cases.column("dice_full_size"),
+        ),
+        ("map",),
+        short="Dice, lesser half",
+    ),
+    "laterality": Metric(
+        "Laterality: the map reaches higher on the lesion's side",
+        Mean(lambda f: f.masked & f.with_value("laterality"), lambda f: f.cases.column("laterality")),
+        ("map",),
+        short="Laterality",
+    ),
+    "outline_laterality": Metric(
+        "Laterality of the outline shown",
+        Mean(
+            lambda f: f.masked & f.called & f.with_value("outline_laterality"),
+            lambda f: f.cases.column("outline_laterality"),
+        ),
+        ("map", "decision"),
+        short="Laterality, outline",
+    ),
+    "hit": Metric(
+        "Hit: the brightest pixel is at the lesion",
+        Mean(lambda f: f.masked & f.with_value("hit"), lambda f: f.cases.column("hit")),
+        ("map",),
+        short="Hit",
+    ),
+    # Chakraborty, Med Phys 1989;16:561-568; the curve is curves.froc
+    "lesions_found": Metric(
+        "Lesions found by an outline shown",
+        Ratio(
+            lambda f: f.masked & f.with_value("lesions"),
+            lambda f: f.shown("lesions_found"),
+            lambda f: f.cases.column("lesions"),
+        ),
+        ("map", "decision"),
+        short="Lesions found",
+    ),
+    "false_outlines": Metric(
+        "False outlines shown a film",
+        Mean(lambda f: f.outlined, lambda f: f.shown("false_outlines")),
+        ("map", "decision"),
+        short="False outlines a film",
+        both_classes=True,
+        case_mix=True,
     ),
     "iou": Metric(
         "Intersection over union",

@@ -21,6 +21,8 @@ from common.statistics.metric_catalogue import (
     FromCounts,
     Joint,
     Mean,
+    Ratio,
+    ShortcutAuroc,
     share,
 )
 from common.statistics.strata import strata
@@ -108,6 +110,23 @@ class Ranks:
         self._own_below = np.searchsorted(positives, positives, side="left")
         self._passed = np.searchsorted(positives, negatives, side="right")
 
+    def auroc(self, counts: np.ndarray) -> np.ndarray:
+        """The AUROC of `values` by itself (float64, length r)."""
+        if not len(self._positives) or not len(self._negatives):
+            return np.full(len(counts), np.nan)
+        positive = np.take(counts, self._positives, axis=1)
+        negative = _running_total(np.take(counts, self._negatives, axis=1))
+        return share(self._wins(positive, negative), positive.sum(axis=1) * negative[:, -1])
+
+    def _wins(self, positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+        """Pairs whose positive scores higher, ties as one half (length r): Mann and Whitney's U.
+
+        Args:
+            positive: (r, positives) float64, how often each is drawn, in order of the scores.
+            negative: (r, negatives + 1) float64, running total of the same.
+        """
+        return (positive * (negative[:, self._below] + negative[:, self._not_above])).sum(axis=1) / 2
+
     def values(self, counts: np.ndarray) -> dict[str, np.ndarray]:
         """The figures in each resample (length r); NaN without a positive or without a negative.
 
@@ -133,7 +152,7 @@ class Ranks:
         n_positive, n_negative = own[:, -1], negative[:, -1]
 
         below = negative[:, self._below]
-        wins = (positive * (below + negative[:, self._not_above])).sum(axis=1) / 2
+        wins = self._wins(positive, negative)
         true = n_positive[:, None] - own[:, self._own_below]
         false = n_negative[:, None] - below
         # Nothing drawn at or above a score leaves its precision undefined, and its weight 0.
@@ -153,6 +172,46 @@ def _running_total(counts: np.ndarray) -> np.ndarray:
     total = np.zeros((counts.shape[0], counts.shape[1] + 1))
     np.cumsum(counts, axis=1, out=total[:, 1:])
     return total
+
+
+class Shortcuts:
+    """The AUROC of shortcuts, and how far the system's is above it, prepared once.
+
+    Args:
+        cases: All films.
+        positive, negative: The films that are; bool, length n.
+        formulas: What is wanted, by metric.
+
+    Attributes:
+        unknown: Metrics of a shortcut that has no probability for some film; NaN in every resample.
+    """
+
+    def __init__(
+        self,
+        cases: Cases,
+        positive: np.ndarray,
+        negative: np.ndarray,
+        formulas: Mapping[str, ShortcutAuroc],
+    ) -> None:
+        self._formulas = formulas
+        self._system = Ranks(cases.probability, positive, negative)
+        self._ranks: dict[str, Ranks] = {}
+        for column in {each.column for each in formulas.values()}:
+            scores = cases.column(column)
+            if np.isfinite(scores).all():
+                self._ranks[column] = Ranks(scores, positive, negative)
+        self.unknown = {name for name, each in formulas.items() if each.column not in self._ranks}
+
+    def values(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """The figures in each resample (float64, length r), by metric."""
+        system = self._system.auroc(counts)
+        shortcuts = {column: ranks.auroc(counts) for column, ranks in self._ranks.items()}
+        nothing = np.full(len(counts), np.nan)
+        found = {}
+        for name, formula in self._formulas.items():
+            value = shortcuts.get(formula.column, nothing)
+            found[name] = system - value if formula.gain else value
+        return found
 
 
 # --- every figure of a system ----------------------------------------------------------------------
@@ -237,17 +296,21 @@ class _Stratum:
         self._prevalence = np.nan if prevalence is None else prevalence
         self.positive, self.negative = films & cases.positive(reference), films & ~cases.positive(reference)
         formulas = {name: METRICS[name].formula for name in metrics}
-        means = {name: each for name, each in formulas.items() if isinstance(each, Mean)}
         self._counted = {name: each for name, each in formulas.items() if isinstance(each, FromCounts)}
         self._agreement = Joint.AGREEMENT in formulas.values()
-        decided = {name: each for name, each in means.items() if METRICS[name].by_decision}
+        ratios = {name: each for name, each in formulas.items() if isinstance(each, Ratio)}
+        self._divisors = {name: f"{name}, divisor" for name in ratios}
+        sums = {name: each for name, each in formulas.items() if isinstance(each, Mean)}
+        sums |= {name: Mean(each.over, each.numerator) for name, each in ratios.items()}
+        decided = {name: each for name, each in sums.items() if METRICS[name].by_decision}
+        decided |= {self._divisors[name]: Mean(each.over, each.denominator) for name, each in ratios.items()}
         decided |= (_TRUE if self._counted else {}) | (_EXCESS if self._agreement else {})
         seen: dict[str | None, Films] = {None: Films(cases, self.positive, self.negative)}
         seen |= {d: DecidedFilms(cases, self.positive, self.negative, cases.called(d)) for d in DECISIONS}
         table = {
             (decision, name): (mean.over(each), mean.value(each))
             for decision, each in seen.items()
-            for name, mean in (decided if decision else means).items()
+            for name, mean in (decided if decision else sums).items()
             if decision or name not in decided
         }
         self._formulas = formulas
@@ -257,20 +320,28 @@ class _Stratum:
         classes = cases.probability, self.positive, self.negative
         self._ranks = Ranks(*classes) if Joint.RANKS in formulas.values() else None
         self._calibration = Calibration(*classes) if Joint.CALIBRATION in formulas.values() else None
+        shortcuts = {name: each for name, each in formulas.items() if isinstance(each, ShortcutAuroc)}
+        self._shortcuts = Shortcuts(cases, *classes[1:], shortcuts) if shortcuts else None
 
     def films(self, decision: str, metric: str) -> np.ndarray:
         """Those that a figure is over (bool, length n)."""
         if self._formulas[metric] is Joint.AGREEMENT:
             metric = "excess"
         of_mean = self._films.get((decision, metric), self._films.get((None, metric)))
-        return self.positive | self.negative if of_mean is None else of_mean
+        every = self.positive | self.negative
+        if self._shortcuts and metric in self._shortcuts.unknown:
+            return np.zeros_like(every)
+        return every if of_mean is None else of_mean
 
     def values(self, counts: np.ndarray) -> dict[tuple[str | None, str], np.ndarray]:
         """The figures by decision (None: of no decision) and metric (length r)."""
         totals = self._sums.totals(counts) if self._sums else {}
         found = {key: share(total, films) for key, (total, films) in totals.items()}
+        for (decision, name), (total, _) in totals.items():
+            if name in self._divisors:
+                found[decision, name] = share(total, totals[decision, self._divisors[name]][0])
         shared = {name: value for (decision, name), value in found.items() if decision is None}
-        for part in (self._ranks, self._calibration):
+        for part in (self._ranks, self._calibration, self._shortcuts):
             shared |= part.values(counts) if part else {}
         for decision in DECISIONS:
             more = dict(shared)

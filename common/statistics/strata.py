@@ -21,8 +21,7 @@ def strata(cases: Cases, reference: str) -> dict[str, np.ndarray]:
     """The films of each stratum under a reference.
 
     A film that is positive by report without a mask has no size: under `report` it is in `all` and in its
-    groups only. A variable with one value gives no group, chest tubes only when films with and without one
-    are there.
+    groups only. A variable with one value gives no group.
 
     Args:
         cases: Films of one system's result.
@@ -45,7 +44,7 @@ def groups(cases: Cases) -> dict[str, np.ndarray]:
         "view": _or_unknown(cases.view),
         "device": _or_unknown(cases.manufacturer),
     }
-    if {0.0, 1.0} <= set(cases.chest_tube.tolist()):
+    if np.isfinite(cases.chest_tube).any():
         variables["chest tube"] = _tube(cases.chest_tube)
     found: dict[str, np.ndarray] = {}
     for variable, values in variables.items():

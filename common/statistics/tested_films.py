@@ -106,5 +106,7 @@ class Cases:
         return Cases(**own, further={name: values[rows] for name, values in self.further.items()})
 
     def column(self, name: str) -> np.ndarray:
-        """A column of the result file."""
-        return self.further[name] if name in self.further else getattr(self, name)
+        """A column of the result file; NaN for every film where the file's reader left it out."""
+        if name in self.further:
+            return self.further[name]
+        return getattr(self, name, np.full(len(self), np.nan))
