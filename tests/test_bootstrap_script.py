@@ -475,7 +475,7 @@ def test_results_of_an_earlier_version_lack_columns_and_are_read(workspace):
         write_result(workspace, system, columns=[name for name in COLUMNS if name not in later])
     cases = read_results(("eff", "vit"))["eff"].cases
     assert np.isnan(cases.column("laterality")).all()
-    terminal.main("", ["--replicates", "20"])
+    terminal.main("", ["--replicates", "40"])
     with open(workspace / "step3_testing" / "testing" / "metrics.csv", newline="") as file:
         rows = {row["metric"]: row for row in csv.DictReader(file)}
     of_them = (rows["laterality"], rows["auroc_over_thumbnail"])
