@@ -36,7 +36,7 @@ COLUMNS = {
     "image": "path of the image file, relative to the folder of cases.csv",
     "pneumothorax": "1: positive by radiology report or reading; 0: negative; empty: unlabelled test film",
     "case": "identifier of the film, used once; without it, the image's path",
-    "mask": "path of a picture of the film's size, a Segmentation or a LabelMe file; empty: no annotated lesion",
+    "mask": "picture of the film's size, Segmentation or LabelMe file: its path; empty: no annotated lesion",
     "set": "train or test",
     "date": "of the film, YYYY-MM-DD",
     "patient": "identifier of the patient",
