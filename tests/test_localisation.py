@@ -147,7 +147,7 @@ def test_outlines_against_loops():
 
 
 def films() -> Cases:
-    """Four films: two lesions, one lesion, none, and one that the decision does not show."""
+    """Four films: three lesions, one lesion, none, and one that the decision does not show."""
     masked = np.array([True, True, False, True])
     return Cases(
         case=np.array(list("abcd")),
@@ -160,8 +160,8 @@ def films() -> Cases:
         two_stage=np.array([True, True, True, False]),
         dice_segmentation=np.where(masked, 0.5, NAN),
         further={
-            "lesions": np.array([2.0, 1.0, NAN, 1.0]),
-            "lesion_scores": np.array(["0.9 0", "0.7", "", "0.99"]),
+            "lesions": np.array([3.0, 1.0, NAN, 1.0]),
+            "lesion_scores": np.array(["0.9 0 0", "0.7", "", "0.99"]),
             "false_scores": np.array(["0.8", "0.7 0.6", "0.6", ""]),
         },
     )
@@ -170,7 +170,7 @@ def films() -> Cases:
 def test_froc_by_hand():
     curve = froc(films(), 50, 0)
     assert curve.x == pytest.approx([0, 0, 0.25, 0.5, 1.0])
-    assert curve.y == pytest.approx([0, 0.25, 0.25, 0.5, 0.5])
+    assert curve.y == pytest.approx([0, 0.2, 0.2, 0.4, 0.4])
     assert (curve.grid[0], curve.grid[-1]) == (0, 1)
     assert np.all(curve.low <= curve.high)
     assert np.all((curve.low >= 0) & (curve.high <= 1))

@@ -88,6 +88,13 @@ def test_what_only_test_films_have_is_not_used():
     assert "manufacturer B" not in header_facts(training.cases)
 
 
+def test_test_films_that_are_all_alike_are_judged_by_what_they_are():
+    _, training, test = two_sets(view=("AP", "PA"))
+    for view, high in (("AP", True), ("PA", False)):
+        test.cases["view"] = view
+        assert np.all((shortcut_probabilities(training, test)["header"] > 0.5) == high)
+
+
 @pytest.mark.parametrize("positive", [True, False])
 def test_training_films_of_one_class_give_none(positive):
     training = made_up(np.full(20, positive), 0)

@@ -45,6 +45,7 @@ def shortcut_probabilities(training: PreparedSet, test: PreparedSet) -> dict[str
         _regression().fit(thumbnails(training), positive).predict_proba(thumbnails(test))[:, 1]
     )
     facts = header_facts(training.cases)
+    facts = facts.loc[:, facts.nunique() > 1]  # what all films have in common tells nothing
     if facts.shape[1]:
         facts_of_test = header_facts(test.cases).reindex(columns=facts.columns, fill_value=0.0)
         found["header"] = _regression().fit(facts, positive).predict_proba(facts_of_test)[:, 1]
@@ -57,17 +58,15 @@ def thumbnails(films: PreparedSet) -> np.ndarray:
 
 
 def header_facts(cases: pd.DataFrame) -> pd.DataFrame:
-    """Facts of the header as columns of numbers (float64), unknown ones as zeros with a flag beside them."""
+    """Facts of the header as columns (float64): one a number, 0 where unknown, and one a word, 0 or 1."""
     columns: dict[str, np.ndarray] = {}
     for name in _NUMBERS:
         values = pd.to_numeric(cases[name], errors="coerce").to_numpy(dtype=float)
-        known = np.isfinite(values)
-        columns |= {name: np.where(known, values, 0.0), f"{name} known": known.astype(float)}
+        columns[name] = np.nan_to_num(values)
     for name in _WORDS:
         words = cases[name].fillna("").astype(str)
         columns |= {f"{name} {word}": (words == word).to_numpy(dtype=float) for word in sorted(set(words))}
-    table = pd.DataFrame(columns)
-    return table.loc[:, table.nunique() > 1]  # what all films have in common tells nothing
+    return pd.DataFrame(columns)
 
 
 def _regression() -> Pipeline:
