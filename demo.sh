@@ -35,16 +35,16 @@ step "Step 2.2 NTUH classification" both step2_ntuh_training/ntuh_classification
 step "Step 2.3 thresholds" bash step2_ntuh_training/get_thres/get_thresholds.sh "$gpu"
 step "Step 3.1 inference" bash step3_testing/testing/inference.sh "$gpu"
 cd step3_testing/testing
-step "Step 3.2 figures" "$PYTHON" bootstrap.py
+step "Step 3.2 metrics" "$PYTHON" bootstrap.py
 step "Step 3.3 prediction on new films" \
     bash ../prediction/predict.sh "$PTX_WORKSPACE/data/new" "$PTX_WORKSPACE/predicted" "$gpu"
 
 cat <<END
 
-The films are synthetic: these figures show that the pipeline works, nothing about patients.
+The films are synthetic: these results show that the pipeline works, nothing about patients.
 Results lie in demo_workspace/:
-  step3_testing/testing/report.html                  all figures and pictures on one page
-  step3_testing/testing/metrics.csv, metrics.json    the figures above, one row each
+  step3_testing/testing/report.html                  all tables and pictures on one page
+  step3_testing/testing/metrics.csv, metrics.json    the metrics above, one row each
   step3_testing/testing/result_eff, result_vit       every test film: probability, decision, map
   predicted                                          findings, overlays and DICOM objects of the new films
   step2_ntuh_training/get_thres/cls_*_5fold_result   thresholds, out-of-fold predictions, ROC

@@ -1,4 +1,4 @@
-"""An archive of a million films: identifiers, case table, folds and the exact leak check, without the pixels.
+"""An archive of a million films: identifiers, cases, folds and the exact leak check, without the pixels.
 
     python benchmarks/archive.py           1,000,000 films (training and test)
     python benchmarks/archive.py --quick   50,000 films
@@ -80,7 +80,7 @@ def main() -> None:
             parts = preparation.assign_parts(growing.name, rows)
             write_csv(growing.folder / "cases.csv", list(COLUMNS), rows)
             compared.append(preparation.comparable(growing, rows, parts))
-        print(f"case table and folds: {time.perf_counter() - lap:.1f} s")
+        print(f"prepared cases and folds: {time.perf_counter() - lap:.1f} s")
         lap = time.perf_counter()
         leaks = leak_search.find_leaks(leak_search.concatenate(compared), radius=None)
         print(f"exact leak check: {time.perf_counter() - lap:.1f} s, {len(leaks.errors)} pairs")

@@ -103,7 +103,7 @@ def plain(systems: dict[str, Cases], metrics: tuple[str, ...], replicates: int) 
     cases = systems["eff"]
     prepared = {system: MetricValues(each, "mask", metrics=metrics) for system, each in systems.items()}
     blocks = [
-        {system: figures.values(counts) for system, figures in prepared.items()}
+        {system: values.values(counts) for system, values in prepared.items()}
         for counts in resample_counts(cases.case, np.zeros(len(cases), dtype=bool), replicates, 0)
     ]
     found = {
@@ -123,10 +123,10 @@ def patients(systems: dict[str, Cases], metrics: tuple[str, ...], replicates: in
     """As bootstrap.py does."""
     found = {}
     drawn = bootstrap(systems, "mask", replicates, 0, metrics=metrics)
-    for (system, decision, stratum, metric), figure in drawn.items():
-        percentile_interval(figure.replicates, figure.patients)
+    for (system, decision, stratum, metric), bootstrapped in drawn.items():
+        percentile_interval(bootstrapped.replicates, bootstrapped.patients)
         if decision == "two_stage":
-            found[system, stratum, metric] = figure.replicates
+            found[system, stratum, metric] = bootstrapped.replicates
     return found
 
 

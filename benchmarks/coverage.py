@@ -13,7 +13,7 @@ probability 0.1, else Beta(4, 2). The call does not depend on the Dice, so the m
 shown is sensitivity times mean Dice.
 
 The intervals are those of the project's own tables: Wilson's for proportions where every patient has one
-film, else `--interval`; percentile for the difference of two systems. Gated are the figures over at least 100
+film, else `--interval`; percentile for the difference of two systems. Gated are the metrics over at least 100
 positives: coverage should be from 0.93 to 0.97. Reported only: 20 positives (stratum small), and rates near
 1, where few errors cannot give 95% (a percentile interval of no error at all has no width). The standard
 error beside each coverage is binomial, of the number of data sets; `none` counts data sets without interval.
@@ -129,13 +129,14 @@ def _films_and_patients(rng: np.random.Generator, patient: np.ndarray, clustered
 
 
 def holds(number: int, clustered: bool, interval: Interval, replicates: int) -> list[float]:
-    """Whether the interval of each figure of `truth` holds it: 1, 0, or NaN where there is none."""
+    """Whether the interval of each metric of `truth` holds it: 1, 0, or NaN where there is none."""
     systems = simulate(np.random.default_rng([number, clustered]), clustered)
     metrics = {metric for *_, metric in truth()}
-    figures = bootstrap(systems, "mask", replicates, number, interval, metrics=metrics)
+    bootstrapped = bootstrap(systems, "mask", replicates, number, interval, metrics=metrics)
     found = {
         (row["system"], row["decision"], row["stratum"], row["metric"]): (row["ci_low"], row["ci_high"])
-        for row in metric_rows({"mask": figures}, interval) + comparison_rows(systems, figures, "mask")
+        for row in metric_rows({"mask": bootstrapped}, interval)
+        + comparison_rows(systems, bootstrapped, "mask")
     }
     outcome = []
     for key, value in truth().items():

@@ -39,7 +39,7 @@ MAY_DIFFER = (
     ("*.bundle", "*.safetensors, /pneumothorax/version", "recorded, never compared"),
     ("*.bundle", "manifest.json, /members/*.safetensors/*", "size and hash of the file, version included"),
     ("*/written.jsonl", "*", "since ad2bbae: what predict wrote, for what it may delete"),
-    ("printed/*", "*", "words for people; the tables of figures have files of their own"),
+    ("printed/*", "*", "words for people; the tables of metrics have files of their own"),
     ("*/figures/froc.svg", "*", "since the metrics of localisation"),
     ("*/result_*/cases.csv", "columns", "the same"),
     ("*/metrics.json", "/rows/*", "the rows of metrics.csv, by number"),

@@ -4,8 +4,8 @@
     python benchmarks/full_size.py --quick    the same steps at 64 px with `eff` only
 
 Runs the scripts that a user runs on a few synthetic films, from random weights instead of ImageNet's: at
-least 10 steps, one validation and one export a stage, then thresholds, inference and figures. Only fold 0
-is trained; folds 1 to 4 are its copies under other numbers, so the figures mean nothing: what is shown is
+least 10 steps, one validation and one export a stage, then thresholds, inference and metrics. Only fold 0
+is trained; folds 1 to 4 are its copies under other numbers, so the metrics mean nothing: what is shown is
 that full size runs, how long it takes and how much memory it needs.
 """
 

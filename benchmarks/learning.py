@@ -38,7 +38,7 @@ RECIPES = {
         "ntuh_classification": "--epochs 3",
     },
 }
-FIGURES = ("auroc", "dice_segmentation", "dice_positives", "dice_true_positives")
+METRICS = ("auroc", "dice_segmentation", "dice_positives", "dice_true_positives")
 
 
 def run_chain(recipe: str, arguments: argparse.Namespace, workspace: Path) -> float:
@@ -70,13 +70,13 @@ def run_chain(recipe: str, arguments: argparse.Namespace, workspace: Path) -> fl
     )
 
 
-def figures(workspace: Path) -> list[str]:
+def estimates(workspace: Path) -> list[str]:
     """AUROC and the three Dice on the test films."""
     with (workspace / "step3_testing/testing/metrics.csv").open() as file:
         rows = [
             row
             for row in csv.DictReader(file)
-            if (row["reference"], row["stratum"]) == ("mask", "all") and row["metric"] in FIGURES
+            if (row["reference"], row["stratum"]) == ("mask", "all") and row["metric"] in METRICS
         ]
     found = {row["metric"]: row for row in rows}  # the same under either decision, but for the last Dice
     return [
@@ -95,7 +95,7 @@ def main() -> None:
     for recipe in arguments.recipe:
         workspace = Path(arguments.workspace).resolve() / recipe
         minutes = run_chain(recipe, arguments, workspace)
-        lines += [f"{recipe}: {minutes:.0f} minutes of training", *map("  {}".format, figures(workspace))]
+        lines += [f"{recipe}: {minutes:.0f} minutes of training", *map("  {}".format, estimates(workspace))]
     print("\n".join(lines))
 
 

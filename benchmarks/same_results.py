@@ -6,7 +6,7 @@
 
 Both trees are driven by their customer scripts only, with the same synthetic films and pseudonym key, by the
 Python that runs this, on one thread, one after the other in the same folder, so that no path differs. Then
-every file is compared: prepared films, weights, logs, thresholds, result files, figures, page, findings,
+every file is compared: prepared films, weights, logs, thresholds, result files, metrics, page, findings,
 DICOM objects, bundles, the listener's folder. `tiny_chain.py` has the commands; `folder_differences.py` says
 how a file is compared, and has the table of what may differ and why.
 

@@ -127,7 +127,7 @@ def twins(workspace: Path, films: list[Listed]) -> tuple[int, int, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--films", type=Path, default=REAL / "pneumothorax", help="folder of cases.csv")
+    parser.add_argument("--films", type=Path, default=REAL / "pneumothorax", help="folder of a case table")
     parser.add_argument("--imagenet", type=Path, default=REAL / "weights", help=f"weights of {ENCODER}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=20)

@@ -32,7 +32,7 @@ class Rules:
     allow_burned_in: bool = False
     """Keep films whose header says that text is burned into the picture (it may name the patient)."""
     test_from: str = ""
-    """First date (YYYY-MM-DD) of the test set, for a cases.csv without the column `set`."""
+    """First date (YYYY-MM-DD) of the test set, for a case table without the column `set`."""
     replace_saturated: bool = False
     """Give saturated pixels (markers, borders) the film's median, as the original method did."""
     keep_identifiers: bool = False
@@ -317,7 +317,7 @@ _FEWEST_REPLICATES = 40  # with fewer the 2.5% tails hold less than one of them
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Figures of the test results, with 95% intervals."""
+    """Metrics of the test results, with 95% intervals."""
 
     replicates: int = 10_000
     """Resamples behind each interval."""

@@ -2,11 +2,12 @@
 
     bash common/prepare.sh                                   data/siim and data/ntuh, those that exist
     bash common/prepare.sh --ntuh PATH --views AP            a hospital's films, anteroposterior ones only
-    bash common/prepare.sh --ntuh PATH --test-from 2020-01-01    a cases.csv, split by date
+    bash common/prepare.sh --ntuh PATH --test-from 2020-01-01    a case table, split by date
 
-Writes data/prepared/: films and masks, cases.csv, flow.json and flow.png (every film accounted for),
-rejected.csv (films not prepared, and why), leaks.csv (pairs of films that should not be in two parts).
-Interrupted, the same command goes on. Every later step takes the films as they were prepared here.
+Writes data/prepared/: films and masks, cases.csv (the prepared cases), flow.json and flow.png (every film
+accounted for), rejected.csv (films not prepared, and why), leaks.csv (pairs of films that should not be in
+two parts). Interrupted, the same command goes on. Every later step takes the films as they were prepared
+here.
 """
 
 if __name__ == "__main__":  # all imports are below: processes that prepare films import this file again

@@ -65,7 +65,7 @@ def simulated(seed: int, n: int = 150, films_a_patient: int = 3) -> Cases:
 
 
 def plainly(cases: Cases, reference: str, decision: str, stratum: str) -> dict[str, float]:
-    """The figures of these films as anyone would write them, with scikit-learn."""
+    """The metrics of these films as anyone would write them, with scikit-learn."""
     positive = cases.has_mask if reference == "mask" else cases.report
     area = cases.mask_area_fraction
     in_stratum = {
@@ -126,11 +126,11 @@ def test_replicates_equal_a_plain_loop_with_sklearn(reference):
                     for metric, value in plainly(resample, reference, decision, stratum).items():
                         got = found[system, decision, stratum, metric].replicates[i]
                         assert got == pytest.approx(value, abs=1e-10, nan_ok=True), (stratum, metric)
-    for (system, decision, stratum, metric), figure in found.items():
+    for (system, decision, stratum, metric), bootstrapped in found.items():
         if stratum not in STRATA:
             continue
         expected = plainly(systems[system], reference, decision, stratum)[metric]
-        assert figure.estimate == pytest.approx(expected, abs=1e-10, nan_ok=True)
+        assert bootstrapped.estimate == pytest.approx(expected, abs=1e-10, nan_ok=True)
 
 
 def test_patients_are_drawn_whole_and_in_two_groups():
@@ -181,13 +181,13 @@ def test_duplicating_every_film_within_its_patient_changes_no_interval(interval)
         return bootstrap({"eff": cases}, "mask", 400, 0, interval, 0.05)
 
     compared = 0
-    for (key, figure), doubled in zip(found(once).items(), found(twice).values(), strict=True):
-        if METRICS[key[3]].kind == "count" or np.isnan(figure.estimate) or figure.too_few:
+    for (key, bootstrapped), doubled in zip(found(once).items(), found(twice).values(), strict=True):
+        if METRICS[key[3]].kind == "count" or np.isnan(bootstrapped.estimate) or bootstrapped.too_few:
             continue
         tolerance = 1e-6 if key[3].startswith("calibration") else 1e-9
-        assert doubled.n == 2 * figure.n
-        assert doubled.estimate == pytest.approx(figure.estimate, rel=tolerance)
-        ends = [_ends(each, interval) for each in (figure, doubled)]
+        assert doubled.n == 2 * bootstrapped.n
+        assert doubled.estimate == pytest.approx(bootstrapped.estimate, rel=tolerance)
+        ends = [_ends(each, interval) for each in (bootstrapped, doubled)]
         if ends[0] is None:
             continue
         assert ends[1] == pytest.approx(ends[0], rel=tolerance, abs=1e-9), key
@@ -195,13 +195,13 @@ def test_duplicating_every_film_within_its_patient_changes_no_interval(interval)
     assert compared > 200
 
 
-def _ends(figure, interval):
+def _ends(bootstrapped, interval):
     if interval == "bca":
-        return bca_interval(figure.estimate, figure.replicates, figure.acceleration)
-    return percentile_interval(figure.replicates, figure.patients)
+        return bca_interval(bootstrapped.estimate, bootstrapped.replicates, bootstrapped.acceleration)
+    return percentile_interval(bootstrapped.replicates, bootstrapped.patients)
 
 
-def test_a_figure_of_both_classes_counts_the_patients_of_the_rarer():
+def test_a_metric_of_both_classes_counts_the_patients_of_the_rarer():
     cases = simulated(3)
     found = bootstrap({"eff": cases}, "mask", 2, 0)
     positives, negatives = (set(cases.patient[films]) for films in (cases.has_mask, ~cases.has_mask))
@@ -224,8 +224,8 @@ def test_resampling_films_would_narrow_the_interval_of_duplicates_by_the_root_of
 
     def widths(cases):
         found = bootstrap({"eff": cases}, "mask", 4000, 0, metrics=names)
-        figures = [found["eff", "two_stage", "all", name] for name in names]
-        ends = [percentile_interval(figure.replicates, 400) for figure in figures]
+        estimates = [found["eff", "two_stage", "all", name] for name in names]
+        ends = [percentile_interval(each.replicates, 400) for each in estimates]
         return np.array([high - low for low, high in ends])
 
     np.testing.assert_allclose(widths(twice) / widths(wrongly), np.sqrt(2), rtol=0.1)
@@ -286,9 +286,9 @@ def test_systems_are_paired():
     """The same results under two names have the same replicates: their differences are exactly 0."""
     cases = simulated(7)
     found = bootstrap({"eff": cases, "vit": cases}, "report", 100, 0)
-    for (system, *key), figure in found.items():
+    for (system, *key), bootstrapped in found.items():
         np.testing.assert_array_equal(
-            figure.replicates, found[("vit" if system == "eff" else "eff", *key)].replicates
+            bootstrapped.replicates, found[("vit" if system == "eff" else "eff", *key)].replicates
         )
     alone = bootstrap({"vit": cases}, "report", 100, 0)
     key = ("vit", "two_stage", "all", "auroc")
@@ -303,7 +303,7 @@ def test_systems_with_other_films_are_an_error():
 
 
 def test_names_of_patients_change_nothing():
-    """Pseudonyms differ between machines; the figures must not."""
+    """Pseudonyms differ between machines; the metrics must not."""
     cases = simulated(9)
     columns = dict(vars(cases))
     for name in ("case", "patient"):
@@ -324,12 +324,12 @@ def test_row_order_moves_no_estimate_and_intervals_only_by_chance():
 # --- the table -------------------------------------------------------------------------------------
 
 
-def test_which_interval_and_note_a_figure_gets():
+def test_which_interval_and_note_an_estimate_gets():
     """With one film a patient; every row is the interval that its name says, or says why there is none."""
     cases = simulated(11, films_a_patient=1)
     found = {"mask": bootstrap({"eff": cases}, "mask", 300, 0, "bca", 0.05)}
     seen = set()
-    for row, (key, figure) in zip(metric_rows(found, "bca", 0.05), found["mask"].items(), strict=True):
+    for row, (key, bootstrapped) in zip(metric_rows(found, "bca", 0.05), found["mask"].items(), strict=True):
         metric = row["metric"]
         assert tuple(row[name] for name in ("system", "decision", "stratum", "metric")) == key
         seen.add((row["interval"], row["note"]))
@@ -337,13 +337,15 @@ def test_which_interval_and_note_a_figure_gets():
         assert (ends == (None, None)) == (row["interval"] == "none")
         assert ("conditional on the case mix" in row["note"]) == METRICS[metric].case_mix
         assert ("at prevalence 0.05" in row["note"]) == metric.endswith("_at_prevalence")
-        if METRICS[metric].descriptive or row["estimate"] is None or figure.too_few:
+        if METRICS[metric].descriptive or row["estimate"] is None or bootstrapped.too_few:
             assert row["interval"] == "none"
         elif METRICS[metric].kind == "proportion":
             assert row["interval"] == "wilson"
-            assert ends == wilson_interval(round(figure.n * figure.estimate), figure.n)
+            assert ends == wilson_interval(round(bootstrapped.n * bootstrapped.estimate), bootstrapped.n)
         elif row["interval"] == "bca":
-            assert ends == bca_interval(figure.estimate, figure.replicates, figure.acceleration)
+            assert ends == bca_interval(
+                bootstrapped.estimate, bootstrapped.replicates, bootstrapped.acceleration
+            )
         else:
             assert row["note"].endswith("interval not estimable")
     assert {kind for kind, _ in seen} == {"bca", "wilson", "none"}
@@ -361,8 +363,8 @@ def test_proportions_of_patients_with_several_films_are_bootstrapped():
     kinds = {row["metric"]: row for row in metric_rows(found) if row["stratum"] == "all"}
     for metric in (name for name, metric in METRICS.items() if metric.kind == "proportion"):
         assert kinds[metric]["interval"] == "percentile"
-        figure = found["mask"]["eff", "stage_1", "all", metric]
-        ends = percentile_interval(figure.replicates, figure.patients)
+        bootstrapped = found["mask"]["eff", "stage_1", "all", metric]
+        ends = percentile_interval(bootstrapped.replicates, bootstrapped.patients)
         assert (kinds[metric]["ci_low"], kinds[metric]["ci_high"]) == ends
 
 
@@ -372,7 +374,7 @@ def test_proportions_of_patients_with_several_films_are_bootstrapped():
      (20, MIN_PATIENTS - 1, False)],
 )  # fmt: skip
 def test_too_few_films_or_patients_get_no_interval(positives, patients, enough):
-    """Figures of positives and of both classes suffer, figures of the many negatives do not."""
+    """Metrics of positives and of both classes suffer, metrics of the many negatives do not."""
     n = positives + 60
     rng = np.random.default_rng(0)
     positive = np.arange(n) < positives
@@ -401,7 +403,7 @@ def test_too_few_films_or_patients_get_no_interval(positives, patients, enough):
 
 
 @pytest.mark.filterwarnings("error")
-def test_figures_that_are_not_estimable():
+def test_metrics_that_are_not_estimable():
     """Two positives, one small and found, one large and missed: what is undefined is None, no warning."""
     n = 12
     name = np.arange(n).astype(str)
@@ -450,11 +452,11 @@ def test_bca_of_a_mean_equals_the_textbook():
     """Dice over positives is a mean of one group: a = skewness / (6 sqrt(n))."""
     cases = simulated(14, films_a_patient=1)
     found = bootstrap({"eff": cases}, "mask", 500, 0, "bca", metrics=("dice_segmentation",))
-    figure = found["eff", "two_stage", "all", "dice_segmentation"]
+    bootstrapped = found["eff", "two_stage", "all", "dice_segmentation"]
     dice = cases.dice_segmentation[cases.has_mask]
     centred = dice - dice.mean()
     expected = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)
-    assert figure.acceleration == pytest.approx(expected, abs=1e-9)
+    assert bootstrapped.acceleration == pytest.approx(expected, abs=1e-9)
 
 
 def test_groups_are_over_their_own_films():

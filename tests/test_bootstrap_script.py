@@ -260,7 +260,7 @@ def test_systems_may_list_their_films_in_another_order(workspace):
 
 
 @pytest.mark.slow
-def test_one_system_gives_the_figures_it_has_beside_the_other(workspace):
+def test_one_system_gives_the_metrics_it_has_beside_the_other(workspace):
     assert run(workspace, "--replicates", "100").returncode == 0
     both = [row for row in metrics(workspace) if row["system"] == "vit"]
     for name in ("cases.csv", "meta.json"):

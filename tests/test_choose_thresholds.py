@@ -155,21 +155,21 @@ def test_range_of_resamples() -> None:
     }
 
 
-def test_out_of_fold_figures_are_labelled_optimistic(written: tuple[dict, str]) -> None:
+def test_out_of_fold_scores_are_labelled_optimistic(written: tuple[dict, str]) -> None:
     content, said = written
     prepared = _prepared()
     found = _found(prepared)
-    figures = content["out_of_fold"]
-    assert figures["label"].startswith("optimistic")
-    assert figures["label"] in said
-    parts = [(figures["pooled"], prepared.part >= 0)]
-    parts += [(each, prepared.part == fold) for fold, each in enumerate(figures["folds"])]
+    scores = content["out_of_fold"]
+    assert scores["label"].startswith("optimistic")
+    assert scores["label"] in said
+    parts = [(scores["pooled"], prepared.part >= 0)]
+    parts += [(each, prepared.part == fold) for fold, each in enumerate(scores["folds"])]
     for each, films in parts:
         masked = films & prepared.has_mask
         assert each["auroc"] == roc_auc_score(prepared.has_mask[films], found.probability[films])
         assert each["dice"] == pytest.approx(found.dice_by_threshold[masked, 128].mean())  # 128 / 256 = 0.5
         assert (each["n_films"], each["n_positive"]) == (films.sum(), masked.sum())
-    assert content["auc"] == figures["pooled"]["auroc"]
+    assert content["auc"] == scores["pooled"]["auroc"]
     assert (content["n_films"], content["n_patients"], content["n_positive"]) == (100, 50, 34)
 
 

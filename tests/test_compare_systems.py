@@ -272,7 +272,7 @@ def test_films_of_one_class_only(everything: bool) -> None:
     assert rows["two_stage", "all", there]["p_value"] <= 1
 
 
-def test_a_figure_that_only_one_has_is_not_estimable() -> None:
+def test_a_metric_that_only_one_has_is_not_estimable() -> None:
     """A system that calls nothing positive has no PPV; n then says so."""
     eff, vit = simulated(1), simulated(2)
     nothing = np.zeros(len(vit), dtype=bool)

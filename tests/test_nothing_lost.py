@@ -523,7 +523,7 @@ def test_results_replace_nothing_that_is_not_theirs(
     assert _files(place) == before
 
 
-def test_figures_are_written_beside_what_is_not_theirs(chain: Scripts, tmp_path: Path, outside: Path) -> None:
+def test_metrics_are_written_beside_what_is_not_theirs(chain: Scripts, tmp_path: Path, outside: Path) -> None:
     scripts = chain.copy(tmp_path / "workspace")
     folder = scripts.workspace / TESTING
     theirs = Theirs.put(folder, outside, "figures/mine.svg", "report.md", ours=("metrics.csv", "report.html"))

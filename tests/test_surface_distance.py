@@ -69,7 +69,7 @@ def _by_loops(predicted: np.ndarray, truth: np.ndarray, scale: Scale) -> tuple[f
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of MONAI, about itself
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize(("row", "column", "unit"), [(1.0, 1.0, "px"), (3.7, 5.2, "mm"), (9.0, 2.5, "mm")])
-def test_figures_equal_plain_loops_and_monai(kind: str, row: float, column: float, unit: str) -> None:
+def test_metrics_equal_plain_loops_and_monai(kind: str, row: float, column: float, unit: str) -> None:
     scale = Scale(row, column, IMAGE_SIZE, unit)
     for seed in range(4):
         predicted, truth = _masks(kind, seed)

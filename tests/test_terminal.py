@@ -1,4 +1,4 @@
-"""The printed figures: how they read, and that they fit."""
+"""The printed metrics: how they read, and that they fit."""
 
 import io
 from dataclasses import replace
@@ -24,7 +24,7 @@ def row(n, estimate, low, high, note="", metric="sensitivity"):
 
 
 @pytest.mark.parametrize(
-    ("figure", "text"),
+    ("estimate", "text"),
     [
         (row(308, 0.9526, 0.92149, 0.9775), "0.953 (0.921-0.978) n=308"),
         (row(12, 1.0, 1.0, 1.0), "1.000 (1.000-1.000) n=12"),
@@ -36,11 +36,11 @@ def row(n, estimate, low, high, note="", metric="sensitivity"):
         (row(90, 0.1, None, None, metric="prevalence"), "0.100 n=90"),
     ],
 )
-def test_a_figure_reads(figure, text):
-    assert line_text(figure) == text
+def test_an_estimate_reads(estimate, text):
+    assert line_text(estimate) == text
 
 
-def test_a_figure_of_a_group_is_short():
+def test_an_estimate_of_a_group_is_short():
     assert line_text(row(308, 0.9526, 0.92149, 0.9775), digits=2, with_n=False) == "0.95 (0.92-0.98)"
 
 
@@ -95,14 +95,14 @@ def printed(result: Result, **options) -> str:
     return reported(result, **options)[0]
 
 
-def test_tables_fit_100_columns_with_every_figure_on_one_line():
+def test_tables_fit_100_columns_with_every_estimate_on_one_line():
     text, rows = reported(results(9_000), prevalence=0.05, replicates=40)
     assert max(map(len, text.splitlines())) <= 100
     shown = 0
-    for figure in rows:
-        in_blocks = figure["stratum"] in STRATA and figure["metric"] in ("auroc", "auprc")
-        if figure["metric"] not in ("tp", "fp", "fn", "tn") and (in_blocks or figure["stratum"] == "all"):
-            assert line_text(figure) in text or not figure["n"], figure
+    for each in rows:
+        in_blocks = each["stratum"] in STRATA and each["metric"] in ("auroc", "auprc")
+        if each["metric"] not in ("tp", "fp", "fn", "tn") and (in_blocks or each["stratum"] == "all"):
+            assert line_text(each) in text or not each["n"], each
             shown += 1
     assert shown > 100
 
@@ -111,13 +111,13 @@ def test_every_metric_is_printed_somewhere():
     """Of all films: each name has its line or its column."""
     text, rows = reported(results(300), prevalence=0.05)
     for metric in METRICS:
-        (figure,) = [
+        (each,) = [
             each
             for each in rows
             if (each["reference"], each["decision"], each["stratum"], each["metric"])
             == ("mask", "stage_1", "all", metric)
         ]
-        shown = str(figure["estimate"]) if metric in ("tp", "fp", "fn", "tn") else line_text(figure)
+        shown = str(each["estimate"]) if metric in ("tp", "fp", "fn", "tn") else line_text(each)
         assert shown in text, metric
 
 
@@ -132,7 +132,7 @@ def test_blocks_come_in_order_with_four_strata_in_each_table():
     ]
     assert [t.endswith("(primary)") for t in titles] == [True, False, False, False]
     for stratum in STRATA:
-        tables = 4 * len(REFERENCES) * len(DECISIONS)  # three of figures, one of counts
+        tables = 4 * len(REFERENCES) * len(DECISIONS)  # three of metrics, one of counts
         assert sum(line.split()[:1] == [stratum] for line in lines) == tables
 
 
@@ -173,7 +173,7 @@ def test_header_says_who_was_tested():
     assert f"Positive by report without a mask, so negative here: {without}." in text
     assert "within 10 mm (12.5 pixels where the spacing is unknown)" in text
     assert "no label" not in text
-    assert "3 more have no label and are in no figure." in printed(Result(result.cases, META, unlabelled=3))
+    assert "3 more have no label and count in no metric." in printed(Result(result.cases, META, unlabelled=3))
     assert "Stated prevalence" not in text
     several = " ".join(printed(results(200, films_a_patient=2)).split())
     assert "200 test films of 100 patients (films of one patient are resampled together)." in several

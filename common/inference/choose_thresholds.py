@@ -206,7 +206,7 @@ def _alternative(rule: str, point: RocPoint, costs: Costs | None) -> dict[str, A
 def _out_of_fold(prepared: PreparedSet, found: OutOfFold) -> dict[str, Any]:
     """How good the folds are on the films that they held out, pooled and one by one."""
 
-    def figures(films: np.ndarray) -> dict[str, Any]:
+    def scores(films: np.ndarray) -> dict[str, Any]:
         masked = films & prepared.has_mask
         return {
             "auroc": auroc(prepared.has_mask[films], found.probability[films]),
@@ -215,8 +215,8 @@ def _out_of_fold(prepared: PreparedSet, found: OutOfFold) -> dict[str, Any]:
             "n_positive": int(masked.sum()),
         }
 
-    folds = [{"fold": fold, **figures(prepared.part == fold)} for fold in range(N_FOLDS)]
-    return {"label": OPTIMISTIC, "pooled": figures(prepared.part >= 0), "folds": folds}
+    folds = [{"fold": fold, **scores(prepared.part == fold)} for fold in range(N_FOLDS)]
+    return {"label": OPTIMISTIC, "pooled": scores(prepared.part >= 0), "folds": folds}
 
 
 def _stability(prepared: PreparedSet, found: OutOfFold, rule: str, costs: Costs | None) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def written_in(folder: Path) -> Written:
     """The files of a result folder, finished or not.
 
     Pictures are named by their cases: by pseudonyms, or by identifiers (`--keep-identifiers`), which are told
-    from a user's pictures by the folder's own case table and journals.
+    from a user's pictures by the folder's own tested cases and journals.
     """
     identifiers = {name for name in _cases(folder) if "/" not in name}
     cases = [CASE, *(glob.escape(name) for name in sorted(identifiers))]
@@ -43,7 +43,7 @@ def written_in(folder: Path) -> Written:
 
 
 def _cases(folder: Path) -> set[str]:
-    """What the case table and the journals of a folder call its cases."""
+    """What the tested cases and the journals of a folder call its cases."""
     cases = {entry["case"] for entry in _journalled(folder) if "case" in entry}
     with suppress(OSError, csv.Error):
         text = (folder / "cases.csv").read_text(encoding="utf-8", errors="replace")

@@ -161,7 +161,7 @@ def dice_by_threshold(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """The Dice coefficient of a map against the true mask at every threshold of MAP_THRESHOLDS at once.
 
     From two histograms of the map, inside and outside the true mask. Their bins end exactly at the thresholds
-    (256 * map is exact in float32), so each figure is the one that `map > threshold` gives, and none of a
+    (256 * map is exact in float32), so each value is the one that `map > threshold` gives, and none of a
     rounded map.
 
     Args:

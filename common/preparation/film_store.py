@@ -1,8 +1,8 @@
 """A prepared set on disk, and the views of its films that training and evaluation use.
 
-A prepared set is a folder: `cases.csv` (one row a film), `films.npy` (n x 1024 x 1024 uint8, memory map),
-`masks.npy` (bit-packed masks of the films that have one), `folds.json` (who is in which part),
-`rejected.csv` (films not prepared, and why), `flow.json` and `flow.png` (every film accounted for),
+A prepared set is a folder: `cases.csv` (the prepared cases, a row a film), `films.npy` (n x 1024 x 1024
+uint8, memory map), `masks.npy` (bit-packed masks of the films that have one), `folds.json` (who is in which
+part), `rejected.csv` (films not prepared, and why), `flow.json` and `flow.png` (every film accounted for),
 `fingerprints.csv` (what it was made from) and, last, `manifest.json`. `run.py` makes it.
 """
 
@@ -82,7 +82,7 @@ class PreparedSet:
 
     @cached_property
     def cases(self) -> pd.DataFrame:
-        """The case table, row i belonging to film i; columns as in `common.preparation.prepared_cases`."""
+        """The prepared cases: row i belongs to film i; columns as in `prepared_cases.py`."""
         cases = read_cases(self.folder / "cases.csv")
         if len(cases) != len(self._films):
             raise Refusal(

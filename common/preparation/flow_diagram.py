@@ -71,7 +71,7 @@ def print_flow(flow: dict[str, Any]) -> None:
             f"{table['entries_without_film']:,} entries of films that are not listed"
         )
     if flow.get("unlabelled"):
-        print(f"  {flow['unlabelled']:>7,} of them without a label: predicted, but in no figure")
+        print(f"  {flow['unlabelled']:>7,} of them without a label: predicted, but in no metric")
     if flow["unknown_age"] and flow["set"] != "siim":
         print(f"  {flow['unknown_age']:>7,} of them of unknown age, kept")
 

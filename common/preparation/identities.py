@@ -56,7 +56,7 @@ def unite(rows: list[dict[str, Any]], keys: list[str | None]) -> list[int]:
     """Give all spellings of a patient the name of the first one.
 
     Args:
-        rows: Rows of case tables, whose `patient` is changed.
+        rows: Rows of prepared cases, whose `patient` is changed.
         keys: The pseudonym of each row's canonical identifier; None where the patient is unknown.
 
     Returns:

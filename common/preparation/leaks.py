@@ -108,7 +108,7 @@ class ComparedFilms:
         part: Sequence[str],
         film_256: Callable[[int], np.ndarray],
     ) -> ComparedFilms:
-        """From rows of the case table, and hashes as hexadecimal text."""
+        """From rows of prepared cases, and hashes as hexadecimal text."""
         case, patient, study = (
             np.array(["" if pd.isna(row[name]) else row[name] for row in rows], dtype=object)
             for name in ("case", "patient", "study")

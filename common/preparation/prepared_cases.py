@@ -1,4 +1,4 @@
-"""The case table of a prepared set: `cases.csv`, a row a film."""
+"""The prepared cases, `cases.csv` of a prepared set: a row a film."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _WHOLE = ("patient_known", "has_mask", "mask_row", "width", "height")
 
 
 def read_cases(path: Path) -> pd.DataFrame:
-    """Read a case table: a row a film, the columns as in `COLUMNS`.
+    """Read prepared cases: a row a film, the columns as in `COLUMNS`.
 
     `report` is of whole numbers where every film has a label, else float64 with NaN where a film has none.
 
@@ -47,5 +47,7 @@ def read_cases(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise Refusal(f"{shown(path)} cannot be read", found=error) from None
     if list(table.columns) != list(COLUMNS):
-        raise Refusal(f"{shown(path)} is no case table", found=f"columns {', '.join(table.columns)}")
+        raise Refusal(
+            f"{shown(path)} is no table of prepared cases", found=f"columns {', '.join(table.columns)}"
+        )
     return table.astype(dict.fromkeys(_WHOLE, int))

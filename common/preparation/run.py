@@ -412,7 +412,7 @@ def journal_entry(task: Task, outcome: Outcome | Lost) -> dict[str, Any]:
         if patient and (unknown := why_unknown(patient)):
             patient = ""
             entry["notes"].append(unknown)
-        # among the entry's own, not its facts, which are cells of the case table
+        # among the entry's own, not its facts, which are cells of the prepared cases
         entry["alike"] = pseudonym("patient", canonical(patient)) if patient else None
         entry["facts"] = facts | {
             "patient": _named("patient", patient or f"exam {task.film.identifier}", task.rules),
@@ -465,7 +465,7 @@ def _write_rejected(growing: Growing) -> None:
 
 
 def case_rows(growing: Growing) -> list[dict[str, Any]]:
-    """The case table of a set."""
+    """The prepared cases of a set."""
     rows, masks = [], 0
     for entry in growing.entries(PREPARED):
         film = growing.readable[entry["row"]]

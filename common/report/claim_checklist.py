@@ -79,7 +79,7 @@ def _data(known: Known) -> dict[int, str]:
         "age": int(np.isnan(cases.age).sum()),
         "sex": int((cases.sex == "").sum()),
         "pixel spacing": int((~cases.in_mm).sum()),
-        "label (in no figure)": flow.get("unlabelled", 0),
+        "label (in no metric)": flow.get("unlabelled", 0),
     }
     exams = flow.get("grouped_by_exam", 0)
     return {
@@ -133,7 +133,7 @@ def _model(known: Known) -> dict[int, str]:
         23: "Versions are in Provenance.",
         24: "Networks start from those trained on SIIM-ACR films; each weights file holds its lineage.",
         25: f"Recipe: {presets}. All settings are in config.json of each training run.",
-        26: "Of each fold, the epoch with the best figure on the held-out fold. "
+        26: "Of each fold, the epoch with the best score on the held-out fold. "
         + " ".join(f"{system}: {text}" for system, text in known.out_of_fold.items()),
         27: f"Mean probability and mean map of {N_FOLDS} folds, for each system.",
     }
@@ -149,12 +149,12 @@ def _evaluation(known: Known) -> dict[int, str]:
     return {
         28: ", ".join(known.metrics) + "." if known.metrics else "",
         29: known.statistics,
-        30: f"Figures by {', '.join(known.groups)}; and the spread of the folds." if known.groups else "",
+        30: f"Metrics by {', '.join(known.groups)}; and the spread of the folds." if known.groups else "",
         31: "The system shows the outline that made it call a film positive; see Films.",
         33: "Drawn in Flow of films." if known.flow else "",
         34: "Of the test films: Table 1.",
         35: estimates,
-        36: "Every figure in the tables has its 95% confidence interval and n, or says that it has none.",
+        36: "Every estimate in the tables has its 95% confidence interval and n, or says that it has none.",
         37: f"{failures}. The worst are shown in Films.",
         39: "Research use only. Not a medical device.",
     }

@@ -12,11 +12,11 @@ Row = Mapping[str, Any]  # of metrics.csv
 
 
 def number(value: float, like: float | None = None) -> str:
-    """A figure with about three digits: 0.953, 12.35, 130.2; a whole number stays whole.
+    """A value with about three digits: 0.953, 12.35, 130.2; a whole number stays whole.
 
     Args:
         value: Finite.
-        like: The figure whose decimals are used (an interval has those of its estimate); None: its own.
+        like: Value whose decimals are used (an interval has those of its estimate); None: its own.
     """
     if isinstance(value, int):
         return f"{value:,}"

@@ -24,7 +24,7 @@ _STRATA = {
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure of a system.
+    """A metric of a system.
 
     Attributes:
         text: Estimate and interval.
@@ -59,7 +59,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """The figures under one reference and one decision.
+    """The metrics under one reference and one decision.
 
     Attributes:
         title: Title of the table.
@@ -127,12 +127,12 @@ def table(
 
 
 def _line(
-    metric: str, figures: Sequence[Row | None], differences: Sequence[Row | None], marks: dict[str, str]
+    metric: str, estimates: Sequence[Row | None], differences: Sequence[Row | None], marks: dict[str, str]
 ) -> Line:
-    present = [row for row in (*figures, *differences) if row is not None]
+    present = [row for row in (*estimates, *differences) if row is not None]
     return Line(
         METRICS[metric].title,
-        [None if row is None else _cell(row, marks) for row in figures],
+        [None if row is None else _cell(row, marks) for row in estimates],
         [None if row is None else _difference(row, marks) for row in differences],
         "; ".join(_unique(str(row["interval"]) for row in present if row.get("interval", "none") != "none")),
     )

@@ -1,4 +1,4 @@
-"""From the result files of inference to the printed and written figures."""
+"""From the result files of inference to the printed and written metrics."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def write_metrics(
     The same inputs and seed give the same bytes.
     """
     folder = workspace() / TESTING_FOLDER
-    table, record = folder / "metrics.csv", folder / "metrics.json"
+    csv_path, json_path = folder / "metrics.csv", folder / "metrics.json"
     kept = (
         "cases_sha256",
         "cls_threshold",
@@ -115,9 +115,9 @@ def write_metrics(
         "weights",
         "preset",
     )
-    write_csv(table, METRIC_COLUMNS, rows)
+    write_csv(csv_path, METRIC_COLUMNS, rows)
     write_json(
-        record,
+        json_path,
         {
             "replicates": options.replicates,
             "seed": options.seed,
@@ -135,7 +135,7 @@ def write_metrics(
             "rows": list(rows),
         },
     )
-    return table, record
+    return csv_path, json_path
 
 
 # --- printing --------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def _header(result: Result, options: ReportOptions) -> list[str]:
         f"by radiology report: {counts['positive_by_report']}, "
         f"of which {counts['positive_by_report_without_mask']} without a mask; "
         f"mask but negative by report: {counts['mask_but_negative_by_report']}.",
-        f"Each figure: estimate on the full sample ({CONFIDENCE:.0%} interval) n = films that it is over.",
+        f"Each metric: estimate on the full sample ({CONFIDENCE:.0%} interval) n = films that it is over.",
         f"Intervals: {kind} bootstrap of patients in two strata (with a positive film, without), "
         f"{options.replicates} replicates, seed {options.seed}; {EXPANDED}.",
         *(
@@ -196,7 +196,7 @@ def _header(result: Result, options: ReportOptions) -> list[str]:
         ),
         "Resampled, an estimate of exactly 0 or 1 gets an interval without width: read its n.",
         f"Too few: below {MIN_FILMS} films or {MIN_PATIENTS} patients, of either class where both count.",
-        f"{_titles((m for m in _main() if METRICS[m].case_mix), ['figures with *'])} are conditional on the "
+        f"{_titles((m for m in _main() if METRICS[m].case_mix), ['metrics with *'])} are conditional on the "
         "case mix, the prevalence of these films.",
         f"Size is lesion area over film area: small < {low:.3f} <= medium < {high:.3f} <= large; each size "
         "against all negatives.",
@@ -207,7 +207,7 @@ def _header(result: Result, options: ReportOptions) -> list[str]:
         "repeated.",
     ]
     if result.unlabelled:
-        lines.insert(1, f"{result.unlabelled} more have no label and are in no figure.")
+        lines.insert(1, f"{result.unlabelled} more have no label and count in no metric.")
     if options.prevalence is not None:
         lines.append(f"Stated prevalence: {options.prevalence:g}.")
     if options.replicates < _FEW_REPLICATES:
@@ -221,7 +221,7 @@ def _header(result: Result, options: ReportOptions) -> list[str]:
 def _of_block(
     found: Mapping[tuple, dict[str, Any]], block: tuple[str, str, str]
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """The figures of a system, reference and decision, by stratum and metric."""
+    """The rows of a system, reference and decision, by stratum and metric."""
     return {(key[3], key[4]): row for key, row in found.items() if key[:3] == block}
 
 
@@ -229,7 +229,7 @@ def _print_block(
     console: Console, found: Mapping[tuple, dict[str, Any]], result: Result, block: tuple[str, str, str]
 ) -> None:
     system, reference, decision = block
-    figures = _of_block(found, block)
+    rows = _of_block(found, block)
     primary = " (primary)" if (reference, decision) == (REFERENCES[0], DECISIONS[0]) else ""
     console.print()
     console.print(f"{system} | {_TITLES[reference]} | {_TITLES[decision]}{primary}", style="bold")
@@ -237,22 +237,22 @@ def _print_block(
     for line in _LINES:
         table = _table((METRICS[metric].short_title for metric in line), justify="left")
         for stratum in STRATA:
-            table.add_row(stratum, *(line_text(figures[stratum, metric]) for metric in line))
+            table.add_row(stratum, *(line_text(rows[stratum, metric]) for metric in line))
         console.print(table)
         console.print()
     table = _table((METRICS[metric].short_title for metric in _counts()), justify="right")
     for stratum in STRATA:
-        table.add_row(stratum, *(str(figures[stratum, name]["estimate"]) for name in _counts()))
+        table.add_row(stratum, *(str(rows[stratum, name]["estimate"]) for name in _counts()))
     console.print(table)
 
 
 def _print_further(
     console: Console, found: Mapping[tuple, dict[str, Any]], system: str, reference: str
 ) -> None:
-    """The figures that are in no other table, of all films, a column a decision."""
+    """The metrics that are in no other table, of all films, a column a decision."""
     console.print()
-    console.print(f"{system} | {_TITLES[reference]} | further figures, all films", style="bold")
-    table = Table("figure", *DECISIONS, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    console.print(f"{system} | {_TITLES[reference]} | further metrics, all films", style="bold")
+    table = Table("metric", *DECISIONS, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for metric in _further():
         rows = [found.get((system, reference, decision, "all", metric), {}) for decision in DECISIONS]
         if all(row and row["n"] for row in rows):
@@ -262,10 +262,10 @@ def _print_further(
 
 
 def _print_groups(console: Console, found: Mapping[tuple, dict[str, Any]], system: str) -> None:
-    """The main figures of each group, against the primary reference with the primary decision."""
+    """The main metrics of each group, against the primary reference with the primary decision."""
     block = (system, REFERENCES[0], DECISIONS[0])
-    figures = _of_block(found, block)
-    strata = dict.fromkeys(stratum for stratum, _ in figures)
+    of_block = _of_block(found, block)
+    strata = dict.fromkeys(stratum for stratum, _ in of_block)
     groups = [stratum for stratum in strata if stratum not in STRATA]
     if not groups:
         return
@@ -277,8 +277,8 @@ def _print_groups(console: Console, found: Mapping[tuple, dict[str, Any]], syste
     for metric in _OF_GROUPS:
         table.add_column(METRICS[metric].short_title, no_wrap=True)
     for group in groups:
-        rows = [figures[group, metric] for metric in _OF_GROUPS]
-        positives, negatives = (figures[group, name]["n"] for name in ("sensitivity", "specificity"))
+        rows = [of_block[group, metric] for metric in _OF_GROUPS]
+        positives, negatives = (of_block[group, name]["n"] for name in ("sensitivity", "specificity"))
         texts = (line_text(row, digits=2, with_n=False) for row in rows)
         table.add_row(group, str(positives), str(negatives), *texts)
     console.print(table)
@@ -292,7 +292,7 @@ def _print_pair(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     console.print()
     title = f"{' minus '.join(SYSTEMS)} | {_TITLES[REFERENCES[0]]} | {_TITLES[DECISIONS[0]]}"
     console.rule(title, align="left", characters="=")
-    table = _table(("difference", "p", "p (Holm)", "test"), justify="left", first="figure")
+    table = _table(("difference", "p", "p (Holm)", "test"), justify="left", first="metric")
     for row in family:
         p_values = (p_text(row["p_value"]), p_text(row["p_holm"]))
         table.add_row(METRICS[row["metric"]].short_title, line_text(row), *p_values, row["test"])
@@ -367,7 +367,7 @@ def main(description: str, arguments: Sequence[str] | None = None) -> None:
 def table_rows(
     systems: Mapping[str, Cases], readers: Mapping[str, Reading], options: ReportOptions
 ) -> list[dict[str, Any]]:
-    """Everything that metrics.csv holds: the systems' figures, their differences, and the readers'."""
+    """Everything that metrics.csv holds: the systems' metrics, their differences, and the readers'."""
     found = {
         reference: bootstrap(
             systems, reference, options.replicates, options.seed, options.interval, options.prevalence

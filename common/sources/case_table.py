@@ -1,6 +1,6 @@
-"""Any hospital's films, listed in a plain `cases.csv` -> source films of training and testing.
+"""Any hospital's films, listed in a case table (`cases.csv`) -> source films of training and testing.
 
-The folder holds `cases.csv` (comma-separated, UTF-8, first row the column names) and the image and mask
+The folder holds the case table (comma-separated, UTF-8, first row the column names) and the image and mask
 files, in any sub-folders. One row is one film; `COLUMNS` says what its cells mean. The columns `image` and
 `pneumothorax` are required; every other column may be absent and, but for `set`, every other cell empty.
 A test film without a mask may have an empty `pneumothorax`: it has no label, and is predicted all the same.
@@ -119,7 +119,7 @@ def source_films(folder: Path, name: str, rules: Rules) -> list[SourceFilm]:
     Every row is in exactly one set; a row whose set cannot be told is a fault in `ntuh_train`.
 
     Args:
-        folder: Folder that holds `cases.csv`.
+        folder: Folder that holds the case table, `cases.csv`.
         name: `ntuh_train` or `ntuh_test`.
         rules: Rules of inclusion; `test_from` and `allow_chest_tube` are applied here.
 

@@ -1,9 +1,9 @@
-"""How sure the figures are: the bootstrap of patients, and the table of figures with their intervals.
+"""How sure the estimates are: the bootstrap of patients, and the table of estimates with their intervals.
 
 Films of one patient are not independent, so patients are drawn, with replacement, and bring all their films
 (the cluster bootstrap: Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8).
 Patients with a positive film and the others are drawn separately, each group to its own size, so that no
-replicate is short of positives and the prevalence stays the test set's. The same draws serve every figure
+replicate is short of positives and the prevalence stays the test set's. The same draws serve every metric
 and every system: differences of replicates are paired.
 
 So the intervals of PPV, NPV and whatever else depends on the prevalence are for the test set's, and leave its
@@ -121,7 +121,7 @@ def jackknife_counts(patient: np.ndarray, positive: np.ndarray) -> Iterator[np.n
 
 @dataclass(frozen=True)
 class Bootstrapped:
-    """A figure and its replicates.
+    """A metric over some films: its estimate and its replicates.
 
     Attributes:
         n: Number of films that the estimate is over.
@@ -152,7 +152,7 @@ def bootstrap(
     prevalence: float | None = None,
     metrics: Collection[str] | None = None,
 ) -> dict[Key, Bootstrapped]:
-    """Every figure of every system under a reference, with replicates from the same draws.
+    """Every metric of every system under a reference, with replicates from the same draws.
 
     Args:
         systems: Results on the same films in the same order, by system.
@@ -190,16 +190,16 @@ def bootstrap(
             )
     return {
         own: Bootstrapped(
-            n=int(figures.films(*key).sum()),
+            n=int(values.films(*key).sum()),
             estimate=float(estimates[own][0]),
             replicates=found[own],
-            patients=min(len(np.unique(number[films])) for films in figures.needed(*key)),
-            too_few=any(_too_few(number[films]) for films in figures.needed(*key)),
+            patients=min(len(np.unique(number[films])) for films in values.needed(*key)),
+            too_few=any(_too_few(number[films]) for films in values.needed(*key)),
             independent=independent,
             acceleration=float(accelerations.get(own, np.nan)),
         )
-        for system, figures in prepared.items()
-        for key in figures.keys
+        for system, values in prepared.items()
+        for key in values.keys
         for own in [(system, *key)]
     }
 
@@ -207,14 +207,14 @@ def bootstrap(
 def _values(
     prepared: Mapping[str, MetricValues], blocks: Iterable[np.ndarray], rows: int
 ) -> dict[Key, np.ndarray]:
-    """The figures in each row of the blocks, which have `rows` rows together."""
-    found = {(system, *key): np.empty(rows) for system, figures in prepared.items() for key in figures.keys}
+    """The metrics in each row of the blocks, which have `rows` rows together."""
+    found = {(system, *key): np.empty(rows) for system, values in prepared.items() for key in values.keys}
     start = 0
     for counts in blocks:
-        for system, figures in prepared.items():
-            for key, values in figures.values(counts).items():
+        for system, values in prepared.items():
+            for key, resampled in values.values(counts).items():
                 own = (system, *key)
-                found[own][start : start + len(counts)] = values
+                found[own][start : start + len(counts)] = resampled
         start += len(counts)
     return found
 
@@ -232,9 +232,9 @@ def metric_rows(
     interval: Interval = "percentile",
     prevalence: float | None = None,
 ) -> list[dict[str, Any]]:
-    """The tidy table: one row a figure, for each system, reference, decision and stratum.
+    """The tidy table: one row a metric, for each system, reference, decision and stratum.
 
-    Proportions get Wilson's interval where every patient gave one film. Descriptive figures and figures over
+    Proportions get Wilson's interval where every patient gave one film. Descriptive metrics and metrics over
     too few films get none.
 
     Args:
@@ -249,42 +249,45 @@ def metric_rows(
     """
     rows = [
         {"system": system, "reference": reference, "decision": decision, "stratum": stratum}
-        | estimate_columns(metric, figure, interval, prevalence)
-        for reference, figures in found.items()
-        for (system, decision, stratum, metric), figure in figures.items()
+        | estimate_columns(metric, bootstrapped, interval, prevalence)
+        for reference, of_reference in found.items()
+        for (system, decision, stratum, metric), bootstrapped in of_reference.items()
     ]
     order = list(dict.fromkeys(row["system"] for row in rows))
     return sorted(rows, key=lambda row: order.index(row["system"]))  # stable: references stay in order
 
 
 def estimate_columns(
-    metric: str, figure: Bootstrapped, interval: Interval = "percentile", prevalence: float | None = None
+    metric: str,
+    bootstrapped: Bootstrapped,
+    interval: Interval = "percentile",
+    prevalence: float | None = None,
 ) -> dict[str, Any]:
-    """The columns of `metric_rows` from `metric` on, of one figure."""
+    """The columns of `metric_rows` from `metric` on, of one estimate."""
     declared = METRICS[metric]
     kind, ends, notes = "none", None, []
-    estimate: float | None = None if np.isnan(figure.estimate) else figure.estimate
+    estimate: float | None = None if np.isnan(bootstrapped.estimate) else bootstrapped.estimate
     if declared.case_mix:
         notes.append("conditional on the case mix")
     if declared.at_prevalence:
         notes.append(f"at prevalence {prevalence:g}")
     if declared.kind == "count":
-        estimate = int(figure.estimate)
+        estimate = int(bootstrapped.estimate)
     elif estimate is None:
         notes.append(NOT_ESTIMABLE)
     elif declared.descriptive:
         notes.append("describes the films")
-    elif figure.too_few:
+    elif bootstrapped.too_few:
         notes.append(TOO_FEW)
     else:
-        kind, ends = _interval(metric, figure, interval)
+        kind, ends = _interval(metric, bootstrapped, interval)
         if ends is None:
             kind = "none"
             notes.append("interval not estimable")
     low, high = ends or (None, None)
     return {
         "metric": metric,
-        "n": figure.n,
+        "n": bootstrapped.n,
         "estimate": estimate,
         "ci_low": low,
         "ci_high": high,
@@ -294,10 +297,10 @@ def estimate_columns(
 
 
 def _interval(
-    metric: str, figure: Bootstrapped, interval: Interval
+    metric: str, bootstrapped: Bootstrapped, interval: Interval
 ) -> tuple[str, tuple[float, float] | None]:
-    if METRICS[metric].kind == "proportion" and figure.independent:
-        return "wilson", wilson_interval(round(figure.estimate * figure.n), figure.n)
+    if METRICS[metric].kind == "proportion" and bootstrapped.independent:
+        return "wilson", wilson_interval(round(bootstrapped.estimate * bootstrapped.n), bootstrapped.n)
     if interval == "bca":
-        return "bca", bca_interval(figure.estimate, figure.replicates, figure.acceleration)
-    return "percentile", percentile_interval(figure.replicates, figure.patients)
+        return "bca", bca_interval(bootstrapped.estimate, bootstrapped.replicates, bootstrapped.acceleration)
+    return "percentile", percentile_interval(bootstrapped.replicates, bootstrapped.patients)

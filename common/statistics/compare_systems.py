@@ -1,6 +1,6 @@
 """One system against the other on the same films: differences with intervals, and tests.
 
-A difference is the first system's figure minus the second's, on the full sample; its interval is from the
+A difference is the first system's estimate minus the second's, on the full sample; its interval is from the
 differences of replicates that come from the same draws. Tests are made in stratum `all` only: in a stratum
 the interval of the difference says what there is to say.
 
@@ -171,53 +171,53 @@ def comparison_rows(
 def pair_rows(
     pair: Mapping[str, Cases], found: Mapping[tuple[str, str, str, str], Bootstrapped], reference: str
 ) -> list[dict[str, Any]]:
-    """The first of two against the second, in every figure that both have and that can be subtracted.
+    """The first of two against the second, in every metric that both have and that can be subtracted.
 
     Args:
         pair: Results of two, in this order, on the same films in the same order, by name.
-        found: Figures by (name, decision, stratum, metric), their replicates from the same draws.
+        found: Metrics by (name, decision, stratum, metric), their replicates from the same draws.
         reference: `mask` or `report`.
 
     Returns:
         Rows with `system` (`first-second`), `reference, decision, stratum, metric, n, estimate, ci_low,
         ci_high, interval, note, p_value, p_holm, test`. What is not estimable or was not tested is None, and
-        `interval` then `none`; `p_holm` is None throughout. `n` is the films that the figure is over, the
+        `interval` then `none`; `p_holm` is None throughout. `n` is the films that the estimate is over, the
         smaller number where the two differ, and the note then gives both.
     """
     first, second = pair
     rows = []
-    for (name, decision, stratum, metric), figure in found.items():
+    for (name, decision, stratum, metric), one in found.items():
         other = found.get((second, decision, stratum, metric))
         if name != first or other is None or not METRICS[metric].compared:
             continue
         row = {"system": f"{first}-{second}", "reference": reference, "decision": decision}
-        row |= {"stratum": stratum, "metric": metric, **_difference(pair, metric, figure, other)}
+        row |= {"stratum": stratum, "metric": metric, **_difference(pair, metric, one, other)}
         if stratum == "all" and metric in _TESTS and row["interval"] != "none":
-            _add_test(row, pair, figure, other)
+            _add_test(row, pair, one, other)
         rows.append(row)
     return rows
 
 
 def _difference(
-    pair: Mapping[str, Cases], metric: str, figure: Bootstrapped, other: Bootstrapped
+    pair: Mapping[str, Cases], metric: str, one: Bootstrapped, other: Bootstrapped
 ) -> dict[str, Any]:
     """The columns from `n` on, without a test."""
     first, second = pair
-    estimate = _known(figure.estimate - other.estimate)
-    notes = [f"n is {figure.n} for {first}, {other.n} for {second}"] if figure.n != other.n else []
+    estimate = _known(one.estimate - other.estimate)
+    notes = [f"n is {one.n} for {first}, {other.n} for {second}"] if one.n != other.n else []
     if METRICS[metric].case_mix:
         notes.append("conditional on the case mix")
     ends = None
     if estimate is None:
         notes.append(NOT_ESTIMABLE)
-    elif figure.too_few or other.too_few:
+    elif one.too_few or other.too_few:
         notes.append(TOO_FEW)
     else:
-        ends = percentile_interval(figure.replicates - other.replicates, min(figure.patients, other.patients))
+        ends = percentile_interval(one.replicates - other.replicates, min(one.patients, other.patients))
         notes += [] if ends else ["interval not estimable"]
     low, high = ends or (None, None)
     return {
-        "n": min(figure.n, other.n),
+        "n": min(one.n, other.n),
         "estimate": estimate,
         "ci_low": low,
         "ci_high": high,
@@ -229,16 +229,14 @@ def _difference(
     }
 
 
-def _add_test(
-    row: dict[str, Any], pair: Mapping[str, Cases], figure: Bootstrapped, other: Bootstrapped
-) -> None:
+def _add_test(row: dict[str, Any], pair: Mapping[str, Cases], one: Bootstrapped, other: Bootstrapped) -> None:
     """Fill in `p_value` and `test`, and say in `note` what they rest on."""
     (first, cases), (second, others) = pair.items()
     metric, positive = row["metric"], cases.positive(row["reference"])
     usual = _TESTS[metric]
-    test, note = usual if figure.independent else BOOTSTRAP, ""
+    test, note = usual if one.independent else BOOTSTRAP, ""
     if test == BOOTSTRAP:
-        p = bootstrap_p(figure.replicates - other.replicates, min(figure.patients, other.patients))
+        p = bootstrap_p(one.replicates - other.replicates, min(one.patients, other.patients))
         if usual != BOOTSTRAP:
             note = f"bootstrap of patients in place of {usual}: several films of a patient"
     elif test == DELONG:

@@ -2,7 +2,7 @@
 
 The calls are a CSV file (UTF-8, first row the column names) with a row for each film that a reader read:
 
-    case         pseudonym of the film, as in cases.csv of the result files
+    case         pseudonym of the film, as in the tested cases (cases.csv of the result files)
     reader       who read it, at most 40 characters; written as it stands, so give a code, not a name
     call         1: pneumothorax; 0: none
     confidence   optional: of pneumothorax, 0 to 100; for all films of a reader or for none
@@ -112,7 +112,9 @@ def _add(
         raise ValueError(RAGGED)
     row = dict(zip(header, cells, strict=True))
     if row["case"] not in place:
-        raise ValueError("its case is none of the labelled test films; use the pseudonyms of cases.csv")
+        raise ValueError(
+            "its case is none of the labelled test films; use those of result_<system>/cases.csv"
+        )
     if not 0 < len(row["reader"]) <= _LONGEST_NAME:
         raise ValueError(f"reader is empty or longer than {_LONGEST_NAME} characters")
     if row["call"] not in ("0", "1"):
@@ -166,11 +168,11 @@ def _reading(read: Mapping[int, tuple[bool, float]], cases: Cases) -> Reading:
 def reader_rows(
     systems: Mapping[str, Cases], readers: Mapping[str, Reading], replicates: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Every reader's figures, and each system's minus each reader's on the films that the reader read.
+    """Every reader's metrics, and each system's minus each reader's on the films that the reader read.
 
     Intervals are as the systems': from the bootstrap of patients, and Wilson's for proportions where every
     patient gave one of the films read. A reader's AUROC is of the confidence, and is there only where it was
-    given. Of all films, and by lesion size.
+    given. All films are scored, and each lesion size.
 
     Args:
         systems: Results on the same films in the same order, by system.
@@ -198,15 +200,15 @@ def _rows_of(
     films = {system: cases.taken(reading.rows) for system, cases in systems.items()} | {name: reading.cases}
     metrics = _METRICS[0 if reading.has_confidence else 1 :]
     found = {
-        key: figure
-        for key, figure in bootstrap(films, reference, replicates, seed, metrics=metrics).items()
+        key: bootstrapped
+        for key, bootstrapped in bootstrap(films, reference, replicates, seed, metrics=metrics).items()
         if key[2] in STRATA
     }
     rows = [
         {"system": name, "reference": reference, "decision": CALL, "stratum": stratum}
-        | estimate_columns(metric, figure)
+        | estimate_columns(metric, bootstrapped)
         | {"p_value": None, "p_holm": None, "test": None}
-        for (who, decision, stratum, metric), figure in found.items()
+        for (who, decision, stratum, metric), bootstrapped in found.items()
         if who == name and decision == DECISIONS[0]  # the same under both
     ]
     for system in systems:

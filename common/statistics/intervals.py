@@ -1,4 +1,4 @@
-"""How an interval is made from a figure's replicates, or from its counts; and when none is given."""
+"""How an interval is made from a metric's replicates, or from its counts; and when none is given."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 CONFIDENCE = 0.95
-# Above this share of replicates that do not define the figure, the others are a selection.
+# Above this share of replicates that do not define the metric, the others are a selection.
 MAX_UNDEFINED = 0.05
-# Below either, no interval is given: a handful of patients, resampled, shows only itself. A figure of both
+# Below either, no interval is given: a handful of patients, resampled, shows only itself. A metric of both
 # classes (AUROC, likelihood ratios, ...) needs as many positives, and as many negatives.
 MIN_FILMS = 10
 MIN_PATIENTS = 5
@@ -49,7 +49,7 @@ def percentile_tail(patients: int, confidence: float = CONFIDENCE) -> float:
     it is 0.0231 with 100 patients, 0.0159 with 20, 0.0010 with 5.
 
     Args:
-        patients: At least 2: how many a figure is over. Where it needs both classes, of the rarer.
+        patients: At least 2: how many the estimate is over. Where it needs both classes, of the rarer.
         confidence: Level of confidence, between 0 and 1.
     """
     t = stdtrit(patients - 1, (1 + confidence) / 2)
@@ -69,7 +69,7 @@ def bca_interval(
 ) -> tuple[float, float] | None:
     """The bias-corrected and accelerated interval (Efron, J Am Stat Assoc 1987;82:171-185).
 
-    The bias correction counts replicates that equal the estimate half: figures of few films are often tied.
+    The bias correction counts replicates that equal the estimate half: metrics of few films are often tied.
     Linear interpolation between order statistics; the tails are not expanded.
 
     Args:
@@ -98,18 +98,18 @@ def bca_interval(
 
 
 def acceleration(jackknife: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """How fast the spread of figures changes with their value, from the jackknife over patients.
+    """How fast the spread of estimates changes with their value, from the jackknife over patients.
 
-    Of groups that are resampled apart: sum_g(sum U^3 / n_g^3) / (6 sum_g(sum U^2 / n_g^2)^1.5) with
+    With groups that are resampled apart it is sum_g(sum U^3 / n_g^3) / (6 sum_g(sum U^2 / n_g^2)^1.5) with
     U = (n_g - 1) (mean of the group - value) (Davison & Hinkley, Bootstrap Methods and their Application,
     1997, section 5.3; DiCiccio & Efron, Stat Sci 1996;11:189-228).
 
     Args:
-        jackknife: Each figure without each patient, float64, (figures, patients).
-        group: The group that each patient is resampled in (bool).
+        jackknife: (metrics, patients) float64, value of each metric without each patient.
+        group: (patients,) bool, group that each patient is resampled in.
 
     Returns:
-        Length of figures. 0 where leaving out a patient changes nothing, NaN where it leaves any undefined.
+        (metrics,) float64. 0 where leaving out a patient changes nothing, NaN where it leaves any undefined.
     """
     cubes, squares = np.zeros((2, len(jackknife)))
     for each in (group, ~group):

@@ -2,7 +2,7 @@
 
 The definitions are MONAI's (`compute_hausdorff_distance` at percentile 95, `compute_surface_dice` without
 subvoxels), in float64, whose results MONAI rounds to float32, and with one distance transform for both
-figures: a test holds them equal.
+metrics: a test holds them equal.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Scale:
     def of(
         cls, image_size: int, width: int, height: int, spacing_row: float | None, spacing_column: float | None
     ) -> Scale:
-        """The scale of a film of the case table.
+        """The scale of a film of the prepared cases.
 
         Args:
             image_size: Working size in pixels.

@@ -1,6 +1,6 @@
-"""What one system found in the test films, and the truth: what every figure is computed from.
+"""What one system found in the test films, and the truth: what every metric is computed from.
 
-Imports no torch: the figures need neither it nor a GPU.
+Imports no torch: the metrics need neither it nor a GPU.
 """
 
 from __future__ import annotations

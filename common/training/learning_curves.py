@@ -14,7 +14,7 @@ from common.plotting import save_plot
 
 
 def curves_picture(path: Path, title: str, log: Sequence[Mapping[str, Any]]) -> None:
-    """Draw a run's loss, learning rate, share of positives and validation figures against the epoch.
+    """Draw a run's loss, learning rate, share of positives and validation scores against the epoch.
 
     Args:
         path: PNG to write.

@@ -1,4 +1,4 @@
-"""Figures of both systems on the test films, with 95% confidence intervals.
+"""Metrics of both systems on the test films, with 95% confidence intervals.
 
     cd step3_testing/testing
     python bootstrap.py                      both systems, 10,000 replicates, seed 0; a minute at most, no GPU
@@ -7,25 +7,25 @@
     python bootstrap.py --prevalence 0.05    PPV and NPV at this prevalence, too
     python bootstrap.py --replicates 2000 --seed 7
 
-Reads what `bash inference.sh` left: result_eff/ and result_vit/, of each cases.csv and meta.json. Prints, for
-each system, against the masks (primary) and against the radiology reports, for the two-stage decision
-(primary) and for stage 1 alone: detection (AUROC, AUPRC, sensitivity, specificity, PPV, NPV, likelihood
-ratios, F1, accuracy), calibration (Brier score, slope, intercept), segmentation (three Dice, IoU, HD95, NSD),
-the area shown, and the confusion counts. common/statistics/metrics.py defines each.
+Reads what `bash inference.sh` left: result_eff/ and result_vit/, of each the tested cases (cases.csv) and
+meta.json. Prints, for each system, against the masks (primary) and against the radiology reports, for the
+two-stage decision (primary) and for stage 1 alone: detection (AUROC, AUPRC, sensitivity, specificity, PPV,
+NPV, likelihood ratios, F1, accuracy), calibration (Brier score, slope, intercept), segmentation (three Dice,
+IoU, HD95, NSD), the area shown, and the confusion counts. common/statistics/metrics.py defines each.
 
-Writes metrics.csv, one row a figure, and metrics.json, the same and where it comes from. Each run replaces
+Writes metrics.csv, one row an estimate, and metrics.json, the same and where it comes from. Each run replaces
 both. They hold every stratum (all films, small, medium and large lesions, sex, age, view, device), of which
 the terminal shows the main ones. Columns:
 
     system, reference, decision, stratum, metric
-    n                   films that the figure is over
+    n                   films that the estimate is over
     estimate            on the full sample
     ci_low, ci_high     95% interval; empty where there is none
     interval            percentile, bca (bootstrap of patients), wilson (proportions, where every patient has
                         one film), or none
     note                such as "conditional on the case mix", "too few films for an interval"
 
-Figures of the probability and of the map do not depend on the decision: they are repeated, the same, under
+Metrics of the probability and of the map do not depend on the decision: they are repeated, the same, under
 both, so that a filter on the decision always finds them.
 """
 

@@ -3,10 +3,10 @@
     bash inference.sh             on GPU 0;  bash inference.sh cpu: without a GPU
     bash inference.sh 0,1         on both: each takes its share of the films
 
-Reads the networks and thresholds of step 2. Writes result_<system>/: cases.csv (a row a film; meta.json says
-what its columns mean), meta.json, flow.json, and maps/, truth/ and films/ with the pictures. Interrupted,
-even killed, the same command goes on where it stopped. Films without a label are predicted and never counted.
-python bootstrap.py then makes the figures, without a GPU.
+Reads the networks and thresholds of step 2. Writes result_<system>/: cases.csv (the tested cases, a row a
+film; meta.json says what its columns mean), meta.json, flow.json, and maps/, truth/ and films/ with the
+pictures. Interrupted, even killed, the same command goes on where it stopped. Films without a label are
+predicted and never counted. python bootstrap.py then computes the metrics, without a GPU.
 """
 
 if __name__ == "__main__":  # all imports are below: processes that prepare films import this file again
