@@ -108,7 +108,8 @@ def hit(found: np.ndarray, truth: np.ndarray, width: int, height: int) -> float:
     if len(brightest) > 1:  # as many as a flat map has, so by a distance from everywhere
         away = _distance(truth, scale)[tuple(brightest.T)]
     else:
-        away = np.linalg.norm((np.argwhere(truth) - brightest[0]) * scale, axis=1).min(keepdims=True)
+        lesion = cv2.findNonZero(truth.view(np.uint8))[:, 0]  # columns and rows
+        away = np.linalg.norm((lesion - brightest[0, ::-1]) * scale[::-1], axis=1).min()
     return float(np.mean(away <= NEAR * max(width, height)))
 
 
@@ -126,16 +127,31 @@ def outlines(found: np.ndarray, outline: np.ndarray, truth: np.ndarray) -> Outli
         outline: (height, width) bool, pixels above the map's threshold.
         truth: (height, width) bool, the mask; empty: the film has no lesion.
     """
-    count, parts = cv2.connectedComponents(outline.view(np.uint8))
-    scores = np.zeros(count)  # the first is the background
-    inside = np.flatnonzero(parts)
-    numbers: np.ndarray = parts.ravel()[inside]
-    np.maximum.at(scores, numbers, found.ravel()[inside])
-    lesions, touching = [], np.zeros(count, dtype=bool)
+    parts, boxes = _parts(outline)
+    scores = np.zeros(len(boxes))  # the first is the background
+    for number, box in list(enumerate(boxes))[1:]:
+        scores[number] = found[box][parts[box] == number].max()
+    lesions, touching = [], np.zeros(len(boxes), dtype=bool)
     touching[0] = True
-    n, lesion = cv2.connectedComponents(truth.view(np.uint8))
-    for number in range(1, n):
-        met = np.unique(parts[lesion == number])
+    of_truth, boxes = _parts(truth)
+    for number, box in list(enumerate(boxes))[1:]:
+        met = np.unique(parts[box][of_truth[box] == number])
         lesions.append(float(scores[met].max(initial=0.0)))
         touching[met] = True
     return Outlines(lesions, sorted(scores[~touching].tolist(), reverse=True))
+
+
+def _parts(mask: np.ndarray) -> tuple[np.ndarray, list[tuple[slice, slice]]]:
+    """The connected parts by number, 0 outside, and the box of each number."""
+    pixels = mask.view(np.uint8)
+    x, y, width, height = cv2.boundingRect(pixels)  # the rest of the picture need not be searched
+    inner = pixels[y : y + height, x : x + width]
+    parts = np.zeros(mask.shape, np.int32)
+    if not width:
+        return parts, [(slice(0), slice(0))]
+    _, parts[y : y + height, x : x + width], statistics, _ = cv2.connectedComponentsWithStats(inner)
+    boxes = [
+        (slice(y + top, y + top + height), slice(x + left, x + left + width))
+        for left, top, width, height, _ in statistics.tolist()
+    ]
+    return parts, boxes
