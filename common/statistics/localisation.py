@@ -108,7 +108,7 @@ def hit(found: np.ndarray, truth: np.ndarray, width: int, height: int) -> float:
     if len(brightest) > 1:  # as many as a flat map has, so by a distance from everywhere
         away = _distance(truth, scale)[tuple(brightest.T)]
     else:
-        lesion = cv2.findNonZero(truth.view(np.uint8))[:, 0]  # columns and rows
+        lesion = cv2.findNonZero(truth.view(np.uint8)).reshape(-1, 2)  # column and row
         away = np.linalg.norm((lesion - brightest[0, ::-1]) * scale[::-1], axis=1).min()
     return float(np.mean(away <= NEAR * max(width, height)))
 
