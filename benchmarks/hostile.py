@@ -6,7 +6,8 @@
 Each mutation goes through the code that prepares a user's films, in the processes that a user's films go
 through. Counted: what was prepared, excluded or rejected with its reason; decoders that crashed or hung (each
 may cost its own film only). Exit status 1 when anything else happens: an exception that is no fault or
-refusal, a film that takes over 10 s of processor time, a process over 2 GB, a file outside the workspace.
+refusal, a film that takes over 10 s of processor time, a process over 2 GB, a file outside the workspace, or
+a mutated bundle, weights file or thresholds file that is not refused (`--systems`, 200).
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+
+from benchmarks import hostile_systems
 
 if TYPE_CHECKING:
     from common.sources.source_film import Annotation
@@ -191,7 +194,10 @@ def attack(task: tuple[str, Any], alive: Callable[[], None]) -> tuple[str, str, 
     kind, content = task
     start = time.process_time()
     try:
-        if kind == "film":
+        if kind == "system":
+            hostile_systems.read(*content)
+            ending = ("ACCEPTED", f"a changed {content[0]}: {content[1].name}")
+        elif kind == "film":
             outcome = prepare_film(content, alive)
             ending = (outcome.kind, outcome.reason)
         else:
@@ -335,12 +341,31 @@ def hostile_table(
     ][int(rng.integers(4))]
 
 
+def attack_systems(count: int, seed: int, workspace: Path, endings: Counter[tuple[str, str]]) -> int:
+    """Read `count` damaged systems, and count what became of each; how many were refused."""
+    from common.preparation.crash_safe_pool import Lost, in_workers
+
+    if not count:
+        return 0
+    hostile_systems.write_system(workspace / "system")
+    changed = hostile_systems.mutations(count, seed, workspace / "system", workspace, mutate_bytes)
+    refused = 0
+    tasks = (("system", each) for each in changed)
+    # PyTorch alone maps more than a reader of films may use
+    for _, result in in_workers(attack, tasks, seconds=SECONDS, memory=2**36):
+        kind, reason = ("LOST", result.reason) if isinstance(result, Lost) else result[:2]
+        endings[kind, reason] += 1
+        refused += kind == "refused"
+    return refused
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--systems", type=int, default=200, help="bundles, weights, thresholds")
     options = parser.parse_args()
     from tqdm import tqdm
 
@@ -365,16 +390,19 @@ def main() -> None:
                 continue
             endings[result[0], result[1]] += 1
             slowest, peak = max(slowest, result[2]), max(peak, result[3])
+        refused = attack_systems(options.systems, options.seed, workspace, endings)
         escaped = [str(path) for path in outside.rglob("*")] + [
             path.name for path in root.iterdir() if path not in (workspace, outside)
         ]
     for (kind, reason), number in sorted(endings.items(), key=lambda item: (item[0][0], -item[1])):
         print(f"{number:>6} {kind}: {reason}")
-    total = sum(endings.values())
+    total = sum(endings.values()) - options.systems
     lost = sum(number for (kind, _), number in endings.items() if kind == "LOST")
     print(f"slowest {slowest:.1f} s; largest process {peak / 2**30:.2f} GB; {len(escaped)} files outside")
     exceptions = sum(number for (kind, _), number in endings.items() if kind == "EXCEPTION")
     bad = exceptions or slowest > SECONDS or peak > BYTES or escaped or total != options.count
+    bad = bad or refused != options.systems
+    print(f"mutated bundles, weights and thresholds: {refused} of {options.systems} refused")
     print(f"hostile input: {total} mutations, {exceptions} exceptions, {lost} decoders lost with their film")
     raise SystemExit(1 if bad else 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import hashlib
 import io
@@ -10,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +26,8 @@ LOCK = ".lock"  # file by which a process claims a folder for itself; it holds n
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is flushed to disk and renamed to `path`.
 
+    The name holds the process's number, so that what a killed one left of this file is known, and swept.
+
     Raises:
         Refusal: The folder cannot be written or the disk is full; an earlier file stays as it was.
     """
@@ -31,10 +35,13 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in _left_over(path.parent).pop(path.name, ()):
+            left.unlink(missing_ok=True)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        settle(path.parent)
     except OSError as error:
         raise Refusal(
             f"cannot write {shown(path)}", found=error.strerror or error, do="free space or mend the rights"
@@ -42,6 +49,43 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@cache
+def _left_over(folder: Path) -> dict[str, list[Path]]:
+    """What processes that are no more left in a folder, by the name of the file that they were writing.
+
+    A folder is looked through once a process: listing thousands of results at each of them would take longer
+    than to write them.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in folder.glob(f".*.*{TEMPORARY}"):
+        name, _, process = path.name[1:].removesuffix(TEMPORARY).rpartition(".")
+        if process.isdigit() and not path.is_symlink() and path.is_file() and not _lives(int(process)):
+            found.setdefault(name, []).append(path)
+    return found
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's, or no process's number
+        return True
+    return True
+
+
+def settle(folder: Path) -> None:
+    """What was renamed, made or deleted in a folder is so after a power failure, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a disk of another system, which cannot
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def alone(lock: Path, busy: str) -> IO[str]:
@@ -87,7 +131,7 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise Refusal(f"{path.name} is needed", missing=shown(path), made_by=made_by) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise Refusal(
             f"{shown(path)} cannot be read as JSON", found=error, do=f"make it again: {made_by}"
         ) from None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +39,42 @@ def test_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Refusal, match="cannot write"):
         write_json(tmp_path / "file" / "a.json", {})
+
+
+def test_what_a_killed_process_left_of_a_file_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    mine = tmp_path / f".a.json.{ended.pid}.tmp"
+    others = [
+        tmp_path / name
+        for name in (
+            f".b.json.{ended.pid}.tmp",  # of another file, which may be one of a user's
+            f".a.json.{os.getppid()}.tmp",  # of a process that may be writing it
+            ".a.json.tmp",
+            f"a.json.{ended.pid}.tmp",
+            f".a.json.{10**30}.tmp",
+        )
+    ]
+    for path in (mine, *others):
+        path.touch()
+    write_json(tmp_path / "a.json", {})
+    assert set(tmp_path.iterdir()) == {tmp_path / "a.json", *others}
+
+
+def test_folder_that_cannot_be_synced_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync = os.fsync
+    error = OSError(errno.EINVAL, "Invalid argument")  # as some network disks say
+
+    def refuse_folders(descriptor: int) -> None:
+        if Path(os.readlink(f"/proc/self/fd/{descriptor}")).is_dir():
+            raise error
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    write_json(tmp_path / "a.json", {})
+    error.errno = errno.EIO
+    with pytest.raises(Refusal, match="cannot write"):
+        write_json(tmp_path / "b.json", {})
 
 
 def test_csv_reads_back_exactly(tmp_path: Path) -> None:

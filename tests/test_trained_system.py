@@ -123,6 +123,22 @@ def test_fold_under_another_number_is_refused(copy: Path) -> None:
         read_trained(["eff"], "test")
 
 
+@pytest.mark.parametrize("key", ["network", "recipe", "preset", "content", "split", "lineage"])
+def test_weights_that_do_not_say_what_they_are_made_from_are_refused(copy: Path, key: str) -> None:
+    path = copy / STEP_2_2 / "model_weights" / "fold_0_eff_cls_ntuh.safetensors"
+    _retouch(path, lambda metadata: metadata.pop(key))
+    with pytest.raises(Refusal, match=f"(?s)does not say what.*{key}"):
+        read_trained(["eff"], "test")
+
+
+@pytest.mark.parametrize("change", [{"fold": False}, {"task": "seg"}, {"system": None}])
+def test_weights_of_something_else_are_refused(copy: Path, change: dict) -> None:
+    path = copy / STEP_2_2 / "model_weights" / "fold_0_eff_cls_ntuh.safetensors"
+    _retouch(path, lambda metadata: metadata.update(change))
+    with pytest.raises(Refusal, match="other weights than its name says"):
+        read_trained(["eff"], "test")
+
+
 def test_tasks_of_another_lineage_are_refused(copy: Path) -> None:
     def other_parent(metadata: dict) -> None:
         metadata["lineage"][-1]["sha256"] = "0" * 64
@@ -149,11 +165,30 @@ def test_thresholds_of_another_working_size_are_refused(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"system": "vit"}', '{"system": "eff", "cls_threshold": "high"}']
+    "text", ["", "[]", "{", '{"system": "vit"}', '{"system": "eff", "cls_threshold": "high"}', "[" * 100_000]
 )
 def test_malformed_thresholds_are_refused(copy: Path, text: str) -> None:
     thresholds_file("eff").write_text(text)
     with pytest.raises(Refusal):
+        operating_point(read_trained(["eff"], "test")[0])
+
+
+@pytest.mark.parametrize("key", ["cls_threshold", "seg_threshold", "image_size"])
+@pytest.mark.parametrize(
+    "value", [10**400, -(10**400), float("inf"), float("nan"), True, False, -1, "64", [64], {}, None]
+)
+def test_impossible_thresholds_are_refused(copy: Path, key: str, value: object) -> None:
+    path = thresholds_file("eff")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(Refusal, match=r"impossible thresholds|another working size"):
+        operating_point(read_trained(["eff"], "test")[0])
+
+
+@pytest.mark.parametrize("change", [{"seg_threshold": 0}, {"seg_threshold": 64**2 + 1}, {"image_size": 0}])
+def test_thresholds_beyond_the_film_are_refused(copy: Path, change: dict) -> None:
+    path = thresholds_file("eff")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(Refusal, match="impossible thresholds"):
         operating_point(read_trained(["eff"], "test")[0])
 
 

@@ -199,7 +199,13 @@ def test_json_is_small_and_gives_the_same_back(films: list[np.ndarray], known: T
         {"threshold": float("nan")},
         {"threshold": 10**400},
         {"threshold": "far"},
+        {"threshold": True},
+        {"threshold": 0.0},
+        {"threshold": 1e308},
+        {"false_warning_rate": 1.5},
         {"n_films": None},
+        {"n_films": 0},
+        {"n_films": 3.5},
         {"features": "others"},
     ],
 )

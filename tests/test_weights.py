@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,16 @@ def test_round_trip_and_same_bytes(tmp_path: Path) -> None:
     other = _net(seed=1)
     weights.load(other, state, tmp_path / "a")
     assert weights.tensors_digest(other.state_dict()) == metadata["sha256"]
+
+
+def test_file_follows_the_users_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        weights.save_weights(tmp_path / "a.safetensors", {"x": torch.zeros(1)}, {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o640
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_digest_sees_every_change() -> None:

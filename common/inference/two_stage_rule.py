@@ -70,14 +70,17 @@ def parse_operating_point(content: dict[str, Any], system: str, name: str) -> Op
     """
     again = f"make it again: {THRESHOLDS_COMMAND}"
     try:
-        if content["system"] not in SYSTEMS or content["system"] != system:
-            raise Refusal(f"{name} is of the system {content['system']}, not {system}")
-        point = OperatingPoint(
-            float(content["cls_threshold"]), int(content["seg_threshold"]), int(content["image_size"])
-        )
+        if content["system"] != system:
+            other = f"the system {content['system']}" if content["system"] in SYSTEMS else "no known system"
+            raise Refusal(f"{name} is of {other}, not {system}", do=again)
+        probability, area, size = (content[key] for key in ("cls_threshold", "seg_threshold", "image_size"))
         known = isinstance(content["made_from"], dict)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError) as error:
         raise Refusal(f"{name} is no thresholds file", found=error, do=again) from None
-    if not (known and 0 <= point.cls_threshold <= 1 and point.seg_threshold >= 1):
+    # by their very types: to Python, true is a number, and 10**400 too large for one
+    whole = type(area) is type(size) is int
+    if not (known and whole and type(probability) in (int, float)) or not (
+        0 <= probability <= 1 and 1 <= area <= size**2 and size >= 1
+    ):
         raise Refusal(f"{name} holds impossible thresholds", do=again)
-    return point
+    return OperatingPoint(float(probability), area, size)

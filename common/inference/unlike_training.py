@@ -22,6 +22,7 @@ from common.refusal import Refusal
 from common.stages import N_FOLDS, THRESHOLDS_COMMAND
 
 FALSE_WARNINGS = 0.005  # share of out-of-fold films that may be called far
+_BEYOND_ALL = 1e6  # a threshold above it would call no film far
 NEARER = 1.1  # times as near must a changed copy be
 TURNED, UPSIDE_DOWN, INVERTED = "turned by 90 degrees", "upside down", "inverted (air bright)"
 # What may have been done to a film. A mirrored copy is as near as the film, so none of these needs one.
@@ -127,12 +128,15 @@ class TrainingLikeness:
             lower[np.tril_indices(_N_FEATURES)] = content["covariance"]
             mean = np.array(content["mean"], dtype=np.float64)
             covariance = lower + np.tril(lower, -1).T
-            numbers = [float(content[key]) for key in ("threshold", "false_warning_rate")]
-            finite = np.isfinite([*numbers, *mean.ravel(), *covariance.ravel()]).all()
+            threshold, rate, count = (content[key] for key in ("threshold", "false_warning_rate", "n_films"))
+            numbers = type(threshold) in (int, float) and type(rate) in (int, float) and type(count) is int
+            if not (numbers and 0 < threshold < _BEYOND_ALL and 0 <= rate <= 1 and count > 0):
+                raise ValueError("a threshold, a rate or a count that cannot be")
+            finite = np.isfinite([*mean.ravel(), *covariance.ravel()]).all()
             if content["features"] != _FEATURES or mean.shape != (_N_FEATURES,) or not finite:
                 raise ValueError("other features, or numbers that are not finite")
             np.linalg.cholesky(covariance)
-            return cls(mean, covariance, numbers[0], int(content["n_films"]), numbers[1])
+            return cls(mean, covariance, float(threshold), count, float(rate))
         except (KeyError, TypeError, ValueError, OverflowError, np.linalg.LinAlgError) as error:
             raise Refusal(
                 "the thresholds file does not say what the training films look like",

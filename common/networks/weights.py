@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from common.files import canonical_json, digest, whole_file
 from common.networks.unet import PneumothoraxNet
@@ -25,6 +25,11 @@ from common.refusal import Refusal
 from common.stages import Stage
 
 _METADATA = "pneumothorax"
+_FACTS = {  # of the metadata, what later stages build on
+    **dict.fromkeys(("network", "recipe"), dict),
+    **dict.fromkeys(("preset", "content", "split"), str),
+    "lineage": list,
+}
 
 State = Mapping[str, torch.Tensor]
 
@@ -50,11 +55,9 @@ def save_weights(path: Path, state: State, metadata: dict[str, Any]) -> None:
         metadata: What the network is and was made from, without clock, host or absolute path.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    content = save(tensors, metadata={_METADATA: canonical_json(metadata)})
     with whole_file(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata={_METADATA: canonical_json(metadata)})
-        except SafetensorError as error:  # how safetensors says that the disk is full
-            raise OSError(28, "the disk is full, or the file grew too large") from error
+        temporary.write_bytes(content)  # safetensors' own file could be read by nobody else
 
 
 def read_weights(
@@ -78,9 +81,9 @@ def read_weights(
         raise Refusal(title, missing=shown(path), made_by=made_by, found=found)
     try:
         with safe_open(path, "pt") as file:
-            metadata = json.loads((file.metadata() or {})[_METADATA])
+            metadata = json.loads((file.metadata() or {})[_METADATA]) | {}  # TypeError where it is no object
         state = load_file(path)
-    except (SafetensorError, OSError, KeyError, ValueError):
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
         raise Refusal(
             f"{shown(path)} is damaged, or no weights file of this project",
             do=f"delete it and make it again: {made_by}",
@@ -99,14 +102,25 @@ def read_stage_weights(
     path = weights_file(stage, system, fold)
     title = f"{needed_by} needs the {stage.weights_title}"
     state, metadata = read_weights(path, title, stage.command, progress_of(stage, system, fold))
-    found = [metadata.get(key) for key in ("stage", "system", "fold")]
-    if found != [stage.key, system, fold]:
+    found = [metadata.get(key) for key in ("stage", "system", "fold", "task")]
+    if json.dumps(found) != json.dumps([stage.key, system, fold, stage.task]):  # as text: False is no fold 0
         raise Refusal(
             f"{shown(path)} holds other weights than its name says",
-            found=" ".join(str(value) for value in found if value is not None),
+            found=" ".join(str(value)[:40] for value in found[:3] if value is not None),
             do=f"make it again: {stage.command}",
         )
+    _refuse_incomplete(metadata, path, stage)
     return state, metadata
+
+
+def _refuse_incomplete(metadata: dict[str, Any], path: Path, stage: Stage) -> None:
+    wrong = [key for key, kind in _FACTS.items() if type(metadata.get(key)) is not kind]
+    if wrong:
+        raise Refusal(
+            f"{shown(path)} does not say what its network was made from",
+            missing=", ".join(wrong),
+            do=f"make it again: {stage.command}",
+        )
 
 
 def read_metadata(path: Path) -> dict[str, Any] | None:
