@@ -14,7 +14,7 @@ from common.paths import result_folder, thresholds_file
 from common.stages import N_FOLDS
 from common.statistics.tested_films import Cases
 
-SIDE = 32
+IMAGE_SIZE = 32
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror='window.hacked=1'>\"'&"
 METRICS = {"auroc": 0.953, "auprc": 0.871, "sensitivity": 0.9, "specificity": 0.8, "calibration_slope": 1.25}
 
@@ -124,7 +124,7 @@ def _write_system(cases: Cases, system: str, more: dict[str, Any]) -> Result:
         "system": system,
         "cls_threshold": 0.5,
         "seg_threshold": 20,
-        "image_size": SIDE,
+        "image_size": IMAGE_SIZE,
         "n_cases": len(cases),
         "cases_sha256": digest("cases"),
         "films": digest("test films"),
@@ -148,11 +148,15 @@ def fold_probability(cases: Cases, fold: int) -> np.ndarray:
 def _write_pictures(folder: Path, cases: Cases, i: int) -> None:
     """A grey film; the truth in its upper left, what was found in its lower right."""
     name = str(cases.case[i]).replace("/", "_")
-    truth, found = np.zeros((2, SIDE, SIDE), np.uint8)
+    truth, found = np.zeros((2, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     if cases.has_mask[i]:
         truth[4:12, 4:12] = 255
     found[20:28, 20:28] = 255
-    pictures = {"films": np.full((2 * SIDE, 2 * SIDE), 90, np.uint8), "maps": found, "truth": truth}
+    pictures = {
+        "films": np.full((2 * IMAGE_SIZE, 2 * IMAGE_SIZE), 90, np.uint8),
+        "maps": found,
+        "truth": truth,
+    }
     for kind, pixels in pictures.items():
         path = folder / kind / f"{name}{'.jpg' if kind == 'films' else '.png'}"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The figures against numbers worked out by hand, and against scikit-learn, SciPy and plain loops."""
+"""The metrics against numbers worked out by hand, and against scikit-learn, SciPy and plain loops."""
 
 from fractions import Fraction as F
 
@@ -99,10 +99,10 @@ def table(films=FILMS) -> Cases:
 
 
 def on_full_sample(cases: Cases, reference: str, **options) -> dict:
-    figures = MetricValues(cases, reference, **options)
-    values = figures.values(np.ones((1, len(cases))))
-    assert list(values) == figures.keys
-    return {key: (int(figures.films(*key).sum()), float(value[0])) for key, value in values.items()}
+    metric_values = MetricValues(cases, reference, **options)
+    values = metric_values.values(np.ones((1, len(cases))))
+    assert list(values) == metric_values.keys
+    return {key: (int(metric_values.films(*key).sum()), float(value[0])) for key, value in values.items()}
 
 
 def repeated(cases: Cases, counts: np.ndarray) -> Cases:
@@ -333,7 +333,7 @@ def plainly(
     films_a_patient: float,
     middle_area: float,
 ) -> dict[str, float]:
-    """The figures of these films as anyone would write them; the last two numbers are of the full sample."""
+    """The metrics of these films as anyone would write them; the last two numbers are of the full sample."""
     called, p = films.called(decision), films.probability
     tn, fp, fn, tp = confusion_matrix(positive, called, labels=[False, True]).ravel()
     sensitivity, specificity = quotient(tp, tp + fn), quotient(tn, tn + fp)
@@ -369,7 +369,7 @@ def plainly(
     false = np.where(called & np.isfinite(films.area_fraction), films.column("false_outlines"), 0)
     without_tube = positive & (films.chest_tube == 0)
     return {
-        **{name: figure() if both else NAN for name, figure in of_both.items()},
+        **{name: formula() if both else NAN for name, formula in of_both.items()},
         **{f"auroc_{name}": value for name, value in shortcut.items()},
         **{
             f"auroc_over_{name}": roc_auc_score(positive, p) - value if both else NAN
@@ -425,7 +425,7 @@ def plainly(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("reference", REFERENCES)
-def test_figures_equal_references_in_every_stratum_and_resample(reference):
+def test_metrics_equal_references_in_every_stratum_and_resample(reference):
     cases = varied(1)
     rng = np.random.default_rng(2)
     counts = np.concatenate([np.ones((1, 240)), rng.multinomial(240, np.full(240, 1 / 240), size=2)])
@@ -517,10 +517,10 @@ def test_the_order_of_the_films_changes_no_bit():
 def test_the_number_of_resamples_changes_no_bit_but_of_the_calibration():
     cases = varied(6)
     counts = np.random.default_rng(0).poisson(1, (50, len(cases))).astype(float)
-    figures = MetricValues(cases, "mask")
-    together = figures.values(counts)
+    metric_values = MetricValues(cases, "mask")
+    together = metric_values.values(counts)
     for i in (0, 7, 49):
-        for key, value in figures.values(counts[i : i + 1]).items():
+        for key, value in metric_values.values(counts[i : i + 1]).items():
             tolerance = 1e-9 if key[2].startswith("calibration") else 0
             np.testing.assert_allclose(value[0], together[key][i], rtol=tolerance, atol=0, err_msg=str(key))
 
@@ -572,7 +572,7 @@ def test_what_no_film_defines_is_nan_without_a_warning():
     assert found["two_stage", "all", "dice_true_positives"] == pytest.approx((0, NAN), nan_ok=True)
 
 
-def test_unknown_values_leave_their_figures_undefined():
+def test_unknown_values_leave_their_metrics_undefined():
     """Areas are unknown in this table: what is over them is, what is not over them is not."""
     found = on_full_sample(table(), "mask")
     assert found["stage_1", "all", "false_positive_area"] == pytest.approx((7, NAN), nan_ok=True)

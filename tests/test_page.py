@@ -180,11 +180,11 @@ def test_numbers(value: float, text: str):
     assert number(value) == text
 
 
-def test_figures_and_p_values_as_text():
-    figure = row("eff", "mask", "two_stage", "all", "auroc", 0.9534)
-    assert estimate_text(figure) == "0.953 (0.903 to 0.993)"
-    assert estimate_text(figure | {"ci_low": None}) == "0.953"
-    assert estimate_text(figure | {"estimate": None}) == "not estimable"
+def test_estimates_and_p_values_as_text():
+    estimate = row("eff", "mask", "two_stage", "all", "auroc", 0.9534)
+    assert estimate_text(estimate) == "0.953 (0.903 to 0.993)"
+    assert estimate_text(estimate | {"ci_low": None}) == "0.953"
+    assert estimate_text(estimate | {"estimate": None}) == "not estimable"
     assert (p_text(0.0004), p_text(0.0312), p_text(None)) == ("< 0.001", "0.031", "")
 
 
@@ -459,7 +459,7 @@ def test_films_without_a_label_leave_the_flow_by_name(workspace: Path, undrawn):
     results = write_study(made_up_cases(), "eff")
     path = result_folder("eff") / "flow.json"
     path.write_text(path.read_text().replace('"prepared": 40', '"prepared": 45'))
-    assert "Without a label: 5 films, in no figure" in written(results, [])[0].text
+    assert "Without a label: 5 films, in no metric" in written(results, [])[0].text
 
 
 def test_figures_on_the_page_are_the_files_and_keep_their_text(pair):

@@ -324,12 +324,12 @@ def test_a_new_value_of_each_film_needs_only_its_column(
     tested: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What stage 2 measures reaches cases.csv, meta.json and the metrics by one entry of COLUMNS."""
-    figures = test_set._Inference._figures
+    measured = test_set._Inference._measured
     monkeypatch.setattr(
         test_set._Inference,
-        "_figures",
+        "_measured",
         lambda self, row, found, truth: (
-            figures(self, row, found, truth) | {"density": float((found > 0.5).mean())}
+            measured(self, row, found, truth) | {"density": float((found > 0.5).mean())}
         ),
     )
     column = Column("a toy", "number", COLUMNS["area_pixels"].given, high=1)
@@ -455,7 +455,7 @@ run_script(lambda: test_set.main(""))
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["eff", "Next, the figures"]
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["eff", "Next, the metrics"]
     assert _files(result_folder("eff")) == uninterrupted
     assert not _partial().exists()
 

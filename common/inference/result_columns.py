@@ -1,4 +1,4 @@
-"""The columns of cases.csv, the result file of inference: what each means, and what it must be.
+"""The columns of the tested cases (`cases.csv` of the result files): what each means, and what it must be.
 
 The writer's columns, their meanings in meta.json, and the reader's checks are derived from `COLUMNS`. A new
 value of each film is one entry here, and what computes it in `test_set.py`; metrics find it by
@@ -139,7 +139,7 @@ COLUMNS: dict[str, Column] = {
     ),
     "has_mask": Column("1: an annotated lesion", "flag", _always, of_film=True),
     "report": Column(
-        "1: positive by the radiology report; empty: a film without a label, which no figure counts",
+        "1: positive by the radiology report; empty: a film without a label, which no metric counts",
         "flag",
         _masked,
         elsewhere=True,

@@ -1,6 +1,6 @@
 """The result files of inference: what they hold, and reading them with every doubt.
 
-Imports no torch: the figures need neither it nor a GPU.
+Imports no torch: the metrics need neither it nor a GPU.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _require_files(systems: Sequence[str]) -> None:
     if missing:
         complete = [s for s, paths in files.items() if all(path.is_file() for path in paths)]
         raise Refusal(
-            f"the figures need the test results of {' and '.join(systems)}",
+            f"the metrics need the test results of {' and '.join(systems)}",
             missing=", ".join(shown(path) for path in missing),
             made_by=INFERENCE_COMMAND,
             do=f"or --system {' '.join(complete)} for the results that are there" if complete else None,
@@ -123,7 +123,7 @@ def _read_meta(path: Path, system: str) -> dict[str, Any]:
 
 
 class _CaseReader:
-    """cases.csv by `COLUMNS`; a value that cannot be is refused with its row."""
+    """The tested cases by `COLUMNS`; a value that cannot be is refused with its row."""
 
     def __init__(self, path: Path, content: bytes) -> None:
         self._path = path

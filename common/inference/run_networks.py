@@ -72,7 +72,7 @@ class Predictor(Generic[FilmsRead]):
 
     Attributes:
         prepared: Prepared set that the films are from.
-        size: Working size in pixels.
+        image_size: Working size in pixels.
         device: Device to compute on.
         precision: Precision, `auto` or `fp32`, as in the recipe.
         workers: Number of processes that read films.
@@ -80,7 +80,7 @@ class Predictor(Generic[FilmsRead]):
     """
 
     prepared: FilmsRead
-    size: int
+    image_size: int
     device: torch.device
     precision: str = "auto"
     workers: int = 0
@@ -88,14 +88,14 @@ class Predictor(Generic[FilmsRead]):
 
     def __post_init__(self) -> None:
         if not self.batch_size:
-            object.__setattr__(self, "batch_size", films_at_once(self.device, self.size))
+            object.__setattr__(self, "batch_size", films_at_once(self.device, self.image_size))
 
     def cut(self, rows: np.ndarray) -> list[np.ndarray]:
         """Films in the batches that they are computed in; only the last may be smaller."""
         return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
 
     def _batches(self, rows: Rows, title: str | None) -> Iterator[dict[str, torch.Tensor]]:
-        films = EvaluationFilms(self.prepared, rows, self.size)
+        films = EvaluationFilms(self.prepared, rows, self.image_size)
         loader = evaluation_loader(films, self.batch_size, self.workers, pin=self.device.type == "cuda")
         with tqdm(total=len(rows), desc=title, unit="film", disable=None if title else True) as bar:
             for batch in loader:

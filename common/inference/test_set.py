@@ -70,7 +70,7 @@ def main(description: str) -> None:
             precision = trained.facts["recipe"]["precision"]
             predictor = Predictor(prepared, trained.image_size, device, precision, workers)
             _Inference(trained, points[trained.system], predictor, processes, shortcuts).run()
-        print("Next, the figures: cd step3_testing/testing && python bootstrap.py")
+        print("Next, the metrics: cd step3_testing/testing && python bootstrap.py")
 
 
 def _refuse_shared_patients(prepared: PreparedSet, training: PreparedSet) -> None:
@@ -114,7 +114,7 @@ class _Inference:
         probability = by_fold.mean(axis=1)
         stage_1 = np.array([self.point.stage_1(each) for each in probability])
         # Stage 2 is needed where stage 1 says positive; films with a mask are segmented all the same, for
-        # the figures of the segmentation model by itself, which the decision never sees.
+        # the metrics of the segmentation model by itself, which the decision never sees.
         self._segment(rows[stage_1 | self.prepared.has_mask], partial)
         found = partial.found(2)
         if not self.processes.first:
@@ -164,7 +164,7 @@ class _Inference:
                 add(row, case=self.prepared.cases["case"].iloc[row], folds=folds.tolist())
 
     def _segment(self, rows: np.ndarray, partial: ResumableResult) -> None:
-        """Stage 2 of this process's films: figures and pictures."""
+        """Stage 2 of this process's films: numbers and pictures."""
         folder = partial.folder
         done = {
             row: entry
@@ -180,8 +180,8 @@ class _Inference:
                 _write_picture(pictures[0], np.rint(found * 255).astype(np.uint8))
                 _write_picture(pictures[1], truth.astype(np.uint8) * 255)
                 _write_picture(pictures[2], self.prepared.film(row, PICTURE_SIDE))
-                figures = self._figures(row, found, truth)
-                add(row, **figures, pictures=_pictures_digest(pictures))
+                measured = self._measured(row, found, truth)
+                add(row, **measured, pictures=_pictures_digest(pictures))
 
     def _pictures(self, folder: Path, row: int) -> list[Path]:
         """The probability map (8 bit), the true mask and the film of a case, for the report."""
@@ -191,19 +191,19 @@ class _Inference:
     def _scale(self, row: int) -> Scale:
         facts = self.prepared.cases.iloc[row]
         names = ("width", "height", "spacing_row", "spacing_column")
-        return Scale.of(self.predictor.size, *(facts[name] for name in names))
+        return Scale.of(self.predictor.image_size, *(facts[name] for name in names))
 
-    def _figures(self, row: int, found: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    def _measured(self, row: int, found: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         """What stage 2 found in a film, and how well where it has a mask."""
         predicted = found > MAP_THRESHOLD
-        figures: dict[str, Any] = {"area_pixels": int(predicted.sum())}
+        measured: dict[str, Any] = {"area_pixels": int(predicted.sum())}
         full, lesion = resample(found, SIDE), self.prepared.mask(row)
         parts = outlines(full, full > MAP_THRESHOLD, lesion)
-        figures |= {"false_outlines": len(parts.false), "false_scores": _joined(parts.false)}
+        measured |= {"false_outlines": len(parts.false), "false_scores": _joined(parts.false)}
         if self.prepared.has_mask[row]:
             distance, share = surface_metrics(predicted, truth, self._scale(row))
             facts = self.prepared.cases.iloc[row]
-            figures |= {
+            measured |= {
                 "dice_segmentation": dice(predicted, truth),
                 "iou": iou(predicted, truth),
                 "hd95": distance,
@@ -216,7 +216,7 @@ class _Inference:
                 "lesions_found": sum(score > 0 for score in parts.lesions),
                 "lesion_scores": _joined(parts.lesions),
             }
-        return figures
+        return measured
 
     def _case(
         self, row: int, by_fold: np.ndarray, probability: float, segmented: Entry | None
@@ -228,7 +228,7 @@ class _Inference:
         scale, found = self._scale(row), segmented or {}
         area, overlap = found.get("area_pixels"), found.get("dice_segmentation")
         rule = self.point.rule(probability, area)
-        fraction = None if area is None else area / scale.size**2
+        fraction = None if area is None else area / scale.image_size**2
         film_cm2 = scale.film_cm2
         known = {
             "case": facts["case"],
@@ -250,7 +250,7 @@ class _Inference:
             **{key: facts[key] for key in ("age", "sex", "view", "manufacturer")},
             "chest_tube": _whole(facts["chest_tube"]),
         }
-        # What stage 2 measured passes as it is: a new value of `_figures` needs nothing but its column.
+        # What stage 2 measured passes as it is: a new value of `_measured` needs nothing but its column.
         return {name: known[name] if name in known else found.get(name) for name in COLUMNS}
 
     def _write(self, folder: Path, cases: list[dict[str, Any]]) -> None:

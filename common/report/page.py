@@ -48,7 +48,7 @@ _NAMES = {
     "seg_threshold": "Threshold of the area, pixels",
     "image_size": "Working size, pixels",
     "n_cases": "Films",
-    "cases_sha256": "cases.csv",
+    "cases_sha256": "Tested cases (cases.csv)",
     "films": "Test films",
     "preset": "Preset",
     "weights": "",
@@ -108,7 +108,7 @@ def _page(
     thresholds = {system: _thresholds(system, result) for system, result in results.items()}
     statistics = (
         f"Patients, with all their films, are resampled {replicates:,} times (seed {seed}), those with a "
-        f"positive film and the others apart; {EXPANDED}; the interval of each figure is named in the tables."
+        f"positive film and the others apart; {EXPANDED}; the interval of each metric is named in the tables."
     )
     known = Known(
         results=results,
@@ -249,7 +249,7 @@ def _films(system: str, cases: Cases) -> dict[str, list[dict[str, Any]]]:
 
 
 def draw_plots(results: Mapping[str, Result], rows: Sequence[Row], seed: int) -> dict[str, bytes]:
-    """Every figure as SVG by its name in FIGURES; under the mask reference."""
+    """Every figure as SVG by its name in PLOTS; under the mask reference."""
     cases = {system: result.cases for system, result in results.items()}
     first = next(iter(cases.values()))
     found = {
@@ -312,7 +312,7 @@ def _reader_points(rows: Sequence[Row], systems: Sequence[str]) -> list[tuple[fl
         own = row["system"] in systems or row["system"].startswith(tuple(f"{s}-" for s in systems))
         if not own and (row["reference"], row["stratum"]) == ("mask", "all"):
             found.setdefault(row["system"], {})[row["metric"]] = row["estimate"]
-    both = [(figures.get("specificity"), figures.get("sensitivity")) for figures in found.values()]
+    both = [(each.get("specificity"), each.get("sensitivity")) for each in found.values()]
     return [
         (1 - specificity, sensitivity)
         for specificity, sensitivity in both
@@ -352,7 +352,7 @@ def _fold_text(aurocs: Sequence[float] | None) -> str:
 
 
 def _estimates(rows: Sequence[Row], system: str) -> str:
-    """The main figures of a system in a line."""
+    """The main metrics of a system in a line."""
     metrics = ("auroc", "sensitivity", "specificity", "dice_positives")
     found = {
         row["metric"]: row

@@ -1,6 +1,6 @@
 """Curves of one system: ROC, precision-recall and FROC with bootstrap bands, and calibration in tenths.
 
-Imports no torch: the figures need neither it nor a GPU.
+Imports no torch: the metrics need neither it nor a GPU.
 """
 
 from __future__ import annotations

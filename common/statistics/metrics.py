@@ -1,7 +1,7 @@
 """The metrics of `metric_catalogue.py`, for any number of resamples at once.
 
 A resample is a row of `counts`: how often each film was drawn. A row of ones is the full sample, so point
-estimates and replicates come from the same code. A figure that a resample does not define (a ratio over
+estimates and replicates come from the same code. A metric that a resample does not define (a ratio over
 no film, an infinite likelihood ratio) is NaN, and so is one over a film whose value is unknown.
 """
 
@@ -45,7 +45,7 @@ Key = TypeVar("Key")
 
 
 class Sums(Generic[Key]):
-    """Sums of values over some films, of many figures and resamples in one matrix product.
+    """Sums of values over some films, of many metrics and resamples in one matrix product.
 
     Args:
         table: By name, the films (bool, length n) and the value of each (bool or float64, length n; ignored
@@ -53,7 +53,7 @@ class Sums(Generic[Key]):
     """
 
     def __init__(self, table: Mapping[Key, tuple[np.ndarray, np.ndarray]]) -> None:
-        columns: dict[bytes, int] = {}  # each column once: many figures are over the same films
+        columns: dict[bytes, int] = {}  # each column once: many metrics are over the same films
         values: list[np.ndarray] = []
 
         def index(column: np.ndarray) -> int:
@@ -128,7 +128,7 @@ class Ranks:
         return (positive * (negative[:, self._below] + negative[:, self._not_above])).sum(axis=1) / 2
 
     def values(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """The figures in each resample (length r); NaN without a positive or without a negative.
+        """The metrics in each resample (length r); NaN without a positive or without a negative.
 
         - `auroc`: P(score of a positive > score of a negative) + P(equal) / 2, the Mann-Whitney form of the
           area under the ROC curve (Hanley & McNeil, Radiology 1982;143:29-36); equals the trapezoid area,
@@ -203,7 +203,7 @@ class Shortcuts:
         self.unknown = {name for name, each in formulas.items() if each.column not in self._ranks}
 
     def values(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """The figures in each resample (float64, length r), by metric."""
+        """Values in each resample (float64, length r), by metric."""
         system = self._system.auroc(counts)
         shortcuts = {column: ranks.auroc(counts) for column, ranks in self._ranks.items()}
         nothing = np.full(len(counts), np.nan)
@@ -214,7 +214,7 @@ class Shortcuts:
         return found
 
 
-# --- every figure of a system ----------------------------------------------------------------------
+# --- every metric of a system ----------------------------------------------------------------------
 
 
 # The sums of a decision from which further metrics follow; no metrics themselves.
@@ -229,9 +229,9 @@ _EXCESS = {
 
 
 class MetricValues:
-    """Every figure of a system under a reference, prepared once for any resamples.
+    """Every metric of a system under a reference, prepared once for any resamples.
 
-    Figures of the probability and of the map do not depend on the decision; they are given under both, the
+    Metrics of the probability and of the map do not depend on the decision; they are given under both, the
     same, so that a filter on the decision always finds them.
 
     Args:
@@ -241,7 +241,7 @@ class MetricValues:
         metrics: Only these, which takes only their time; None: all.
 
     Attributes:
-        keys: (decision, stratum, metric) of each figure, in the order of DECISIONS, `groups.strata`, METRICS.
+        keys: (decision, stratum, metric) of each value, in the order of DECISIONS, `groups.strata`, METRICS.
     """
 
     def __init__(
@@ -263,17 +263,17 @@ class MetricValues:
         self.keys = [(d, stratum, name) for d in DECISIONS for stratum in self._strata for name in kept]
 
     def films(self, decision: str, stratum: str, metric: str) -> np.ndarray:
-        """The films that a figure is over (bool, length n)."""
+        """The films that a metric is over (bool, length n)."""
         return self._strata[stratum].films(decision, metric)
 
     def needed(self, decision: str, stratum: str, metric: str) -> list[np.ndarray]:
-        """The sets of films (bool, length n) of each of which a figure needs enough."""
+        """The sets of films (bool, length n) of each of which a metric needs enough."""
         if METRICS[metric].both_classes:
             return [self._strata[stratum].positive, self._strata[stratum].negative]
         return [self.films(decision, stratum, metric)]
 
     def values(self, counts: np.ndarray) -> dict[tuple[str, str, str], np.ndarray]:
-        """The figures in each resample (float64, length r), by `keys`; NaN where undefined.
+        """Values in each resample (float64, length r), by `keys`; NaN where undefined.
 
         Args:
             counts: (r, n) float64, how often each resample holds each film.
@@ -283,7 +283,7 @@ class MetricValues:
 
 
 class _Stratum:
-    """Figures over the films of a stratum."""
+    """Metrics over the films of a stratum."""
 
     def __init__(
         self,
@@ -324,7 +324,7 @@ class _Stratum:
         self._shortcuts = Shortcuts(cases, *classes[1:], shortcuts) if shortcuts else None
 
     def films(self, decision: str, metric: str) -> np.ndarray:
-        """Those that a figure is over (bool, length n)."""
+        """Those that a metric is over (bool, length n)."""
         if self._formulas[metric] is Joint.AGREEMENT:
             metric = "excess"
         of_mean = self._films.get((decision, metric), self._films.get((None, metric)))
@@ -334,7 +334,7 @@ class _Stratum:
         return every if of_mean is None else of_mean
 
     def values(self, counts: np.ndarray) -> dict[tuple[str | None, str], np.ndarray]:
-        """The figures by decision (None: of no decision) and metric (length r)."""
+        """Values by decision (None: of no decision) and metric (length r)."""
         totals = self._sums.totals(counts) if self._sums else {}
         found = {key: share(total, films) for key, (total, films) in totals.items()}
         for (decision, name), (total, _) in totals.items():

@@ -1,4 +1,4 @@
-"""The films that a figure is over: all, the lesions of one size, the patients and devices of one kind.
+"""The films that a metric is over: all, the lesions of one size, the patients and devices of one kind.
 
 A stratum by size is its positives against ALL negatives of the reference. A group (`sex F`, `age 40-59`) is
 its own positives against its own negatives.

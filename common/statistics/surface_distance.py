@@ -26,13 +26,13 @@ class Scale:
     Attributes:
         row: Distance from one row to the next, in `unit`.
         column: Distance from one column to the next, in `unit`.
-        size: Working size in pixels.
+        image_size: Working size in pixels.
         unit: `mm`, or `px` where the spacing is unknown.
     """
 
     row: float
     column: float
-    size: int
+    image_size: int
     unit: str
 
     @classmethod
@@ -57,17 +57,17 @@ class Scale:
     @property
     def diagonal(self) -> float:
         """Diagonal of the film, in `unit`: the distance that counts for an outline that is not there."""
-        return self.size * math.hypot(self.row, self.column)
+        return self.image_size * math.hypot(self.row, self.column)
 
     @property
     def tolerance(self) -> float:
         """Tolerance of the normalised surface Dice, in `unit`."""
-        return TOLERANCE_MM if self.unit == MM else tolerance_px(self.size)
+        return TOLERANCE_MM if self.unit == MM else tolerance_px(self.image_size)
 
     @property
     def film_cm2(self) -> float | None:
         """Area of the whole film; None where the spacing is unknown."""
-        return self.size**2 * self.row * self.column / 100 if self.unit == MM else None
+        return self.image_size**2 * self.row * self.column / 100 if self.unit == MM else None
 
 
 def tolerance_px(image_size: int) -> float:

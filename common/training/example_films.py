@@ -37,6 +37,6 @@ def examples(predictor: Predictor, net: PneumothoraxNet, rows: np.ndarray) -> li
         predictor.probabilities([net], rows)[:, 0].tolist() if net.task == "cls" else [None] * len(rows)
     )
     return [
-        Example(predictor.prepared.film(row, predictor.size), truth, found, each)
+        Example(predictor.prepared.film(row, predictor.image_size), truth, found, each)
         for (row, found, truth), each in zip(predictor.maps([net], rows), probability, strict=True)
     ]
