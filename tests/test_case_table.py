@@ -17,7 +17,7 @@ from common.pseudonyms import pseudonym
 from common.refusal import Refusal
 from common.sources import case_table, ntuh
 from common.sources.csv_rows import RAGGED
-from common.sources.source_film import SourceFilm
+from common.sources.source_film import FOUND, SourceFilm
 
 SECRET = "Wang-A123456789"
 
@@ -26,7 +26,7 @@ def _folder(folder: Path, rows: list[dict[str, str]]) -> Path:
     """A folder with the table, and an image file for each of the rows that names a plain one."""
     (folder / "films").mkdir(parents=True, exist_ok=True)
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with open(folder / case_table.TABLE, "w", newline="", encoding="utf-8-sig") as file:
+    with open(folder / "cases.csv", "w", newline="", encoding="utf-8-sig") as file:
         writer = csv.DictWriter(file, columns, restval="")  # ends its lines with CRLF
         writer.writeheader()
         writer.writerows(rows)
@@ -47,6 +47,11 @@ def _films(folder: Path, name: str = "ntuh_train", **rules: object) -> list[Sour
 def _one(folder: Path, **cells: str) -> SourceFilm:
     (film,) = _films(_folder(folder, [_row(1, **cells)]))
     return film
+
+
+def _kind(film: SourceFilm) -> str | None:
+    """What is wrong with a row, without what was found."""
+    return film.fault and film.fault.partition(FOUND)[0]
 
 
 def test_the_smallest_table(tmp_path: Path) -> None:
@@ -101,8 +106,9 @@ def test_empty_cells_say_nothing(tmp_path: Path) -> None:
     ("column", "cell", "note"),
     [
         ("date", "2019-02-29", "date is no date YYYY-MM-DD"),
-        ("date", "20190228", "date is no date YYYY-MM-DD"),
-        ("date", "2019-2-3", "date is no date YYYY-MM-DD"),
+        ("date", "20190231", "date is no date YYYY-MM-DD"),
+        ("date", "2019-2-30", "date is no date YYYY-MM-DD"),
+        ("date", "43524", "date is no date YYYY-MM-DD"),
         ("date", "28/02/2019", "date is no date YYYY-MM-DD"),
         ("age", "131", "age is no number from 0 to 130"),
         ("age", "130.1", "age is no number from 0 to 130"),
@@ -136,7 +142,23 @@ def test_a_date_that_splits_the_set_is_not_optional(tmp_path: Path) -> None:
         for n, date in enumerate(("2019", "2019-01-01"))
     ]
     films = _films(_folder(tmp_path, rows), test_from="2020-01-01")
-    assert [film.fault for film in films] == ["date is no date YYYY-MM-DD", None]
+    assert [film.fault for film in films] == [
+        "date is no date YYYY-MM-DD, found date of the form '9999'",
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["2019-02-03", "2019-2-3", "2019/2/3", "20190203", "2019-02-03 00:00:00", "3.2.2019", "03.02.2019 7:15"],
+)
+def test_dates_whose_order_is_plain(tmp_path: Path, cell: str) -> None:
+    film = _one(tmp_path, date=cell)
+    assert (film.facts["date"], film.notes) == ("2019-02-03", ())
+    (film,) = _films(
+        _folder(tmp_path / "b", [{"image": "a", "pneumothorax": "0", "date": cell}]), test_from="2019-02-04"
+    )
+    assert film.origin == "cases.csv, row 2"
 
 
 def test_words_of_spreadsheets(tmp_path: Path) -> None:
@@ -196,8 +218,8 @@ def test_row_numbers_are_a_spreadsheets(tmp_path: Path) -> None:
     films = _films(tmp_path)
     assert [film.origin for film in films] == [f"cases.csv, row {n}" for n in (2, 5, 6, 7)]
     assert [film.fault for film in films] == [
-        "no image file",
-        "pneumothorax is neither 0 nor 1",
+        "no image file, found image of the form 'a.aaa'",
+        "pneumothorax is neither 0 nor 1, found pneumothorax of the form 'a'",
         RAGGED,
         RAGGED,
     ]
@@ -228,8 +250,23 @@ def test_paths_stay_in_the_folder(tmp_path: Path, column: str, path: str) -> Non
     (folder / "link.png").symlink_to(outside)
     (folder / "linked").symlink_to(tmp_path)
     film = _one(folder, **{column: path})
-    assert film.fault == f"{column} is no relative path inside the folder"
+    assert film.fault.startswith(f"{column} is no path inside the folder, found {column} of the form")
     assert (film.path, film.annotation) == (None, None)
+
+
+def test_whole_paths_inside_the_folder(tmp_path: Path) -> None:
+    """Also through a link, and the case is called as by the relative path."""
+    folder, linked = tmp_path / "in", tmp_path / "linked"
+    linked.symlink_to(folder)
+    rows = [_row(1), _row(2, image=f"{folder}/films/2.png"), _row(3, image=f"{linked}/films/3.png")]
+    rows += [_row(4, image=f"{folder}/films/../films/4.png"), _row(5, image=str(folder)), _row(6, image="/")]
+    _folder(folder, rows)
+    for number in (2, 3, 4):
+        (folder / "films" / f"{number}.png").touch()
+    films = _films(folder)
+    assert [film.fault is None for film in films] == [True] * 3 + [False] * 3
+    assert [film.identifier for film in films[:3]] == [f"films/{number}.png" for number in (1, 2, 3)]
+    assert [film.path for film in films[:3]] == [folder / "films" / f"{number}.png" for number in (1, 2, 3)]
 
 
 def test_spaces_around_cells_and_other_spellings_of_a_path(tmp_path: Path) -> None:
@@ -240,12 +277,14 @@ def test_spaces_around_cells_and_other_spellings_of_a_path(tmp_path: Path) -> No
 
 
 def test_the_first_bad_cell_is_named(tmp_path: Path) -> None:
-    assert _one(tmp_path, sex="x", age="x", pneumothorax="x").fault == "pneumothorax is neither 0 nor 1"
+    assert _one(tmp_path, sex="x", age="x", pneumothorax="7").fault == (
+        "pneumothorax is neither 0 nor 1, found pneumothorax '7'"
+    )
 
 
 def test_links_and_backslashes_inside_the_folder_are_fine(tmp_path: Path) -> None:
     films = _films(_folder(tmp_path, [_row(1), _row(2, image=".\\films\\2.png"), _row(3, image="link.png")]))
-    assert [film.fault for film in films] == [None, "no image file", "no image file"]
+    assert [_kind(film) for film in films] == [None, "no image file", "no image file"]
     for target in ("2.png", "3.png"):
         (tmp_path / "films" / target).touch()
     (tmp_path / "link.png").symlink_to(tmp_path / "films" / "3.png")
@@ -263,7 +302,7 @@ def test_missing_files(tmp_path: Path) -> None:
         _row(4, image="x" * 999),
     ]
     films = _films(_folder(tmp_path, rows))
-    assert [film.fault for film in films] == ["no image file"] * 2 + ["no mask file", "no image file"]
+    assert [_kind(film) for film in films] == ["no image file"] * 2 + ["no mask file", "no image file"]
     assert all(film.path is None for film in films)
 
 
@@ -402,8 +441,8 @@ def test_split_by_date(tmp_path: Path) -> None:
     faults = {f.origin.split()[-1]: f.fault for f in train + test if f.fault}
     assert faults == {
         "5": "date is empty, so that --test-from cannot place the film",
-        "6": "date is no date YYYY-MM-DD",
-        "7": "date is no date YYYY-MM-DD",
+        "6": "date is no date YYYY-MM-DD, found date of the form '9999-99-99'",
+        "7": "date is no date YYYY-MM-DD, found date of the form '9 aaa 9999'",
     }
     assert len(train + test) == 6
 

@@ -137,5 +137,6 @@ def test_too_many_faults_name_rows_and_the_list(workspace: Path, tmp_path: Path)
 
     with pytest.raises(Refusal) as refusal:
         prepare(hospital(tmp_path / "films", change))
-    assert "cases.csv, row 3; cases.csv, row 5; cases.csv, row 7; and 1 more" in str(refusal.value)
+    rows = "; ".join(f"cases.csv, row {row}: pneumothorax '2'" for row in (3, 5, 7))
+    assert f"{rows}; and 1 more" in str(refusal.value)
     assert "rejected.csv" in str(refusal.value)

@@ -334,7 +334,7 @@ def test_every_source_marks_the_same_pixels(tmp_path: Path) -> None:
     masks["ntuh"] = _films(folder)[0].annotation.mask(1024, 1024)
     Image.fromarray(lesion).save(tmp_path / "mask.png")
     (tmp_path / "film.png").touch()
-    (tmp_path / case_table.TABLE).write_text("image,mask,pneumothorax,set\nfilm.png,mask.png,1,train\n")
+    (tmp_path / "cases.csv").write_text("image,mask,pneumothorax,set\nfilm.png,mask.png,1,train\n")
     (film,) = case_table.source_films(tmp_path, "ntuh_train", Rules())
     masks["hospital"] = film.annotation.mask(1024, 1024)
     for source, mask in masks.items():

@@ -15,7 +15,7 @@ from typing import Any
 from common.refusal import Refusal
 
 _PLACEHOLDERS = re.compile(
-    r"0*|[-_.?*x#]+|n/?a|nan|null|none|nil|empty|missing|unknown|unbekannt|inconnu|undefined|unspecified|"
+    r"0*|[-_.?*x#]+|#(n/a|ref!|value!|name[?]|null!|num!|div/0!)|n/?a|nan|null|none|nil|empty|missing|unknown|unbekannt|inconnu|undefined|unspecified|"
     r"(pat(ient)?|id|name|case|subject)?[-_^ ]*(anon[a-z]*|de-?ident[a-z]*|redacted|removed|deleted|"
     r"withheld|hidden|masked|dummy|default|unnamed|noname|noid)[-_^ ]*(pat(ient)?|id|name|case|subject)?|"
     r"(no|not)[-_ ]*(id|name|known|available|given|applicable|specified|provided)|pat(ient)?[-_ ]?(id|name)?"
@@ -23,7 +23,7 @@ _PLACEHOLDERS = re.compile(
 _ROUNDED = re.compile(r"[0-9]+([.,][0-9]+)?e\+[0-9]+")
 PLACEHOLDER = (
     "its PatientID is a placeholder (such as ANON, 0 or unknown), so its patient is unknown; "
-    "the column patient of cases.csv can name the patient"
+    "the column patient of the case table can name the patient"
 )
 ROUNDED = (
     "its patient is a number that a spreadsheet rounded (such as 1.23E+12), so its patient is unknown; "
@@ -87,5 +87,5 @@ def refuse_one_patient(name: str, patients: Iterable[tuple[str, int]]) -> None:
     if len(held) >= FEWEST and largest > MOST_OF_ONE * len(held):
         raise Refusal(
             f"{name}: {largest:,} of {len(held):,} films carry one PatientID, which is no patient's",
-            do="give each film its patient in the column patient of cases.csv",
+            do="give each film its patient in the column patient of the case table",
         )

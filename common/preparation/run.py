@@ -198,7 +198,7 @@ def _list(key: str, folder: Path, rules: Rules) -> dict[str, list[SourceFilm]]:
     if key == "siim":
         listed = {"siim": siim.source_films(folder)}
     else:
-        reader = case_table if (folder / case_table.TABLE).is_file() else ntuh
+        reader = case_table if case_table.find_table(folder) else ntuh
         listed = {name: reader.source_films(folder, name, rules) for name in SETS[key]}
     return {name: sorted(films, key=lambda film: film.identifier) for name, films in listed.items()}
 

@@ -1,14 +1,15 @@
-"""Any hospital's films, listed in a case table (`cases.csv`) -> source films of training and testing.
+"""Any hospital's films, listed in a case table -> source films of training and testing.
 
-The folder holds the case table (comma-separated, UTF-8, first row the column names) and the image and mask
-files, in any sub-folders. One row is one film; `COLUMNS` says what its cells mean. The columns `image` and
-`pneumothorax` are required; every other column may be absent and, but for `set`, every other cell empty.
+The folder holds the case table (`cases.csv`: comma-separated, UTF-8; or `cases.xlsx`), first row the column
+names, and the image and mask files, in any sub-folders. One row is one film; `COLUMNS` says what its cells
+mean. The columns `image` and `pneumothorax` are required; every other column may be absent and, but for
+`set`, every other cell empty.
 A test film without a mask may have an empty `pneumothorax`: it has no label, and is predicted all the same.
 
 The split is temporal: by the column `set`, or by `Rules.test_from`, the first date of the test set.
 
 Row numbers in messages are a spreadsheet's: the header is row 1, and a row with multi-line cells is one row.
-Messages never repeat what a cell holds.
+Messages tell the form of what a cell holds, since it may be a name; only a short number is repeated.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from common.command_line import Rules
 from common.films.mask_files import MaskFile
 from common.paths import shown
 from common.refusal import Refusal
-from common.sources.csv_rows import RAGGED, read_rows
+from common.sources import csv_rows, excel_rows
+from common.sources.csv_rows import RAGGED
 from common.sources.ntuh import TUBED, UNMASKED
 from common.sources.source_film import FOUND, SourceFilm
 
-TABLE = "cases.csv"
+TABLES = {"cases.csv": csv_rows.read_rows, "cases.xlsx": excel_rows.read_rows}  # name -> what reads it
 COLUMNS = {
-    "image": "path of the image file, relative to the folder of cases.csv",
+    "image": "path of the image file, relative to the folder of the table",
     "pneumothorax": "1: positive by radiology report or reading; 0: negative; empty: unlabelled test film",
     "case": "identifier of the film, used once; without it, the image's path",
     "mask": "picture of the film's size, Segmentation or LabelMe file: its path; empty: no annotated lesion",
@@ -54,6 +56,11 @@ _FACTS = {"patient": "patient_id"} | {
 }
 UNLABELLED = "pneumothorax is empty, which only a test film without a mask may have"
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIME = r"([ T][0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?)?"
+_YEAR_FIRST = re.compile(
+    rf"(?P<year>[0-9]{{4}})(?P<sign>[-/.]?)(?P<month>[0-9]{{1,2}})(?P=sign)(?P<day>[0-9]{{1,2}}){_TIME}"
+)
+_DAY_FIRST = re.compile(rf"(?P<day>[0-9]{{1,2}})[.](?P<month>[0-9]{{1,2}})[.](?P<year>[0-9]{{4}}){_TIME}")
 _LINE = r"[^\x00-\x1f\x7f]"
 
 
@@ -119,7 +126,7 @@ def source_films(folder: Path, name: str, rules: Rules) -> list[SourceFilm]:
     Every row is in exactly one set; a row whose set cannot be told is a fault in `ntuh_train`.
 
     Args:
-        folder: Folder that holds the case table, `cases.csv`.
+        folder: Folder that holds the case table.
         name: `ntuh_train` or `ntuh_test`.
         rules: Rules of inclusion; `test_from` and `allow_chest_tube` are applied here.
 
@@ -127,22 +134,39 @@ def source_films(folder: Path, name: str, rules: Rules) -> list[SourceFilm]:
         Refusal: The table cannot be read, has unknown columns or lacks one, is empty, or its split is not
             given, or given twice.
     """
-    table = _read_table(folder / TABLE)
-    _check_split(table, rules)
+    path = find_table(folder)
+    if path is None:
+        raise Refusal("the folder has no case table", missing=shown(folder / next(iter(TABLES))))
+    table = _read_table(path)
+    _check_split(path.name, table, rules)
     table = _as_meant(table)
     notes = _unknown(table)
     faults = _faults(table)
-    listing = _Listing(Path(os.path.realpath(folder)), rules, notes)
+    listing = _Listing(Path(os.path.realpath(folder)), path.name, rules, notes)
     rows = zip(table.index, table.to_dict("records"), strict=True)
     films = [listing.add(number, row, faults.get(number)) for number, row in rows]
     return [film for is_test, film in films if is_test == (name == "ntuh_test")]
 
 
+def find_table(folder: Path) -> Path | None:
+    """The case table of a folder; None without one.
+
+    Raises:
+        Refusal: It holds two, and which one counts cannot be told.
+    """
+    found = [folder / name for name in TABLES if (folder / name).is_file()]
+    if len(found) > 1:
+        raise Refusal(
+            "the folder has two case tables",
+            found=" and ".join(shown(path) for path in found),
+            do="move the one that does not count to another folder",
+        )
+    return found[0] if found else None
+
+
 def _read_table(path: Path) -> pd.DataFrame:
     """The table's cells as stripped text; the index is the row number. Ragged rows have no cells at all."""
-    if not path.is_file():
-        raise Refusal("the folder has no case table", missing=shown(path))
-    (_, header), *body = read_rows(path) or [(1, [])]
+    (_, header), *body = TABLES[path.name](path) or [(1, [])]
     header = [name.strip() for name in header]
     _check_header(path, header)
     if not body:
@@ -160,7 +184,8 @@ def _check_header(path: Path, header: list[str]) -> None:
             f"{shown(path)} lacks a column",
             missing=", ".join(missing),
             found=f"a first row of {len(header)} cells",
-            do="its first row must name the columns, separated by commas: " + ", ".join(COLUMNS),
+            do="its first row must name the columns (in a CSV file separated by commas): "
+            + ", ".join(COLUMNS),
         )
     unknown = [name[:40] if name.isprintable() and name else "(no name)" for name in header]
     unknown = [name for name in unknown if name not in COLUMNS]
@@ -173,26 +198,26 @@ def _check_header(path: Path, header: list[str]) -> None:
         )
 
 
-def _check_split(table: pd.DataFrame, rules: Rules) -> None:
+def _check_split(name: str, table: pd.DataFrame, rules: Rules) -> None:
     """Refuse a split that is not given, given twice, or no date."""
     if "set" in table and rules.test_from:
         raise Refusal(
             "the split into training and test is given twice",
-            found=f"the column set in {TABLE}, and --test-from",
+            found=f"the column set in {name}, and --test-from",
             do="leave out one of the two",
         )
     if "set" in table:
         return
     if not rules.test_from:
         raise Refusal(
-            f"{TABLE} does not say which films are for testing",
+            f"{name} does not say which films are for testing",
             do="add the column set (train or test), or the column date and --test-from YYYY-MM-DD, "
             "the first date of the test set",
         )
     if not _is_date(pd.Series([rules.test_from]))[0]:
         raise Refusal("--test-from is no date", do="write it as YYYY-MM-DD")
     if "date" not in table:
-        raise Refusal("--test-from needs the date of each film", do=f"add the column date to {TABLE}")
+        raise Refusal("--test-from needs the date of each film", do=f"add the column date to {name}")
 
 
 def _as_meant(table: pd.DataFrame) -> pd.DataFrame:
@@ -201,7 +226,15 @@ def _as_meant(table: pd.DataFrame) -> pd.DataFrame:
     for column, words in _WORDS.items():
         if column in table:
             table[column] = [words.get(cell.casefold(), cell) if cell else cell for cell in table[column]]
+    if "date" in table:
+        table["date"] = [_year_first(cell) if cell else cell for cell in table["date"]]
     return table
+
+
+def _year_first(cell: str) -> str:
+    """A date as YYYY-MM-DD where its order is plain: year first, or day.month.year with dots."""
+    found = _YEAR_FIRST.fullmatch(cell) or _DAY_FIRST.fullmatch(cell)
+    return f"{found['year']}-{int(found['month']):02}-{int(found['day']):02}" if found else cell
 
 
 def _unknown(table: pd.DataFrame) -> dict[int, tuple[str, ...]]:
@@ -213,10 +246,15 @@ def _unknown(table: pd.DataFrame) -> dict[int, tuple[str, ...]]:
         holds, fault = _CELLS[column]
         cells = table[column].dropna()
         for number in cells.index[~holds(cells).astype(bool)]:
-            found = _shown(cells[number])
-            notes[number] = (*notes.get(number, ()), f"{fault}, so it is unknown{FOUND}{column} {found}")
+            found = _found(column, cells[number])
+            notes[number] = (*notes.get(number, ()), f"{fault}, so it is unknown{found}")
             table.loc[number, column] = ""
     return notes
+
+
+def _found(column: str, cell: str) -> str:
+    """What a fault or note ends with, so that the cell is found."""
+    return f"{FOUND}{column} {_shown(cell) if cell else 'empty'}"
 
 
 def _shown(cell: str) -> str:
@@ -236,10 +274,10 @@ def _faults(table: pd.DataFrame) -> dict[int, str]:
     except pa.errors.SchemaErrors as errors:
         found = errors.failure_cases
         order = {fault: place for place, (_, fault) in enumerate(_CELLS.values())}
-        for number, fault in sorted(
-            zip(found["index"], found["check"], strict=True), key=lambda pair: order[pair[1]]
+        for number, fault, column in sorted(
+            zip(found["index"], found["check"], found["column"], strict=True), key=lambda each: order[each[1]]
         ):
-            faults.setdefault(int(number), fault)
+            faults.setdefault(int(number), fault + _found(column, whole.loc[number, column]))
     return faults
 
 
@@ -249,22 +287,24 @@ class _Listing:
 
     Attributes:
         folder: Folder of the table, without links.
+        table: Name of the table.
         rules: Rules of inclusion; see `source_films`.
         notes: Row number -> what was odd about its cells.
     """
 
     folder: Path
+    table: str
     rules: Rules
     notes: dict[int, tuple[str, ...]]
     _seen: set[tuple[str, str]] = field(default_factory=set)
 
     def add(self, number: int, row: Mapping[Any, Any], fault: str | None) -> tuple[bool, SourceFilm]:
         """Whether the row is for testing, and its film."""
-        origin = f"{TABLE}, row {number}"
+        origin = f"{self.table}, row {number}"
         if row["image"] is None:
             return False, SourceFilm(origin, None, origin, None, 0, fault=fault)
         image, mask = (self._file(row.get(name) or "") for name in ("image", "mask"))
-        case = row.get("case") or "/".join(_parts(row["image"])) or origin
+        case = row.get("case") or "/".join(self._parts(row["image"])) or origin
         again = self._again(case, image, mask)
         is_test = self._is_test(row)
         if image and image == mask:
@@ -272,9 +312,9 @@ class _Listing:
         if is_test is None:
             fault = fault or "date is empty, so that --test-from cannot place the film"
         if image is None:
-            fault = fault or "image is no relative path inside the folder"
+            fault = fault or f"image is no path inside the folder{_found('image', row['image'])}"
         if mask is None and row.get("mask"):
-            fault = fault or "mask is no relative path inside the folder"
+            fault = fault or f"mask is no path inside the folder{_found('mask', row['mask'])}"
         if row["pneumothorax"] == "" and (mask or not is_test):
             fault = fault or UNLABELLED
         fault = fault or again
@@ -284,15 +324,22 @@ class _Listing:
         return bool(is_test), replace(film, notes=self.notes.get(number, ()))
 
     def _file(self, text: str) -> Path | None:
-        """The file of a relative path; None where it is empty or leads out of the folder."""
-        parts = _parts(text)
+        """The file of a path; None where it is empty or leads out of the folder."""
+        parts = self._parts(text)
         if not parts:
             return None
         path = self.folder.joinpath(*parts)
-        try:
-            return path if Path(os.path.realpath(path)).is_relative_to(self.folder) else None
-        except (OSError, ValueError):
-            return None
+        return path if Path(_without_links(path)).is_relative_to(self.folder) else None
+
+    def _parts(self, text: str) -> tuple[str, ...]:
+        r"""The parts of a path inside the folder, written with / or \; none where it leads out of it."""
+        path = PureWindowsPath(text)
+        if ".." in path.parts:
+            return ()
+        if text.startswith("/"):
+            place = Path(_without_links(os.path.dirname(text)), os.path.basename(text))
+            return place.relative_to(self.folder).parts if place.is_relative_to(self.folder) else ()
+        return () if path.drive or path.root else path.parts
 
     def _again(self, case: str, image: Path | None, mask: Path | None) -> str | None:
         """What the row lists that an earlier row has listed."""
@@ -319,9 +366,9 @@ class _Listing:
         """A row without fault: its files, its label, the rules that it shows, and its facts."""
         fault = None
         if not os.path.isfile(image):  # unlike Path.is_file, also for impossible names
-            fault = "no image file"
+            fault = f"no image file{_found('image', row['image'])}"
         elif mask and not os.path.isfile(mask):
-            fault = "no mask file"
+            fault = f"no mask file{_found('mask', row['mask'])}"
         excluded = None
         if row.get("chest_tube") == "1" and not self.rules.allow_chest_tube:
             excluded = TUBED
@@ -343,7 +390,9 @@ class _Listing:
         )
 
 
-def _parts(text: str) -> tuple[str, ...]:
-    r"""The parts of a relative path, written with / or \; none where it is absolute or goes up."""
-    path = PureWindowsPath(text)
-    return () if path.drive or path.root or ".." in path.parts else path.parts
+def _without_links(path: str | Path) -> str:
+    """A path as the disk has it; `""` where none can be so called."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        return ""
