@@ -309,6 +309,13 @@ def test_the_page_holds_what_a_paper_needs(pair):
     assert [line[0] for line in page.lines if line[0].isdecimal()] == [str(i) for i in range(1, 43)]
 
 
+def test_the_page_says_which_views_were_tested(workspace: Path, undrawn):
+    cases = made_up_cases()
+    view = np.array(["PA", ""] + ["AP"] * (len(cases) - 2))
+    page, _ = written(write_study(dataclasses.replace(cases, view=view), "eff"), metric_rows("eff"))
+    assert f"AP {len(cases) - 2}, PA 1, unknown 1. AP does not mean that the patient lay." in page.text
+
+
 def test_the_roc_marks_are_the_decisions(workspace: Path, monkeypatch: pytest.MonkeyPatch):
     cases = one_film_each([1, 1, 0, 0, 0], [0.9, 0.6, 0.7, 0.2, 0.1])
     cases = dataclasses.replace(cases, two_stage=np.array([1, 0, 0, 0, 0], dtype=bool))

@@ -133,6 +133,7 @@ def _page(
         flow=flow,
         outcomes={system: _outcomes(c) for system, c in cases.items()},
         characteristics=_characteristics(first),
+        views=_views(first),
         statistics=statistics,
         tables=tables(rows, list(results)),
         shortcuts={system: _shortcuts(rows, system) for system in results},
@@ -221,6 +222,12 @@ def _characteristics(cases: Cases) -> list[tuple[str, list[str]]]:
     if np.any(cases.chest_tube == 1):
         lines.append(("Chest tube", [_share(group.chest_tube == 1) for group in groups]))
     return lines
+
+
+def _views(cases: Cases) -> str:
+    """How many films have each view: `AP 30, PA 5, unknown 2`."""
+    names, counts = np.unique(np.where(cases.view == "", "unknown", cases.view), return_counts=True)
+    return ", ".join(f"{name} {count:,}" for name, count in zip(names.tolist(), counts.tolist(), strict=True))
 
 
 def _quartiles(values: np.ndarray, spelling: str) -> str:
