@@ -294,7 +294,7 @@ def test_coarse_map_is_the_mean_of_equal_squares(packed: Path) -> None:
 
 
 def _bias(nets: bundle.Networks, task: int) -> torch.Tensor:
-    """Of the last layer of fold 3's network; in a map, of both logits."""
+    """The bias of the last layer of fold 3's network; that of a map has two logits."""
     unet = nets[task][3].unet
     head = (unet.classification_head, unet.segmentation_head)[task]
     return next(module.bias for module in head.modules() if isinstance(module, nn.Linear | nn.Conv2d))

@@ -285,7 +285,7 @@ def test_every_file_of_the_map_exists() -> None:
 
 def test_docstrings_are_read_forwards() -> None:
     """No line refers back to the one above it, or leaves its noun out."""
-    backwards = re.compile(r'^\s+[\w, `]+: (Of|That|Likewise|They|Which)\b|"""(Of|That|Likewise) ')
+    backwards = re.compile(r'^\s+[\w, `]+: (Of|That|Likewise|They|Which)\b|^\s*(# |""")?(Of|That|Likewise) ')
     for path in sorted((REPOSITORY / "common").rglob("*.py")):
         found = [line for line in read(path).splitlines() if backwards.search(line)]
         assert found == [], path.name

@@ -160,7 +160,7 @@ def test_a_line_shows_what_the_table_shows(
 
 
 def test_values_that_are_grey_levels_already(tmp_path: Path) -> None:
-    """Of 16 bits, but no more than 255."""
+    """Values of 16 bits, but no more than 255."""
     values = np.arange(256, dtype=np.uint16).reshape(16, 16)
     film = read_film(write_film(tmp_path / "a.dcm", values)).pixels
     assert film.dtype == np.uint8

@@ -33,7 +33,7 @@ def test_percentile_tails_by_hand():
 
 @pytest.mark.parametrize("n", [5, 12, 108])
 def test_percentile_interval_of_a_mean_is_as_wide_as_students(n):
-    """Of normal replicates, which have the variance of n draws with replacement."""
+    """The replicates are normal, with the variance of n draws with replacement."""
     values = np.random.default_rng(n).normal(size=n)
     replicates = stats.norm.ppf(np.linspace(0, 1, 10**6 + 2)[1:-1], values.mean(), values.std() / np.sqrt(n))
     expected = stats.t.interval(0.95, n - 1, values.mean(), stats.sem(values))

@@ -206,7 +206,7 @@ def test_names_that_do_not_tell(names: list[str]) -> None:
     [("ptx", 1, PREPARED), ("chest tube", 1, REJECTED), ("chest tube", 0, PREPARED)],
 )
 def test_a_film_is_prepared_with_its_shapes(tmp_path: Path, label: str, report: int, kind: str) -> None:
-    """Of a negative film that has a tube, the tube is no lesion."""
+    """A negative film may have a tube, which is no lesion."""
     coarse = np.random.default_rng(0).integers(0, 255, (6, 6), np.uint8)
     cv2.imwrite(str(tmp_path / "film.png"), cv2.resize(coarse, (160, 120), interpolation=cv2.INTER_CUBIC))
     points = [[20, 20], [60, 25], [30, 80]]

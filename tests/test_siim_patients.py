@@ -266,7 +266,7 @@ def test_training_says_whether_patients_were_kept_together(
 
 @pytest.mark.parametrize("tables", [(None, None), (200, None), (200, 100)])
 def test_the_checklist_says_it(tables: tuple[int | None, int | None]) -> None:
-    """Of two systems, what holds for both."""
+    """With two systems, it says what holds for both."""
     said = _pretraining(
         [films and {"films": films, "patients": 80, "films_without_entry": 7} for films in tables]
     )

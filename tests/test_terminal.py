@@ -108,7 +108,7 @@ def test_tables_fit_100_columns_with_every_estimate_on_one_line():
 
 
 def test_every_metric_is_printed_somewhere():
-    """Of all films: each name has its line or its column."""
+    """For all films, each name has its line or its column."""
     text, rows = reported(results(300), prevalence=0.05)
     for metric in METRICS:
         (each,) = [

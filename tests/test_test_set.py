@@ -528,7 +528,7 @@ def test_second_run_in_the_same_folder_is_refused(tested: Path) -> None:
 
 
 def test_processes_share_whole_batches() -> None:
-    """Of those that are not done to the last film: each batch is one process's, and stays as it was cut."""
+    """Batches that are not done to the last film: each batch is one process's, and stays as it was cut."""
     rows = np.arange(100, 123)  # in batches of 4, the last of 3
     done = {row: {} for row in (*range(104, 108), 112, 113)}
     waiting = [list(range(start, min(start + 4, 123))) for start in (100, 108, 112, 116, 120)]

@@ -254,7 +254,7 @@ def _fill_gaps(dataset: Dataset, samples: int) -> None:
 def _check_compressed(dataset: Dataset, syntax: uid.UID, rows: int, columns: int) -> None:
     """Refuse a compressed picture of another size or other samples than the header says.
 
-    Of bits and sign the picture is believed, as decoders do: the header is mended by it.
+    Where bits or sign differ, the picture is believed, as decoders do, and the header is mended by it.
     """
     try:
         stream = Stream.of(_frame(dataset))

@@ -154,7 +154,7 @@ def write_thresholds(
         "cls_threshold": points[rule].threshold,
         "fpr": points[rule].false_positive_rate,
         "tpr": points[rule].sensitivity,
-        "seg_threshold": smallest_overlap(found.overlap) or 1,
+        "seg_threshold": smallest_overlap(found.overlap) or 1,  # where none overlaps, a pixel is enough
         "image_size": trained.image_size,
         "system": trained.system,
         "rule": rule,
@@ -168,7 +168,7 @@ def write_thresholds(
         "stability": _stability(prepared, found, rule, costs),
         "preset": trained.facts["preset"],
         "made_from": trained.made_from,
-        "novelty": likeness.to_json(),
+        "novelty": likeness.to_json(),  # the key that thresholds files have always had
     }
     path = thresholds_file(trained.system)
     write_csv(path.with_name("out_of_fold.csv"), _COLUMNS, _rows(prepared, found))  # marks the folder as ours
@@ -176,7 +176,7 @@ def write_thresholds(
     roc_picture(path.with_name("roc.png"), title, positive, probability, content["auc"], points, rule)
     title = f"{trained.system}: out-of-fold Dice against the threshold of the map"
     dice_picture(path.with_name("dice.png"), title, found.dice_by_threshold[positive])
-    write_json(path, content)
+    write_json(path, content)  # last: where later steps find it, everything is there
     print(f"{_summary(content)}\n  -> {shown(path)}")
 
 

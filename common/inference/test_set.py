@@ -169,7 +169,7 @@ class _Inference:
         done = {
             row: entry
             for row, entry in partial.found(2).items()
-            if entry["pictures"] == _pictures_digest(self._pictures(folder, row))
+            if entry["pictures"] == _pictures_digest(self._pictures(folder, row))  # whole, and still there
         }
         own = self._own(rows, done)
         if not len(own):
@@ -223,7 +223,8 @@ class _Inference:
     ) -> dict[str, Any]:
         """One row of the result: the raw probability and the decision are kept apart."""
         facts: dict[Any, Any] = {
-            key: None if value != value else value for key, value in self.prepared.cases.iloc[row].items()
+            key: None if value != value else value  # NaN: an empty cell
+            for key, value in self.prepared.cases.iloc[row].items()
         }
         scale, found = self._scale(row), segmented or {}
         area, overlap = found.get("area_pixels"), found.get("dice_segmentation")

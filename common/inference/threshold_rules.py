@@ -1,7 +1,7 @@
 """Out-of-fold predictions -> operating point: the rules that choose it, and how steady their choice is.
 
 A film is called positive when its probability reaches the threshold, and a threshold is the probability of
-one of the films: "nothing is positive" is no operating point. Of equally good thresholds, every rule takes
+one of the films: "nothing is positive" is no operating point. Among equally good thresholds, every rule takes
 the highest; merits that differ by less than rounding (1e-12) are equally good.
 """
 

@@ -43,9 +43,9 @@ class TrainingLikeness:
 
     A film is far when its distance (Mahalanobis, Proc Natl Inst Sci India 1936;2:49) exceeds that of all but
     0.5% of the training films, each measured by the folds that it is not in. The covariance is shrunk (Ledoit
-    & Wolf, J Multivar Anal 2004;88:365), so that a few films suffice. Of a film and its turned copy the one
-    that is nearer is likelier: the film seems turned when that is the copy (compare Golan & El-Yaniv, NeurIPS
-    2018, who tell an outlier by whether its turn is recognised).
+    & Wolf, J Multivar Anal 2004;88:365), so that a few films suffice. Between a film and its turned copy the
+    one that is nearer is likelier: the film seems turned when that is the copy (compare Golan & El-Yaniv,
+    NeurIPS 2018, who tell an outlier by whether its turn is recognised).
 
     Attributes:
         mean: (43,) float64, mean of the training films' features (`features`).

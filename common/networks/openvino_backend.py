@@ -25,8 +25,8 @@ from common.refusal import Refusal
 class AcceleratedNets(nn.Module):
     """The halves that predict of all folds' networks, as one: it takes the place of them all.
 
-    Of classification networks it has only `classify`, of segmentation networks only `forward`. It holds no
-    parameters, and knows no difference between training and evaluation.
+    It has only `classify` of classification networks, and only `forward` of segmentation networks. It holds
+    no parameters, and knows no difference between training and evaluation.
 
     Args:
         compiled: Compiled model of (1, 1, image_size, image_size) float32 films, 0-1, with an output a fold.

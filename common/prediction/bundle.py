@@ -55,7 +55,7 @@ PRECISION = "fp32"  # in which a bundle predicts: no other gives the same probab
 
 _MANIFEST, _THRESHOLDS, _FILM = "manifest.json", "thresholds.json", "check.png"
 _AGAIN = f"copy it again from where it was made, or make it there again: {EXPORT_COMMAND}"
-# Of a member's record in the directory (PKWARE's APPNOTE 4.3.12), what its header in the file does not hold:
+# What a member's record in the directory (PKWARE's APPNOTE 4.3.12) holds beside its header in the file:
 # made on Unix by version 2.0; no extra field, comment, other disk and internal attributes
 _DIRECTORY_START, _DIRECTORY_MIDDLE = b"PK\1\2\x14\3", bytes(6)
 _LARGEST_MANIFEST = 2**20  # bytes
@@ -251,7 +251,7 @@ def _refuse_other_layout(entries: list[zipfile.ZipInfo], file: IO[bytes]) -> Non
 
 def _refuse_other_bytes(file: IO[bytes], at: int, expected: bytes, last: bool = False) -> None:
     file.seek(at)
-    if file.read(len(expected) + last) != expected:
+    if file.read(len(expected) + last) != expected:  # `last`: one byte more must not be there
         raise Refusal("it is no zip file as packing writes it: bytes were added, taken away or changed")
 
 
@@ -412,7 +412,7 @@ def export(system: str, output: Path) -> Bundle:
     claims: dict[str, dict[str, Any]] = {}
 
     def read(name: str) -> bytes:
-        content = files[name].read_bytes()
+        content = files[name].read_bytes()  # once to be checked, once to be packed: the same both times
         if claims.setdefault(name, _claim(content)) != _claim(content):
             raise Refusal(
                 f"{shown(files[name])} changed while it was packed", do="export again when it is finished"

@@ -154,7 +154,7 @@ class _Folder:
             for chunk in _chunks(zip(places, read, strict=True)) if places else ():
                 films = {place: each for place, each in chunk if isinstance(each, NewFilm)}
                 for place, each in chunk:
-                    if isinstance(each, FileState):
+                    if isinstance(each, FileState):  # as it was when its finding was made
                         self.findings[place], self._read[place] = kept[place], each
                     elif isinstance(each, FilmFault):
                         self.unread[place] = str(each)
@@ -236,6 +236,7 @@ class _Folder:
         return {
             "number": place + 1,
             "case": self.files(place).case,
+            # names on Linux are bytes, and not all of them are UTF-8
             "file": name.encode(errors="backslashreplace").decode() if self.keep_identifiers else None,
         }
 

@@ -53,9 +53,9 @@ def assign_folds(positive: np.ndarray, patients: np.ndarray, seed: int = 0) -> n
 def _deal(positives: np.ndarray, negatives: np.ndarray, seed: int) -> np.ndarray:
     """Give shuffled patients, those with the most films first, each to the fold that lacks its films most.
 
-    That is the fold whose sum of squared shares of all positives and of all negatives grows least. (The
-    greedy way of scikit-learn's StratifiedGroupKFold, which takes 0.1 ms a patient and whose shuffle loses
-    the stratification before version 1.8.)
+    In that fold the sum of squared shares of all positives and of all negatives grows least. (The greedy way
+    of scikit-learn's StratifiedGroupKFold, which takes 0.1 ms a patient and whose shuffle loses the
+    stratification before version 1.8.)
 
     Args:
         positives: (patients,) int, number of positive films of each patient.

@@ -69,7 +69,7 @@ def _reduced(film: np.ndarray) -> np.ndarray:
 def _quarter(film: np.ndarray) -> np.ndarray:
     """A quarter of the film's sides by area, bit for bit as OpenCV does in one step, in half the time.
 
-    OpenCV is quick only at halves. Of 16 times the grey levels, two of them leave the sum of 16 pixels.
+    OpenCV is quick only at halves. With 16 times the grey levels, two of them leave the sum of 16 pixels.
     """
     sums = np.left_shift(film, 4, dtype=np.uint16)
     for side in (2 * CONFIRM_SIDE, CONFIRM_SIDE):

@@ -109,7 +109,7 @@ def open_prepared(name: str, source: str | None, needed_for: str, patients: str 
         if finished and table:
             _refuse_other_patients(prepared, table)
         if not folder.is_dir():
-            if finished and source is None:
+            if finished and source is None:  # prepared films are enough: the source may be gone
                 return prepared
             raise Refusal(
                 f"{needed_for} needs the {TITLES[key]} films",
@@ -200,6 +200,7 @@ def _list(key: str, folder: Path, rules: Rules) -> dict[str, list[SourceFilm]]:
     else:
         reader = case_table if case_table.find_table(folder) else ntuh
         listed = {name: reader.source_films(folder, name, rules) for name in SETS[key]}
+    # Not by pseudonyms: their key differs between machines, and no result may depend on it.
     return {name: sorted(films, key=lambda film: film.identifier) for name, films in listed.items()}
 
 
@@ -266,6 +267,7 @@ class Growing:
 
     def entries(self, kind: str) -> list[dict[str, Any]]:
         """The journal's entries of one kind, in the order of the films."""
+        # by row: workers finish in any order
         return [e for _, e in sorted(self.journal.entries.items()) if e["kind"] == kind]
 
     def left_out(self, kind: str) -> list[tuple[SourceFilm, str]]:
@@ -300,6 +302,7 @@ def _prepare(key: str, folder: Path, rules: Rules, table: PatientTable | None, f
     parts = {each.name: assign_parts(each.name, rows[each.name]) for each in growing}
     _refuse_leakage(growing, rows, parts)
     contents = [_finish(each, rows[each.name], parts[each.name]) for each in growing]
+    # A set is finished once it has a manifest, so these come when all sets are whole.
     for each, content in zip(growing, contents, strict=True):
         write_json(each.folder / "manifest.json", content | {"rules": dataclasses.asdict(rules)})
     for each in growing:
@@ -323,6 +326,7 @@ def _refuse_foreign(key: str, source: Path) -> None:
 
 def _refuse_full_disk(films: int, folders: list[Path]) -> None:
     workspace().mkdir(parents=True, exist_ok=True)
+    # What an interrupted run has taken already, in blocks: rows that are not written yet are holes.
     held = sum(
         file.stat().st_blocks * 512
         for folder in folders
@@ -344,7 +348,7 @@ def _begin(
 ) -> Growing:
     """Begin a set, or go on where an earlier run stopped, unless it is to be prepared afresh."""
     write_json(prepared_folder(name) / BEGUN, dataclasses.asdict(rules))
-    if name == "siim":
+    if name == "siim":  # age and view are rules of the hospital: pre-training takes every film
         rules = dataclasses.replace(rules, minimum_age=0, views=())
     folder = prepared_folder(name)
     heading = _heading(listed, rules)
@@ -546,6 +550,7 @@ def _refuse_leakage(
     """
     sets = [comparable(each, rows[each.name], parts[each.name]) for each in growing]
     own = {each.name for each in growing}
+    # Sets of the other source, prepared before: SIIM-ACR and the hospital may not share a film either.
     finished = [name for key, names in SETS.items() if _finished(key) for name in names]
     sets += [_finished_pictures(name) for name in finished if name not in own]
     films = concatenate(sets)
@@ -595,7 +600,7 @@ def comparable(growing: Growing, rows: list[dict[str, Any]], parts: list[int]) -
 def _finished_pictures(name: str) -> ComparedFilms:
     prepared = PreparedSet(prepared_folder(name))
     known = fingerprints.read(prepared.folder)
-    known = known[known["picture"] != ""]
+    known = known[known["picture"] != ""]  # films that were left out have a fingerprint, but no row
     return ComparedFilms.of(
         prepared.cases.to_dict("records"),
         known["picture"].tolist(),
@@ -639,6 +644,7 @@ def _finish(growing: Growing, rows: list[dict[str, Any]], part: list[int]) -> di
         print(f"  rejected: {line}")
     if rejected:
         print(f"  all of them: {shown(folder / 'rejected.csv')}")
+    # Neither pseudonyms nor files: the same films give the same hash on any machine.
     hashes = (
         f"{entry['picture']} {entry['mask']} {row['report']}"
         for entry, row in zip(entries, rows, strict=True)

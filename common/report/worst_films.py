@@ -37,7 +37,7 @@ def worst_films(cases: Cases) -> dict[str, np.ndarray]:
     Returns:
         Rows of at most MOST films of each kind, the worst first: `missed`, positives called negative, by
         lowest probability; `low_dice`, positives called positive, by lowest Dice; `false_alarms`, negatives
-        called positive, by highest probability. Of equals, the earlier film.
+        called positive, by highest probability. Between equals, the earlier film.
     """
     positive, called = cases.has_mask, cases.two_stage
     kinds = {

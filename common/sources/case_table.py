@@ -345,7 +345,7 @@ class _Listing:
         """What the row lists that an earlier row has listed."""
         keys = {
             "case": case,
-            "image": image and os.path.realpath(image),
+            "image": image and os.path.realpath(image),  # one file may have several names
             "mask": mask and os.path.realpath(mask),
         }
         again = [what for what, key in keys.items() if key and (what, key) in self._seen]

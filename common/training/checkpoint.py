@@ -37,6 +37,7 @@ class Best:
     @classmethod
     def of(cls, net: PneumothoraxNet, epoch: int, score: float) -> Best:
         """A copy of the network as it is now."""
+        # cloned: on a CPU the tensors are the network's own, and training goes on in them
         state = {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
         return cls(state, epoch, score)
 

@@ -194,7 +194,7 @@ def _run(
                 do="choose the encoder in step 1.1",
             )
         network = metadata["network"]
-        if "image_size" not in request.changes:
+        if "image_size" not in request.changes:  # networks stay at the size that they have learned
             recipe = dataclasses.replace(recipe, image_size=metadata["recipe"]["image_size"])
         if metadata["preprocessing"]["replace_saturated"] != prepared.replace_saturated:
             with_or_without = "without" if prepared.replace_saturated else "with"
@@ -205,6 +205,7 @@ def _run(
         own = {key: metadata[key] for key in ("stage", "sha256", "content", "split")}
         own |= _patients(metadata.get("patient_table"))
         lineage = [*metadata["lineage"], own]
+        # Else films that the earlier weights were trained on would choose this run's epoch.
         if stage.source == metadata["source"] and own["split"] != prepared.split:
             earlier = STAGES[metadata["stage"]]
             raise Refusal(
@@ -315,7 +316,7 @@ def film_rows(run: Run, prepared: PreparedSet) -> tuple[np.ndarray, np.ndarray, 
     """Rows of the positive and negative training films, and of the validation films."""
     held_out = prepared.part == (1 if run.fold is None else run.fold)
     positive = prepared.has_mask
-    validation = held_out & positive if run.stage.task == "seg" else held_out
+    validation = held_out & positive if run.stage.task == "seg" else held_out  # no Dice without a lesion
     return (
         np.flatnonzero(~held_out & positive),
         np.flatnonzero(~held_out & ~positive),
@@ -346,6 +347,7 @@ def _refuse_too_few(run: Run, prepared: PreparedSet) -> None:
 
 
 def _refuse_uneven(run: Run, processes: Processes) -> None:
+    # The mean over equal pieces is that of the batch; in unequal ones some films would weigh more.
     pieces = processes.count * run.recipe.accumulation
     if run.recipe.batch_size % pieces:
         raise Refusal(

@@ -182,13 +182,13 @@ class Listener:
         for association in self._server.active_associations:
             association.abort(block=False)
         self._stop.set()
-        self._films.put(None)
+        self._films.put(None)  # wakes the thread that waits for a film
         if self._sender:
             self._sender.stop()
         for thread in self._threads:
             thread.join()
         self.log.say(self.summary())
-        with self._receiving:
+        with self._receiving:  # not while a film is being kept
             self.spool.close()
         if self._failure is not None:
             raise self._failure
