@@ -453,6 +453,11 @@ class ListenOptions:
     """Callers served at the same time."""
     idle: float = 60.0
     """Seconds after which a caller that says nothing is cut off."""
+    give_up: float = 30.0
+    """Days for which an object is sent again that the destination does not take for now; then it is put
+    aside. 0: for ever."""
+    keep_days: float = 0.0
+    """Days after which results in the folder are deleted, unless somebody changed them. 0: never."""
 
 
 def parse_listen(description: str, arguments: Sequence[str] | None = None) -> ListenOptions:
@@ -474,8 +479,9 @@ def parse_listen(description: str, arguments: Sequence[str] | None = None) -> Li
     for name in ("largest_film", "associations", "idle"):
         if not getattr(options, name) > 0:
             raise Refusal(f"--{name.replace('_', '-')} {getattr(options, name)} must be positive")
-    if options.keep_free < 0:
-        raise Refusal(f"--keep-free {options.keep_free} must not be negative")
+    for name in ("keep_free", "give_up", "keep_days"):
+        if not getattr(options, name) >= 0:
+            raise Refusal(f"--{name.replace('_', '-')} {getattr(options, name)} must not be negative")
     if not 0 <= options.port < 65536:
         raise Refusal(f"--port {options.port} is no port")
     if options.backend == "openvino" and options.gpu != "cpu":

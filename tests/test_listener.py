@@ -20,6 +20,7 @@ from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pydicom
 import pytest
@@ -30,6 +31,7 @@ from pydicom.encaps import encapsulate
 
 from common.command_line import Destination, ListenOptions, parse_listen
 from common.films.own_outputs import RESEARCH_ONLY
+from common.prediction.listener import receive
 from common.prediction.listener.receive import Listener, main
 from common.prediction.listener.spool import Spool
 from common.pseudonyms import pseudonym
@@ -45,7 +47,7 @@ except ImportError:
 
 networked = pytest.mark.skipif(pynetdicom is None, reason="pynetdicom is not installed")
 MODALITY, ARCHIVE = "MODALITY1", "PACS"
-SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
+SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND, WRONG_CLASS = 0x0000, 0xA700, 0xC000, 0xA900
 
 
 FAULTS = {  # of a film that storescu sends all the same -> the reason
@@ -131,7 +133,7 @@ class Archive:
             event.assoc.abort()
             return SUCCESS
         if instance in self._refused:
-            return CANNOT_UNDERSTAND
+            return WRONG_CLASS
         status = self._answers.pop(0) if self._answers else SUCCESS
         if status == SUCCESS or status & 0xF000 == 0xB000:
             self.datasets.append(event.dataset)
@@ -227,6 +229,8 @@ def test_command_line() -> None:
         (["--caller", "A", "--port", "65536"], "no port"),
         (["--caller", "A", "--idle", "nan"], "must be positive"),
         (["--caller", "A", "--keep-free", "-1"], "must not be negative"),
+        (["--caller", "A", "--give-up", "nan"], "must not be negative"),
+        (["--caller", "A", "--keep-days", "-1"], "must not be negative"),
         (["--caller", "A", "--backend", "openvino"], "computes on the CPU"),
     ],
 )
@@ -413,6 +417,41 @@ def test_who_does_not_end_what_he_begins_is_cut_off(workspace: Path, tmp_path: P
 
 
 @networked
+def test_silent_connections_of_strangers_lock_nobody_out(workspace: Path, tmp_path: Path) -> None:
+    with (
+        listening(tmp_path / "listener", associations=1, idle=2 * PATIENCE) as listener,
+        ExitStack() as open_,
+    ):
+        strangers = [
+            open_.enter_context(socket.create_connection(("127.0.0.1", listener.port))) for _ in range(40)
+        ]
+        assert send(listener, film(1)) == [SUCCESS]
+        strangers[0].settimeout(PATIENCE)  # the first ones were cut off: each takes two threads
+        with suppress(ConnectionResetError):
+            assert strangers[0].recv(1) == b""
+        wait_for(lambda: len(listener._server.active_associations) <= 40)
+        for stranger in strangers:
+            stranger.close()
+        wait_for(lambda: not listener._server.active_associations)
+
+
+@networked
+def test_transfer_syntax_without_a_decoder_is_not_offered(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # pydicom itself decodes RLE, but the intake does not decode by that plug-in
+    monkeypatch.setitem(receive.PLUGINS, uid.RLELossless, "not installed")
+    with listening(tmp_path / "listener") as listener:
+        ae = _entity(MODALITY)
+        for syntax in (uid.RLELossless, uid.JPEG2000Lossless, uid.MPEG2MPML, uid.ExplicitVRLittleEndian):
+            ae.add_requested_context(uid.ComputedRadiographyImageStorage, syntax)
+        association = ae.associate("127.0.0.1", listener.port, ae_title="PTX")
+        accepted = {context.transfer_syntax[0] for context in association.accepted_contexts}
+        association.release()
+    assert accepted == {uid.JPEG2000Lossless, uid.ExplicitVRLittleEndian}
+
+
+@networked
 def test_caller_that_does_not_wait_for_answers_is_cut_off(workspace: Path, tmp_path: Path) -> None:
     with listening(tmp_path / "listener") as listener, listener._receiving:
         ae = _entity(MODALITY)
@@ -481,6 +520,44 @@ def test_full_disk_is_waited_for(workspace: Path, tmp_path: Path) -> None:
 
 
 @networked
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+        MemoryError(),
+        cv2.error("OpenCV: (-4:Insufficient memory) Failed to allocate 9 bytes"),
+        OSError(errno.EIO, "Input/output error"),
+    ],
+)
+def test_fault_of_the_machine_stops_the_queue_and_costs_no_film(
+    workspace: Path, tmp_path: Path, error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried: list[str] = []
+    mended = threading.Event()
+
+    def process(path: Path, folder: Path) -> list[Path]:
+        tried.append(path.name)
+        if not mended.is_set():
+            raise error
+        return stand_in(path, folder)
+
+    folder = tmp_path / "listener"
+    with archive() as pacs, listening(folder, pacs, process) as listener:
+        assert send(listener, film(1), film(2), film(3)) == [SUCCESS] * 3
+        wait_for(lambda: len(tried) > 4)
+        assert len(set(tried)) == 1
+        assert len(files(folder / "inbox")) == 3
+        mended.set()
+        wait_for(lambda: done(listener))
+    assert pacs.received == [result_uid(f"1.2.826.0.1.{number}") for number in (1, 2, 3)]
+    assert rejected(folder) == []
+    assert "and all behind it wait" in capsys.readouterr().out
+
+
+@networked
 def test_listener_without_its_worker_ends(workspace: Path, tmp_path: Path) -> None:
     listener = Listener(options_of(tmp_path / "listener"))
     listener.start(stand_in)
@@ -504,7 +581,7 @@ def test_refused_object_is_listed_and_the_others_go_on(workspace: Path, tmp_path
     assert pacs.received == [result_uid("1.2.826.0.1.2"), result_uid("1.2.826.0.1.3")]  # one with a warning
     (row,) = rejected(folder)
     assert row["reason"] == (
-        "not sent: the destination refuses a Secondary Capture Image Storage (status C000)"
+        "not sent: the destination refuses a Secondary Capture Image Storage (status A900)"
     )
     (left,) = files(folder / "rejected")
     for name in json.loads((folder / "rejected" / left).read_text())["objects"]:
@@ -520,6 +597,134 @@ def test_kind_that_the_destination_does_not_take_is_listed(workspace: Path, tmp_
         wait_for(lambda: done(listener))
     (row,) = rejected(folder)
     assert row["reason"] == "not sent: the destination does not take a Secondary Capture Image Storage"
+
+
+def both_objects(path: Path, folder: Path) -> list[Path]:
+    """The stand-in's object, and before it one of another SOP class."""
+    (capture,) = stand_in(path, folder)
+    made = pydicom.dcmread(capture)
+    made.SOPClassUID, made.SOPInstanceUID = uid.SegmentationStorage, f"{made.SOPInstanceUID}.1"
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
+    return [save(made, folder / "dicom" / f"{path.stem.split('_')[1]}_segmentation.dcm"), capture]
+
+
+@networked
+@pytest.mark.parametrize("how", ["no context", "status"])
+def test_destination_that_takes_no_segmentations_gets_the_others(
+    workspace: Path, tmp_path: Path, how: str
+) -> None:
+    folder = tmp_path / "listener"
+    captures = [result_uid(f"1.2.826.0.1.{number}") for number in (1, 2)]
+    takes = {"classes": [uid.SecondaryCaptureImageStorage]}
+    if how == "status":
+        both = [uid.SecondaryCaptureImageStorage, uid.SegmentationStorage]
+        takes = {"classes": both, "refused": [f"{each}.1" for each in captures]}
+    with archive(**takes) as pacs, listening(folder, pacs, both_objects) as listener:
+        send(listener, film(1), film(2))
+        wait_for(lambda: done(listener))
+    assert pacs.received == captures
+    assert len(rejected(folder)) == 2
+    assert all("a Segmentation Storage" in row["reason"] for row in rejected(folder))
+    for path in (folder / "rejected").iterdir():  # moved back into the outbox, these are sent again
+        (name,) = json.loads(path.read_text())["objects"]
+        assert name.endswith("_segmentation.dcm")
+        path.rename(folder / "outbox" / path.name)
+    with archive(classes=[uid.SegmentationStorage]) as pacs, listening(folder, pacs) as listener:
+        wait_for(lambda: done(listener))
+    assert pacs.received == [f"{each}.1" for each in captures]
+
+
+@networked
+@pytest.mark.parametrize("status", [0x0110, 0x0124, CANNOT_UNDERSTAND, OUT_OF_RESOURCES])
+def test_refusal_that_may_pass_is_waited_for_over_restarts(
+    workspace: Path, tmp_path: Path, status: int
+) -> None:
+    folder = tmp_path / "listener"
+    for answers in (5, 6):
+        with archive(answers=[status] * answers) as pacs, listening(folder, pacs) as listener:
+            if answers == 5:
+                send(listener, film(1))
+                wait_for(lambda pacs=pacs: len(pacs._answers) < 3)
+                assert len(files(folder / "inbox")) == 1
+                pacs._answers += [status] * 10_000
+            else:
+                wait_for(lambda listener=listener: done(listener))
+    assert pacs.received == [result_uid("1.2.826.0.1.1")]
+    assert rejected(folder) == []
+
+
+@networked
+def test_refused_object_does_not_hold_up_others(workspace: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "listener"
+    with archive() as pacs, listening(folder, pacs) as listener:
+        store = pacs._store
+        busy = result_uid("1.2.826.0.1.1")
+        pacs.server.bind(
+            evt.EVT_C_STORE,
+            lambda event: CANNOT_UNDERSTAND if event.request.AffectedSOPInstanceUID == busy else store(event),
+        )
+        send(listener, *map(film, range(1, 6)))
+        wait_for(lambda: len(pacs.received) == 4)
+        wait_for(lambda: len(listener.spool.deliveries()) == 1)
+    assert len(files(folder / "inbox")) == 1
+
+
+@networked
+@pytest.mark.parametrize("answers", [0x0110, OUT_OF_RESOURCES, None])
+def test_what_is_refused_for_too_long_is_put_aside(
+    workspace: Path, tmp_path: Path, answers: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "listener"
+    age = [3600.0]
+    monkeypatch.setattr(Spool, "age", lambda *_: age[0])
+    with ExitStack() as running:
+        pacs = running.enter_context(archive(answers=[answers or 0] * 1000))
+        to: Archive | int = pacs
+        if answers is None:  # nobody is there
+            with socket.socket() as sock:
+                sock.bind(("127.0.0.1", 0))
+                to = sock.getsockname()[1]
+        listener = running.enter_context(listening(folder, to, give_up=0.5))
+        send(listener, film(1))
+        wait_for(lambda: len(files(folder / "outbox")) == 1)
+        assert rejected(folder) == []
+        age[0] = 50_000.0  # more than half a day
+        wait_for(lambda: done(listener))
+    (row,) = rejected(folder)
+    assert row["reason"].startswith("not sent: ")
+    (left,) = files(folder / "rejected")
+    (name,) = json.loads((folder / "rejected" / left).read_text())["objects"]
+    assert (folder / name).is_file()
+    assert files(folder / "inbox") == []
+
+
+@networked
+def test_object_that_the_destination_has_is_sent(workspace: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "listener"
+    with archive(answers=[0x0111]) as pacs, listening(folder, pacs) as listener:
+        send(listener, film(1))
+        wait_for(lambda: done(listener))
+        assert listener.log.counts["sent"] == 1
+    assert rejected(folder) == []
+
+
+@networked
+def test_film_that_comes_many_times_is_one_result(workspace: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "listener"
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    with listening(folder, port) as listener:
+        assert send(listener, *[film(1)] * 60, film(2)) == [SUCCESS] * 61
+        wait_for(lambda: not listener.spool.films())
+        wait_for(lambda: len(listener.spool.deliveries()) == 2)
+        with archive(port=port) as pacs:
+            wait_for(lambda: done(listener))
+        assert listener.log.counts["not sent"] == 0
+    assert sorted(pacs.received) == sorted(result_uid(f"1.2.826.0.1.{number}") for number in (1, 2))
+    assert rejected(folder) == []
+    assert files(folder / "inbox") == []
 
 
 @networked

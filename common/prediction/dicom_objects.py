@@ -174,10 +174,12 @@ class Maker:
     Attributes:
         system: `eff` or `vit`.
         identity: SHA-256 (hex) of its weights and thresholds. Another identity gives other objects.
+        film: What tells the film from another one of the same SOP Instance UID; empty where there is none.
     """
 
     system: str
     identity: str
+    film: str = ""
 
     @property
     def name(self) -> str:
@@ -188,6 +190,11 @@ class Maker:
 def derived_uid(*parts: str) -> str:
     """The UID that follows from the parts: a UUID (RFC 9562, version 5) under `2.25.` (PS3.5 B.2)."""
     return f"2.25.{uuid.uuid5(_NAMESPACE, digest(*parts)).int}"
+
+
+def _derived_uid(kind: str, source: Dataset, maker: Maker) -> str:
+    """The UID of something that a system made of a film."""
+    return derived_uid(kind, _text(source, "SOPInstanceUID"), maker.identity, *filter(None, [maker.film]))
 
 
 _IMPLEMENTATION = UID(derived_uid("implementation class"))
@@ -314,7 +321,7 @@ def file_bytes(dataset: Dataset) -> bytes:
 def _identification(source: Dataset, maker: Maker, kind: str) -> dict[str, Any]:
     """Arguments of highdicom that say which object it is, and what made it."""
     return {
-        "sop_instance_uid": derived_uid(kind, _text(source, "SOPInstanceUID"), maker.identity),
+        "sop_instance_uid": _derived_uid(kind, source, maker),
         "instance_number": _whole(source, "InstanceNumber") or 1,
         "series_instance_uid": derived_uid(
             kind, "series", _text(source, "SeriesInstanceUID"), maker.identity
@@ -357,7 +364,7 @@ def _segment(source: Dataset, maker: Maker) -> SegmentDescription:
             family=codes.cid7162.ArtificialIntelligence,
             version=maker.identity,
         ),
-        tracking_uid=derived_uid("tracking", instance, maker.identity),
+        tracking_uid=_derived_uid("tracking", source, maker),
         tracking_id=f"Pneumothorax by {maker.name} on {instance}",
     )
 

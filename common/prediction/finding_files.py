@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Container
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -16,8 +18,9 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 from pydicom.dataset import Dataset
 
-from common.files import json_text
+from common.files import CASE, digest, json_text
 from common.films.fault import FilmFault
+from common.films.header import get_text
 from common.films.own_outputs import MANUFACTURER, RESEARCH_ONLY, SOFTWARE
 from common.prediction.dicom_objects import Maker, ObjectFault, capture, file_bytes, segmentation
 from common.prediction.finding import NO_ANSWER, Finding
@@ -25,6 +28,7 @@ from common.prediction.new_films import NewFilm
 from common.prediction.overlay import overlay
 from common.prediction.suitability import Concern
 from common.prediction.written_files import NotOurs, WrittenFiles
+from common.pseudonyms import pseudonym
 
 FOLDERS = ("findings", "overlays", "dicom")
 _NAME = re.compile(r"c[0-9a-f]{16}(\.json|\.png|_segmentation\.dcm|_overlay\.dcm)")
@@ -32,10 +36,19 @@ _NAME = re.compile(r"c[0-9a-f]{16}(\.json|\.png|_segmentation\.dcm|_overlay\.dcm
 
 @dataclass(frozen=True)
 class FindingFiles:
-    """Where the files of a film lie in an output folder."""
+    """Where the files of a film lie in an output folder.
+
+    Attributes:
+        folder: Output folder.
+        case: Pseudonym of the film, by which its files are named.
+        identity: Pseudonym of patient and picture; empty where films are known by their paths.
+        second: Whether another film came before under the same SOP Instance UID.
+    """
 
     folder: Path
     case: str
+    identity: str = ""
+    second: bool = False
 
     @property
     def json(self) -> Path:
@@ -71,6 +84,29 @@ class FindingFiles:
             return None
         return content if all(path.is_file() for path in files) else None
 
+    def of_film(self, film: NewFilm) -> FindingFiles:
+        """Where the files of a received film lie, whatever came before under its SOP Instance UID.
+
+        The film that came first has the place. It stays the same as long as patient and picture do, whatever
+        else is corrected in its header.
+        """
+        identity = _identity(film)
+        try:
+            known = json.loads(self.json.read_text(encoding="utf-8"))["film"]
+            same = film.file is not None and known["file"] == film.file.digest
+            same = same or known.get("identity") == identity
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            same = True
+        case = self.case if same else pseudonym("case", f"{self.case} {identity}")
+        return replace(self, case=case, identity=identity, second=not same)
+
+
+def _identity(film: NewFilm) -> str:
+    header = film.header or Dataset()
+    patient = [get_text(header, f"Patient{name}") for name in ("ID", "Name", "BirthDate")]
+    pixels = film.film.pixels
+    return pseudonym("film", digest(*patient, str(pixels.shape), pixels.data))
+
 
 def write_finding(
     files: FindingFiles, film: NewFilm, finding: Finding, made_by: dict[str, Any], written: WrittenFiles
@@ -92,13 +128,16 @@ def write_finding(
         Refusal: The disk is full, or the folder cannot be written.
     """
     name = f"{made_by['system']} {made_by['identity'][:12]}"
+    if files.second:
+        concern = Concern("another film came before under the same SOP Instance UID", serious=False)
+        finding = replace(finding, concerns=(*finding.concerns, concern))
     picture = overlay(film.film.pixels, finding, name)
     contents: dict[str, bytes] = {}
     if not film.film.burned_in:  # the text may be a name, which belongs in the archive only
         contents["overlay"] = _png(picture)
     if film.dicom:
         try:
-            contents |= _objects(film.header, picture, finding, made_by)
+            contents |= _objects(film.header, picture, finding, _maker(files, made_by))
         except ObjectFault as fault:
             concern = Concern(f"no DICOM objects: {fault}", serious=False)
             finding = replace(finding, concerns=(*finding.concerns, concern))
@@ -107,7 +146,7 @@ def write_finding(
         "note": RESEARCH_ONLY,
         "case": files.case,
         "finding": {**finding.columns(), "system": name},
-        "film": _facts(film),
+        "film": _facts(film) | ({"identity": files.identity} if files.identity else {}),
         "made_by": made_by,
         "files": {kind: str(path.relative_to(files.folder)) for kind, path in paths.items()},
     }
@@ -137,18 +176,47 @@ def remove_finding(files: FindingFiles, written: WrittenFiles) -> None:
         raise FilmFault(f"{name} is not as this program wrote it: kept, move it away") from None
 
 
-def _objects(
-    header: Dataset | None, picture: np.ndarray, finding: Finding, made_by: dict[str, Any]
-) -> dict[str, bytes]:
+def remove_old_findings(folder: Path, before: float, spared: Container[str]) -> int:
+    """Delete old results of films, as long as nobody changed any file of theirs.
+
+    Args:
+        folder: Output folder.
+        before: Time of the last change, in seconds since 1970, before which a finding is old.
+        spared: Pseudonyms of films whose results stay.
+
+    Returns:
+        Number of films whose results were deleted.
+
+    Raises:
+        Refusal: The manifest of the folder cannot be read.
+    """
+    findings = [
+        path for path in sorted((folder / "findings").glob(f"{CASE}.json")) if path.stem not in spared
+    ]
+    old = [path.stem for path in findings if path.stat().st_mtime < before]
+    if not old:
+        return 0
+    written, removed = WrittenFiles(folder), 0
+    for case in old:
+        with suppress(NotOurs):
+            written.remove(reversed(FindingFiles(folder, case).all))  # the JSON last: it says what is old
+            removed += 1
+    return removed
+
+
+def _objects(header: Dataset | None, picture: np.ndarray, finding: Finding, maker: Maker) -> dict[str, bytes]:
     """The DICOM objects as files; without an answer no Segmentation: an empty one would say negative."""
     if header is None:
         raise ObjectFault("the header cannot be read again")
-    maker = Maker(made_by["system"], made_by["identity"])
     made = {}
     if finding.decision != NO_ANSWER:
         made["segmentation"] = segmentation(header, finding.outline, maker)
     made["capture"] = capture(header, picture, maker)
     return {kind: file_bytes(dataset) for kind, dataset in made.items()}
+
+
+def _maker(files: FindingFiles, made_by: dict[str, Any]) -> Maker:
+    return Maker(made_by["system"], made_by["identity"], files.identity if files.second else "")
 
 
 def _facts(film: NewFilm) -> dict[str, Any]:

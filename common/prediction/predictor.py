@@ -12,6 +12,7 @@ Research use only, not a medical device.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ import torch
 
 from common.compute import set_up
 from common.distributed import one_device
+from common.files import json_text
 from common.films.decode import Film
 from common.inference.run_networks import Predictor
 from common.inference.trained_system import CLASSIFICATION, SEGMENTATION
@@ -34,6 +36,7 @@ from common.prediction.finding_files import FindingFiles, adopt_findings, write_
 from common.prediction.new_films import FilmReader, NewFilm, NewFilms, read_new_film
 from common.prediction.suitability import Concern, concerns_of
 from common.prediction.written_files import WrittenFiles
+from common.preparation.film_store import SIDE
 from common.refusal import Refusal
 from common.stages import SYSTEMS, Stage
 
@@ -139,13 +142,43 @@ class FilmPredictor:
 
         Raises:
             FilmFault: It cannot be read, or its place among the findings is taken; the message says why.
-            Refusal: The disk is full.
+            Refusal: The disk is full, or the machine cannot compute any more.
         """
-        film = self._reader.read(path)
-        files = FindingFiles(folder, path.stem.split("_")[-1])
-        finding = self.findings([film])[0]
-        _, objects = write_finding(files, film, finding, self.provenance, self._written_in(folder))
+        film, written = self._reader.read(path), self._written_in(folder)
+        files = FindingFiles(folder, path.stem.split("_")[-1]).of_film(film)
+        known = files.read()
+        if known and film.file and known["film"]["file"] == film.file.digest and self._made(known):
+            objects = [path for path in (files.segmentation, files.capture) if path.is_file()]
+            if all(written.is_ours(path) for path in files.all):
+                return objects
+        try:
+            finding = self.findings([film])[0]
+        except Exception:
+            self._require_working()
+            raise
+        _, objects = write_finding(files, film, finding, self.provenance, written)
         return objects
+
+    def _made(self, content: dict[str, Any]) -> bool:
+        """Whether a finding was made by this very system."""
+        return content["made_by"] == json.loads(json_text(self.provenance))
+
+    def _require_working(self) -> None:
+        """Tell a fault of the machine from one of a film: the first one strikes at a blank film, too.
+
+        Raises:
+            Refusal: The networks cannot be computed, so that it is the machine.
+        """
+        size = self.deployed.image_size
+        blank = NewFilms([np.zeros((SIDE, SIDE), dtype=np.uint8)])
+        predictor = Predictor(blank, size, self.device, self.deployed.precision, batch_size=1)
+        try:
+            dict(predictor.scores(self._classifiers, [0]))
+            list(predictor.maps(self._segmenters, [0]))
+        except Exception as error:
+            raise Refusal(
+                "this machine cannot compute any more", found=type(error).__name__, do="start again"
+            ) from error
 
     def findings(self, films: Sequence[NewFilm]) -> list[Finding]:
         """What the system says of films; stage 2 runs only where stage 1 says positive."""

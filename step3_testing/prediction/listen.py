@@ -9,9 +9,10 @@ Try it: `echoscu -aet MODALITY1 -aec PTX 127.0.0.1 11112`, then `storescu` with 
 writes, and the destination the DICOM Segmentation and the picture. Who is not named by --caller is refused.
 
 A film that was accepted is not lost, whatever happens: started again with the same command after a kill, the
-listener goes on. It is deleted when its results were sent. What cannot be read or sent is listed in
-rejected.csv and kept in rejected/; to have it tried again, move it back to inbox/ (.dcm) or outbox/ (.json)
-and start again. Ctrl-C or SIGTERM: the film at hand is finished, and the exit status is 0.
+listener goes on. It is deleted when its results were sent. A fault of the machine stops the queue and costs
+no film; what the destination refuses for now is sent again for --give-up days. What cannot be read or sent is
+listed in rejected.csv and kept in rejected/; to have it tried again, move it back to inbox/ (.dcm) or outbox/
+(.json) and start again. Ctrl-C or SIGTERM: the film at hand is finished, and the exit status is 0.
 """
 
 if __name__ == "__main__":  # all imports are below: processes that read films import this file again

@@ -10,15 +10,19 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import signal
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+import cv2
 from pydicom import uid
 from pydicom.pixels import get_decoder
 
@@ -27,9 +31,10 @@ from common.films.decode import PLUGINS
 from common.films.fault import FilmFault
 from common.films.own_outputs import RESEARCH_ONLY
 from common.paths import shown, workspace
+from common.prediction.finding_files import remove_old_findings
 from common.prediction.listener.log import Log, hush, plain
 from common.prediction.listener.send import Sender, growing
-from common.prediction.listener.spool import Spool, label
+from common.prediction.listener.spool import Spool, case_of, label
 from common.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -46,6 +51,13 @@ _LONGEST_PDU = 2 * _PDU  # an association request may be longer than what follow
 _TRIES = 3  # of a film at which the code fails
 _DEATHS = 5  # of the whole process at one film, after which the film is put aside
 _REPORT_SECONDS = 600.0
+_CLEANING_SECONDS = 3600.0  # between two looks for old results
+_DAY = 86400.0  # seconds
+_MOST_SILENT = 32  # connections whose callers have not named themselves
+_MACHINE = re.compile(
+    r"CUDA|cuDNN|cuBLAS|(out of|insufficient) memory|bad.?alloc|(can't|cannot|failed to) allocate",
+    re.IGNORECASE,
+)
 _TICK = 0.2  # seconds until a signal is heeded
 
 _VERIFICATION = "1.2.840.10008.1.1"  # SOP class of C-ECHO (PS3.4 A.4)
@@ -108,8 +120,9 @@ class Listener:
         self._sender: Sender | None = None
         if options.destination:
             to = Destination.of(options.destination)
-            self._sender = Sender(self.spool, to, options.ae_title, self.log, first_wait)
+            self._sender = Sender(self.spool, to, options.ae_title, self.log, first_wait, options.give_up)
         self._threads: list[threading.Thread] = []
+        self._cleaning_due = 0.0
 
     def run(self, process: Process) -> None:
         """Listen until SIGTERM or Ctrl-C; a second one ends the process at once.
@@ -145,8 +158,9 @@ class Listener:
         Args:
             process: `process(film, folder)` reads the DICOM file `film`, `<number>_<case>.dcm`, writes what
                 it finds into `folder`, whole files only, and returns the DICOM objects among them that are
-                to be sent. It raises FilmFault where the film cannot be read; a Refusal or an OSError is a
-                full disk, which is waited for; anything else is a bug, which costs this film only.
+                to be sent. It raises FilmFault where the film cannot be read; a fault of the machine
+                (`of_the_machine`) is waited for, with this film and all behind it; anything else is a bug,
+                which costs this film only.
 
         Raises:
             Refusal: The port cannot be listened on.
@@ -217,7 +231,16 @@ class Listener:
         from pynetdicom import AE, evt
 
         options = self.options
-        ae = AE(options.ae_title)
+
+        class Entity(AE):
+            """Counts those who have named themselves: connections of strangers lock nobody out."""
+
+            @property
+            def active_associations(self) -> list[Association]:
+                own = threading.current_thread()  # the association that is being negotiated
+                return [each for each in super().active_associations if each.is_established or each is own]
+
+        ae = Entity(options.ae_title)
         ae.require_called_aet, ae.require_calling_aet = True, list(options.caller)
         ae.maximum_associations, ae.maximum_pdu_size = options.associations, _PDU
         ae.network_timeout = ae.dimse_timeout = options.idle
@@ -252,6 +275,7 @@ class Listener:
         connected = event.assoc.dul.socket
         if connected is None or connected.socket is None:
             return  # it went away meanwhile
+        self._cut_off_the_silent()
         connected.socket.settimeout(self.options.idle)
         receive = connected.recv
 
@@ -261,6 +285,18 @@ class Listener:
             return receive(nr_bytes)
 
         connected.recv = receive_some  # type: ignore[method-assign] # no other place to refuse a length
+
+    def _cut_off_the_silent(self) -> None:
+        """End the oldest of too many connections whose callers have not named themselves.
+
+        A named caller does so at once; each connection takes two threads and a file.
+        """
+        silent = [each for each in self._server.active_associations if each.requestor.primitive is None]
+        for association in silent[:-_MOST_SILENT]:
+            connected = association.dul.socket
+            if connected is not None and connected.socket is not None:
+                with suppress(OSError):  # it went away meanwhile
+                    connected.socket.shutdown(socket.SHUT_RDWR)
 
     def _on_rejection(self, event: Event) -> None:
         requestor = event.assoc.requestor
@@ -311,47 +347,82 @@ class Listener:
     # --- processing, in one thread ---
 
     def _work(self) -> None:
-        for name in iter(self._films.get, None):
+        for name in iter(self._next_film, None):
             if self._stop.is_set():
                 break
             self._finish(name, self.spool.begin(name))
         self.spool.rest()
 
+    def _next_film(self) -> str | None:
+        """Wait for the next film, and delete old results meanwhile; None: there is none any more."""
+        while True:
+            self._delete_old_results()
+            with suppress(queue.Empty):
+                return self._films.get(timeout=_CLEANING_SECONDS)
+
+    def _delete_old_results(self) -> None:
+        """Delete the results that are older than was asked for, at most once in an hour.
+
+        In this thread, since it is the one that writes results.
+        """
+        if not self.options.keep_days or time.monotonic() < self._cleaning_due:
+            return
+        self._cleaning_due = time.monotonic() + _CLEANING_SECONDS
+        before = time.time() - self.options.keep_days * _DAY
+        try:
+            number = remove_old_findings(self.spool.folder, before, self.spool.unfinished())
+        except (Refusal, OSError) as error:
+            self.log.say(f"old results cannot be deleted: {plain(error)}")
+            return
+        if number:
+            self.log.say(f"results of {number} films deleted that were older than --keep-days")
+
     def _finish(self, name: str, deaths: int) -> None:
-        """Process a film, and try again for as long as the disk is full."""
+        """Process a film, and try again for as long as the machine cannot."""
         start = time.monotonic()
         for tries, wait in enumerate(growing(self._first_wait), start=1):
             try:
+                objects: Sequence[Path] = ()
                 reason = f"the listener ended {deaths} times at it" if deaths >= _DEATHS else ""
-                reason = reason or self._process_film(name, tries)
+                if not reason:
+                    objects, reason = self._process_film(name, tries)
                 if reason:
                     self.spool.reject(name, reason)
                 break
-            except Exception as error:  # a full disk, or what may not happen again
-                self.log.say(f"film {label(name)} waits {wait:.0f} s: {plain(error)}")
+            except Exception as error:
+                who = "and all behind it wait" if of_the_machine(error) else "waits"
+                self.log.say(f"film {label(name)} {who} {wait:.0f} s: {plain(error)}")
             if self._stop.wait(wait):
                 return
         seconds = time.monotonic() - start
         self.log.count("rejected" if reason else "processed")
-        said = f"rejected: {reason}" if reason else _decision(self.spool.folder, name)
+        said = f"rejected: {reason}" if reason else _decision(self.spool.folder, name, objects)
         self.log.say(f"film {label(name)} {said}, {seconds:.1f} s")
 
-    def _process_film(self, name: str, tries: int) -> str:
-        """Process a film; returns why that cannot be done, `""` where it was."""
+    def _process_film(self, name: str, tries: int) -> tuple[Sequence[Path], str]:
+        """Process a film; returns its objects, and why that cannot be done, `""` where it was."""
         try:
             objects = self._process(self.spool.film(name), self.spool.folder)
         except FilmFault as fault:
-            return str(fault)
-        except (Refusal, OSError):
-            raise
+            return (), str(fault)
         except Exception as error:
-            if tries < _TRIES:
+            if of_the_machine(error) or tries < _TRIES:
                 raise
-            return f"could not be processed ({plain(error)})"
+            return (), f"could not be processed ({plain(error)})"
         self.spool.processed(name, objects if self._sender else ())
         if self._sender and objects:
             self._sender.put(name)
-        return ""
+        return objects, ""
+
+
+def of_the_machine(error: Exception) -> bool:
+    """Whether the machine is at fault and not the film: then the next film would fail as well.
+
+    PyTorch, OpenVINO and OpenCV have no types of their own for a lost GPU or for memory that is short.
+    """
+    if isinstance(error, RuntimeError | cv2.error):
+        return bool(_MACHINE.search(str(error)))
+    return isinstance(error, Refusal | OSError | MemoryError)
 
 
 def _image_classes() -> list[str]:
@@ -363,15 +434,20 @@ def _image_classes() -> list[str]:
 
 
 def _syntaxes() -> list[str]:
-    """The transfer syntaxes that the intake decodes."""
-    compressed = [syntax for syntax in PLUGINS if get_decoder(syntax).is_available]
+    """The transfer syntaxes that the intake decodes: another plug-in of pydicom is of no use to it."""
+    compressed = [
+        syntax for syntax, plugin in PLUGINS.items() if plugin in get_decoder(syntax).available_plugins
+    ]
     return [*uid.UncompressedTransferSyntaxes, *compressed]
 
 
-def _decision(folder: Path, name: str) -> str:
+def _decision(folder: Path, name: str, objects: Sequence[Path]) -> str:
     """What was found, where `process` wrote that down as predict.sh does."""
+    received = name.split("_")[1]
+    case = case_of(objects[0]) if objects else received
+    second = "" if case == received else f", another film under a SOP Instance UID that came before: {case}"
     try:
-        content = json.loads((folder / "findings" / f"{name.split('_')[1]}.json").read_text())
-        return str(content["finding"]["decision"])
+        content = json.loads((folder / "findings" / f"{case}.json").read_text())
+        return str(content["finding"]["decision"]) + second
     except (OSError, ValueError, KeyError, TypeError):
-        return "processed"
+        return "processed" + second

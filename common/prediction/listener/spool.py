@@ -15,11 +15,12 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from common.files import CASE, LOCK, alone, whole_file, write_json
+from common.files import CASE, LOCK, alone, settle, whole_file, write_json
 from common.films.own_outputs import RESEARCH_ONLY
 from common.paths import shown
 from common.pseudonyms import pseudonym
@@ -28,6 +29,7 @@ from common.removal import remove_temporaries
 
 _NUMBERS = "[0-9]" * 9
 _NAMES = f"{_NUMBERS}_{CASE}"  # of a film, without suffix: its number in order of arrival, and its pseudonym
+_CASE_LENGTH = 17  # characters
 _LAST_NUMBER = "last_number"  # the mark of a listener's folder, too
 # What is written whole: films, deliveries, and what is found, in whichever subfolder.
 _WRITTEN = (f"*/{_NAMES}.dcm", f"*/{_NAMES}.json", f"*/{CASE}*")
@@ -59,6 +61,7 @@ class Spool:
             remove_temporaries(folder, *_WRITTEN)  # of a killed listener: nobody else writes here
             self._listed = self._read_rejected()
             self._numbers = os.open(folder / _LAST_NUMBER, os.O_RDWR | os.O_CREAT, 0o600)
+            settle(folder)
         except OSError as error:
             raise Refusal(f"cannot write {shown(folder)}", found=error.strerror or error) from error
         self._last = max(self._read_number(), *(int(name[:9]) for name in self._names()), 0)
@@ -106,7 +109,6 @@ class Spool:
         name = f"{self._last:09d}_{pseudonym('case', instance)}"
         with whole_file(self.film(name)) as temporary:
             temporary.write_bytes(content)
-        _settle(self.inbox)
         return name
 
     def begin(self, name: str) -> int:
@@ -139,22 +141,38 @@ class Spool:
         if not objects:
             self.film(name).unlink(missing_ok=True)
             return
-        for folder in {path.parent for path in objects}:
-            _settle(folder)
-        paths = [str(path.relative_to(self.folder)) for path in objects]
-        write_json(self.delivery(name), {"note": RESEARCH_ONLY, "objects": paths})
-        _settle(self.outbox)
+        self._write_delivery(self.delivery(name), objects)
 
     def objects(self, name: str) -> list[Path]:
         """The objects of a film that are to be sent."""
+        return self._read_delivery(self.delivery(name))
+
+    def _read_delivery(self, path: Path) -> list[Path]:
         try:
-            content = json.loads(self.delivery(name).read_text(encoding="utf-8"))
-            return [self.folder / path for path in content["objects"]]
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return [self.folder / each for each in content["objects"]]
         except (OSError, ValueError, KeyError, TypeError):
             return []
 
+    def _write_delivery(self, path: Path, objects: Iterable[Path]) -> None:
+        paths = [str(each.relative_to(self.folder)) for each in objects]
+        write_json(path, {"note": RESEARCH_ONLY, "objects": paths})
+
+    def age(self, name: str) -> float:
+        """Seconds since the objects of a film came into the outbox, over restarts."""
+        try:  # not the time of its content, which a delivery keeps that somebody moves back from rejected/
+            return time.time() - self.delivery(name).stat().st_ctime
+        except OSError:
+            return 0.0
+
+    def unfinished(self) -> set[str]:
+        """Pseudonyms of the films that wait to be processed or sent, or were put aside."""
+        deliveries = [path for folder in (self.outbox, self.rejected) for path in folder.glob("*.json")]
+        found = {case_of(path) for each in deliveries for path in self._read_delivery(each)}
+        return found | {name.split("_")[1] for name in self._names()}
+
     def delivered(self, name: str) -> None:
-        """A film is finished: its destination has all of its objects."""
+        """A film is finished: its destination has all of its objects, or they were put aside."""
         self.film(name).unlink(missing_ok=True)
         self.delivery(name).unlink(missing_ok=True)  # last: else the film would be processed again
 
@@ -174,17 +192,18 @@ class Spool:
         self._list(name, reason)
         with suppress(FileNotFoundError):  # somebody took it away
             os.replace(self.film(name), self.rejected / f"{name}.dcm")
+            settle(self.rejected)
 
-    def refuse(self, name: str, reason: str) -> None:
-        """The destination will not take an object of a film: list it, and put the delivery aside.
+    def refuse(self, name: str, path: Path, reason: str) -> None:
+        """The destination will not take an object of a film: list it, and put it aside.
 
         Raises:
+            Refusal: The disk is full, or will not be written.
             OSError: The disk is full, or will not be written.
         """
         self._list(name, reason)
-        with suppress(FileNotFoundError):
-            os.replace(self.delivery(name), self.rejected / f"{name}.json")
-        self.film(name).unlink(missing_ok=True)
+        aside = self.rejected / f"{name}.json"
+        self._write_delivery(aside, dict.fromkeys([*self._read_delivery(aside), path]))
 
     def _list(self, name: str, reason: str) -> None:
         """Add a line to rejected.csv, unless a killed listener came as far as that."""
@@ -199,6 +218,7 @@ class Spool:
             writer.writerow(row)
             file.flush()
             os.fsync(file.fileno())
+        settle(self.folder)
         self._listed.add(row)
 
     def _read_rejected(self) -> set[tuple[str, ...]]:
@@ -237,10 +257,6 @@ def label(name: str) -> str:
     return f"{int(number)} ({case})"
 
 
-def _settle(folder: Path) -> None:
-    """What was renamed in a folder is so after a power failure, too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def case_of(path: Path) -> str:
+    """Pseudonym of the film that a result is of."""
+    return path.name[:_CASE_LENGTH]
