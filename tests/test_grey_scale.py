@@ -89,6 +89,25 @@ def test_a_lookup_table_is_shown_by_the_range_of_its_entries(tmp_path: Path, bit
     assert film.notes == (f"its lookup table says {bits} bits, its entries have {entries.bit_length()}",)
 
 
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize(("share", "is_dim"), [(0.3, True), (0.48, True), (0.52, False), (1, False)])
+def test_a_window_or_table_that_fills_less_than_half_is_told(
+    tmp_path: Path, share: float, is_dim: bool, inverted: bool
+) -> None:
+    """The film is shown as the header says, as viewers do."""
+    pixels = smooth(12)
+    header = {"PhotometricInterpretation": f"MONOCHROME{1 if inverted else 2}"}
+    entries = np.rint(np.linspace(0, 4095 * share, 4096)).astype(np.uint16)
+    for name, voi in {
+        "window": {"WindowCenter": 2048 / share, "WindowWidth": 4096 / share},
+        "table": {"VOILUTSequence": lookup_table(0, 12, entries)},
+    }.items():
+        film = read_film(write_film(tmp_path / name, pixels, **header, **voi))
+        expected = pixels / 4095 * share * 255
+        assert np.abs(film.pixels - (255 - expected if inverted else expected)).max() <= 1.1
+        assert film.notes == ((grey_scale.IS_DIM,) if is_dim else ())
+
+
 def test_a_lookup_table_off_the_values_gives_way_to_their_range(tmp_path: Path) -> None:
     pixels = smooth(12)
     table = lookup_table(60000, 12, np.arange(4096, dtype=np.uint16))

@@ -14,7 +14,9 @@ from common.films.plausible import implausible
 from common.films.stored_values import settle
 
 DULL = 64 / 255  # of the grey levels, which the values of a film must fill
+DIM = 0.5  # of them: what fills less is told
 GIVES_WAY = "its window or lookup table leaves hardly any grey levels: smallest to largest value instead"
+IS_DIM = "its window or lookup table shows it in less than half of the grey levels"
 _OPENCV = int(cv2.__version__.split(".")[0])  # from 5 on its tables take 16 bits
 
 
@@ -62,11 +64,14 @@ def grey_to_8_bit(
     if shown is None:
         return show(full)
     film = show(shown)
-    if np.ptp(np.clip(shown[~padding], 0, 1)) <= DULL or implausible(film):
+    filled = np.ptp(np.clip(shown[~padding], 0, 1))
+    if filled <= DULL or implausible(film):
         by_values = show(full)
         if not implausible(by_values):
             note(GIVES_WAY)
             return by_values
+    if filled < DIM:
+        note(IS_DIM)
     return film
 
 

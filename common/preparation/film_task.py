@@ -20,6 +20,7 @@ from common.preparation.film_store import SIDE, GrowingArrays, pack_mask, packed
 from common.preparation.fingerprints import file_digest
 from common.preparation.lesion_check import refuse_impossible
 from common.preparation.near_copies import perceptual_hash
+from common.preparation.noise import roughness
 from common.sources.source_film import SourceFilm
 
 PREPARED, EXCLUDED, REJECTED, FULL = "prepared", "excluded", "rejected", "full"
@@ -51,6 +52,7 @@ class Outcome:
         mask: SHA-256 of the packed mask; `""` without a lesion.
         area: Area of the mask over area of the film, 0-1.
         perceptual: Perceptual hash of the film, hexadecimal.
+        roughness: Roughness of the film at several distances (`noise.roughness`).
         notes: What was odd about film or mask, which were read all the same.
     """
 
@@ -62,6 +64,7 @@ class Outcome:
     mask: str = ""
     area: float = 0.0
     perceptual: str = ""
+    roughness: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -104,6 +107,7 @@ def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
         mask="" if mask is None else digest(mask.data),
         area=0.0 if mask is None else packed_area(mask),
         perceptual=f"{int(perceptual_hash(pixels)):016x}",
+        roughness=roughness(pixels),
         notes=tuple(notes),
     )
 

@@ -49,6 +49,7 @@ from common.preparation.leaks import (
     read_reviewed,
 )
 from common.preparation.near_copies import CONFIRM_SIDE, SAME_PICTURE
+from common.preparation.noise import NOISE, are_noise
 from common.preparation.notes import FILE as NOTES
 from common.preparation.notes import grouped, print_notes, write_notes
 from common.preparation.prepared_cases import COLUMNS
@@ -294,6 +295,7 @@ def _prepare(key: str, folder: Path, rules: Rules, table: PatientTable | None, f
     _refuse_full_disk(total, [prepared_folder(name) for name in listed])
     growing = [_begin(name, films, rules, table, fresh) for name, films in listed.items()]
     _read_films(growing, TITLES[key])
+    _reject_noise(growing)
     for each in growing:
         _refuse_many_faults(each)
     rows = {each.name: case_rows(each) for each in growing}
@@ -380,6 +382,16 @@ def _read_films(growing: list[Growing], title: str) -> None:
         journal.close()
 
 
+def _reject_noise(growing: list[Growing]) -> None:
+    """Reject films that are noise beside the others of their source, which are known only now."""
+    read = [(each, e) for each in growing for e in each.entries(PREPARED) if "roughness" in e]
+    noise = are_noise([entry["roughness"] for _, entry in read])
+    for (each, entry), is_noise in zip(read, noise, strict=True):
+        if is_noise:
+            rejected = {"kind": REJECTED, "reason": NOISE, "picture": None, "perceptual": None}
+            each.journal.entries[entry["row"]] = entry | rejected
+
+
 def _heading(listed: list[SourceFilm], rules: Rules) -> str:
     """SHA-256 of everything that decides what is prepared, but the content of the image files."""
     relevant = {k: v for k, v in dataclasses.asdict(rules).items() if k not in _NEVER_PREPARED_BY}
@@ -408,6 +420,7 @@ def journal_entry(task: Task, outcome: Outcome | Lost) -> dict[str, Any]:
             "mask": outcome.mask,
             "area": outcome.area,
             "perceptual": outcome.perceptual,
+            "roughness": outcome.roughness,
             "case": _named("case", task.film.identifier, task.rules),
             "notes": list(outcome.notes),
         }
