@@ -20,6 +20,7 @@ from common.statistics.intervals import (
     MIN_FILMS,
     MIN_PATIENTS,
     bca_interval,
+    effective_films,
     percentile_interval,
     percentile_tail,
     wilson_interval,
@@ -357,15 +358,35 @@ def test_which_interval_and_note_an_estimate_gets():
     } <= seen
 
 
-def test_proportions_of_patients_with_several_films_are_bootstrapped():
+def test_proportions_of_patients_with_several_films_are_of_fewer_films():
     cases = simulated(12)
     found = {"mask": bootstrap({"eff": cases}, "mask", 200, 0, metrics=CHEAP)}
-    kinds = {row["metric"]: row for row in metric_rows(found) if row["stratum"] == "all"}
-    for metric in (name for name, metric in METRICS.items() if metric.kind == "proportion"):
-        assert kinds[metric]["interval"] == "percentile"
-        bootstrapped = found["mask"]["eff", "stage_1", "all", metric]
-        ends = percentile_interval(bootstrapped.replicates, bootstrapped.patients)
-        assert (kinds[metric]["ci_low"], kinds[metric]["ci_high"]) == ends
+    rows = {row["metric"]: row for row in metric_rows(found) if row["stratum"] == "all"}
+    values = {
+        "sensitivity": (cases.has_mask, cases.stage_1),
+        "specificity": (~cases.has_mask, ~cases.stage_1),
+    }
+    for metric, (films, right) in values.items():
+        n = effective_films(right[films].astype(float), patient_numbers(cases.patient[films]))
+        row = rows[metric]
+        assert n < films.sum()
+        assert row["interval"] == "wilson, effective n"
+        assert (row["ci_low"], row["ci_high"]) == wilson_interval(right[films].mean() * n, n)
+
+
+def test_one_patient_with_two_films_leaves_an_interval_with_width():
+    """20 of 20 positives found: the bootstrap would say 1.000 to 1.000."""
+    n = 40
+    mask = np.arange(n) < 20
+    patient = np.arange(n).astype(str)
+    patient[1] = patient[0]
+    flags = (mask, mask, mask.astype(float) / 10, mask / 2 + 0.2, mask, mask, mask / 2)
+    found = bootstrap({"eff": Cases(np.arange(n).astype(str), patient, *flags)}, "mask", 50, 0)
+    rows = {row["metric"]: row for row in metric_rows({"mask": found}) if row["stratum"] == "all"}
+    row = rows["sensitivity"]
+    assert (row["estimate"], row["ci_high"]) == (1.0, 1.0)
+    assert row["ci_low"] == pytest.approx(wilson_interval(20 / 1.1, 20 / 1.1)[0])
+    assert row["ci_low"] < 0.84
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_a_reader_has_the_intervals_of_a_system_with_the_same_calls(tmp_path: Pa
         elif row["decision"] == "two_stage":
             assert row["estimate"] == 0
             assert row["interval"] == "none" or row["ci_low"] == row["ci_high"] == 0
-    assert {"percentile", "none"} == {row["interval"] for row in rows}
+    assert {"percentile", "wilson, effective n", "none"} == {row["interval"] for row in rows}
 
 
 def test_each_system_against_each_reader_on_the_same_films(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from scipy import stats
 from common.statistics.intervals import (
     acceleration,
     bca_interval,
+    effective_films,
     percentile_interval,
     percentile_p,
     percentile_tail,
@@ -125,6 +126,37 @@ def test_bca_that_is_not_estimable():
 def test_wilson_equals_scipy(successes, n):
     expected = stats.binomtest(successes, n).proportion_ci(method="wilson")
     assert wilson_interval(successes, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("values", "patient", "expected"),
+    [
+        ([1, 0, 1, 0], [0, 1, 2, 3], 4),  # one film each
+        ([1, 1, 0, 0], [0, 0, 1, 1], 2),  # films of a patient alike: as many as patients
+        ([1, 0, 1, 0], [0, 0, 1, 1], 4),  # each patient as all of them: no fewer than independent
+        ([1, 1, 1, 1], [0, 0, 1, 2], 16 / 6),  # no error: the largest design effect, (4 + 1 + 1) / 4
+        ([1, 0, 1], [0, 0, 0], 1),  # one patient
+    ],
+)
+def test_effective_films_by_hand(values, patient, expected):
+    assert effective_films(np.array(values, float), np.array(patient)) == pytest.approx(expected)
+
+
+def test_effective_films_equal_a_plain_loop():
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(50):
+        patient = rng.integers(0, 30, 60)
+        values = (rng.random(60) < rng.beta(0.5, 0.5, 30)[patient]).astype(float)
+        share, variance, largest = values.mean(), 0.0, 0.0
+        for each in set(patient.tolist()):
+            own = values[patient == each]
+            variance += ((own - share).sum() / (1 - len(own) / 60)) ** 2 / 60**2
+            largest += len(own) ** 2 / 60
+        effect = variance / (share * (1 - share) / 60)
+        seen.add("within" if 1 < effect < largest else "clipped")
+        assert effective_films(values, patient) == pytest.approx(60 / min(max(effect, 1), largest))
+    assert seen == {"within", "clipped"}
 
 
 def test_wilson_as_printed():

@@ -167,7 +167,7 @@ def test_header_says_who_was_tested():
     assert "percentile bootstrap" in text
     assert "expanded for few patients" in text
     assert "conditional on the case mix, the prevalence of these films" in text
-    assert "Accuracy have Wilson's interval" in text
+    assert "Hit have Wilson's interval. For others" in text
     assert "cls_threshold 0.5; seg_threshold 12 pixels at 512 x 512" in text
     without = counts["positive_by_report_without_mask"]
     assert f"Positive by report without a mask, so negative here: {without}." in text
@@ -177,7 +177,7 @@ def test_header_says_who_was_tested():
     assert "Stated prevalence" not in text
     several = " ".join(printed(results(200, films_a_patient=2)).split())
     assert "200 test films of 100 patients (films of one patient are resampled together)." in several
-    assert "Wilson" not in several
+    assert "Hit have Wilson's interval, for as many films as independent ones would tell as much." in several
     assert "bias-corrected and accelerated bootstrap" in printed(results(200), interval="bca").replace(
         "\n", " "
     )

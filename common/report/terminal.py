@@ -189,12 +189,9 @@ def _header(result: Result, options: ReportOptions) -> list[str]:
         f"Each metric: estimate on the full sample ({CONFIDENCE:.0%} interval) n = films that it is over.",
         f"Intervals: {kind} bootstrap of patients in two strata (with a positive film, without), "
         f"{options.replicates} replicates, seed {options.seed}; {EXPANDED}.",
-        *(
-            [f"{_titles(m for m in METRICS if METRICS[m].kind == 'proportion')} have Wilson's interval."]
-            if one_film_each
-            else []
-        ),
-        "Resampled, an estimate of exactly 0 or 1 gets an interval without width: read its n.",
+        f"{_titles(m for m in METRICS if METRICS[m].kind == 'proportion')} have Wilson's interval"
+        + ("." if one_film_each else ", for as many films as independent ones would tell as much."),
+        "For others, an estimate of exactly 0 or 1 gets an interval without width: read its n.",
         f"Too few: below {MIN_FILMS} films or {MIN_PATIENTS} patients, of either class where both count.",
         f"{_titles((m for m in _main() if METRICS[m].case_mix), ['metrics with *'])} are conditional on the "
         "case mix, the prevalence of these films.",

@@ -31,6 +31,7 @@ from common.statistics.intervals import (
     MIN_PATIENTS,
     acceleration,
     bca_interval,
+    effective_films,
     percentile_interval,
     wilson_interval,
 )
@@ -131,6 +132,7 @@ class Bootstrapped:
         too_few: It has fewer than MIN_FILMS films or MIN_PATIENTS patients, or, where it needs both classes,
             of one of them.
         independent: Every patient of the test set gave one film.
+        effective: Number of independent films that tell as much, for a proportion; NaN for another metric.
         acceleration: Acceleration of the BCa interval; NaN where not computed or not estimable.
     """
 
@@ -140,6 +142,7 @@ class Bootstrapped:
     patients: int
     too_few: bool = False
     independent: bool = False
+    effective: float = np.nan
     acceleration: float = np.nan
 
 
@@ -196,6 +199,7 @@ def bootstrap(
             patients=min(len(np.unique(number[films])) for films in values.needed(*key)),
             too_few=any(_too_few(number[films]) for films in values.needed(*key)),
             independent=independent,
+            effective=_effective(values, key, number),
             acceleration=float(accelerations.get(own, np.nan)),
         )
         for system, values in prepared.items()
@@ -219,6 +223,14 @@ def _values(
     return found
 
 
+def _effective(values: MetricValues, key: tuple[str, str, str], number: np.ndarray) -> float:
+    """The effective number of the films of a proportion; NaN for another metric, or without films."""
+    films = values.films(*key)
+    if METRICS[key[2]].kind != "proportion" or not films.any():
+        return float("nan")
+    return effective_films(values.of_films(*key)[films], number[films])
+
+
 def _too_few(patients: np.ndarray) -> bool:
     """Whether films of these patients (one number a film) are too few for an interval."""
     return len(patients) < MIN_FILMS or len(np.unique(patients)) < MIN_PATIENTS
@@ -234,7 +246,7 @@ def metric_rows(
 ) -> list[dict[str, Any]]:
     """The tidy table: one row a metric, for each system, reference, decision and stratum.
 
-    Proportions get Wilson's interval where every patient gave one film. Descriptive metrics and metrics over
+    Proportions get Wilson's interval at their effective number of films. Descriptive metrics and metrics over
     too few films get none.
 
     Args:
@@ -299,8 +311,12 @@ def estimate_columns(
 def _interval(
     metric: str, bootstrapped: Bootstrapped, interval: Interval
 ) -> tuple[str, tuple[float, float] | None]:
-    if METRICS[metric].kind == "proportion" and bootstrapped.independent:
-        return "wilson", wilson_interval(round(bootstrapped.estimate * bootstrapped.n), bootstrapped.n)
+    if METRICS[metric].kind == "proportion":
+        n = bootstrapped.effective
+        kind = "wilson" if bootstrapped.independent else "wilson, effective n"
+        successes = bootstrapped.estimate * n
+        whole = round(successes)  # the number itself, where the product is off by a rounding error
+        return kind, wilson_interval(whole if abs(successes - whole) < 1e-9 else successes, n)
     if interval == "bca":
         return "bca", bca_interval(bootstrapped.estimate, bootstrapped.replicates, bootstrapped.acceleration)
     return "percentile", percentile_interval(bootstrapped.replicates, bootstrapped.patients)

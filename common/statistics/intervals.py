@@ -125,8 +125,14 @@ def acceleration(jackknife: np.ndarray, group: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(squares), np.nan, found)
 
 
-def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The score interval of a proportion, n >= 1 (Wilson, J Am Stat Assoc 1927;22:209-212)."""
+def wilson_interval(successes: float, n: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The score interval of a proportion (Wilson, J Am Stat Assoc 1927;22:209-212).
+
+    Args:
+        successes: Number of successes, 0 to n; with several films a patient, `share * effective_films`.
+        n: Number of films, above 0, or their effective number.
+        confidence: Probability that the interval is to hold the proportion.
+    """
     z = _NORMAL.inv_cdf((1 + confidence) / 2)
     share = successes / n
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -135,6 +141,30 @@ def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> t
         0.0 if successes == 0 else float(middle - half),
         1.0 if successes == n else float(middle + half),
     )  # exactly at the ends, where rounding would leave 1e-17
+
+
+def effective_films(values: np.ndarray, patient: np.ndarray) -> float:
+    """How many independent films tell as much of a share as these, of which a patient gave several.
+
+    The number of films over the design effect: the variance of the share by patients over the binomial one,
+    from 1, which are independent films, to sum(m^2) / n, where all m films of each patient are alike (Rao &
+    Scott, Biometrics 1992;48:577-585). Each patient's residual is the one without the patient, since few
+    patients would else seem too alike (Bell & McCaffrey, Survey Methodology 2002;28:169-181). A share of
+    exactly 0 or 1 shows no variance, and gets the largest design effect.
+
+    Args:
+        values: (n,) float64, 0-1, value of each film, n >= 1.
+        patient: (n,) int, number of its patient.
+    """
+    n, share = len(values), values.mean()
+    _, member, films = np.unique(patient, return_inverse=True, return_counts=True)
+    largest = float((films**2).sum() / n)
+    binomial = share * (1 - share) / n
+    if len(films) == n or binomial <= 0 or len(films) == 1:
+        return n / largest
+    residual = np.bincount(member, values - share) / (1 - films / n)
+    effect = float((residual**2).sum() / n**2 / binomial)
+    return n / min(max(effect, 1.0), largest)
 
 
 def _defined(replicates: np.ndarray) -> np.ndarray | None:

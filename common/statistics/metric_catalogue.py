@@ -455,6 +455,7 @@ METRICS: dict[str, Metric] = {
         Mean(lambda f: f.masked & f.with_value("laterality"), lambda f: f.cases.column("laterality")),
         ("map",),
         short="Laterality",
+        kind="proportion",
     ),
     "outline_laterality": Metric(
         "Laterality of the outline shown",
@@ -464,12 +465,14 @@ METRICS: dict[str, Metric] = {
         ),
         ("map", "decision"),
         short="Laterality, outline",
+        kind="proportion",
     ),
     "hit": Metric(
         "Hit: the brightest pixel is at the lesion",
         Mean(lambda f: f.masked & f.with_value("hit"), lambda f: f.cases.column("hit")),
         ("map",),
         short="Hit",
+        kind="proportion",
     ),
     # Chakraborty, Med Phys 1989;16:561-568; the curve is curves.froc
     "lesions_found": Metric(

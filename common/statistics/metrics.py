@@ -266,6 +266,10 @@ class MetricValues:
         """The films that a metric is over (bool, length n)."""
         return self._strata[stratum].films(decision, metric)
 
+    def of_films(self, decision: str, stratum: str, metric: str) -> np.ndarray:
+        """Value of each film of a metric that is a mean (float64, length n; of other films ignored)."""
+        return self._strata[stratum].of_films(decision, metric)
+
     def needed(self, decision: str, stratum: str, metric: str) -> list[np.ndarray]:
         """The sets of films (bool, length n) of each of which a metric needs enough."""
         if METRICS[metric].both_classes:
@@ -315,6 +319,7 @@ class _Stratum:
         }
         self._formulas = formulas
         self._films = {key: films for key, (films, _) in table.items()}
+        self._values = {key: value for key, (_, value) in table.items()}
         self._films_a_patient = films_a_patient(cases.patient[self.positive & cases.has_mask])
         self._sums = Sums(table) if table else None
         classes = cases.probability, self.positive, self.negative
@@ -332,6 +337,12 @@ class _Stratum:
         if self._shortcuts and metric in self._shortcuts.unknown:
             return np.zeros_like(every)
         return every if of_mean is None else of_mean
+
+    def of_films(self, decision: str, metric: str) -> np.ndarray:
+        """Value of each film of a mean (float64, length n)."""
+        value = self._values.get((decision, metric), self._values.get((None, metric)))
+        assert value is not None, f"{metric} is no mean"
+        return value.astype(float)
 
     def values(self, counts: np.ndarray) -> dict[tuple[str | None, str], np.ndarray]:
         """Values by decision (None: of no decision) and metric (length r)."""
