@@ -366,11 +366,3 @@ def test_nothing_to_do_is_refused(predict: Callable[..., int], new_films: Path, 
     with pytest.raises(Refusal, match="needs the NTUH") as missing:
         predict(new_films, output, workspace=tmp_path / "empty")
     assert "made by" in str(missing.value)
-
-
-def test_command_says_no_in_one_sentence(chain: Scripts, tmp_path: Path) -> None:
-    done = chain.run(PREDICTION, "bash", "predict.sh", str(tmp_path / "no"), "out", "cpu", expect=2)
-    assert done.stderr.startswith("error: ")
-    taught = chain.run(PREDICTION, "bash", "predict.sh", "--help").stdout
-    assert "Research use only" in taught
-    assert "INPUT OUTPUT" in taught
