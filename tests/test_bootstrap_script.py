@@ -201,12 +201,12 @@ def test_both_systems(workspace):
     for decision in ("two_stage", "stage_1"):
         assert float(found["eff", "mask", decision, "all", "auroc"]["estimate"]) == 31 / 35
 
-    record = json.loads((workspace / "step3_testing/testing/metrics.json").read_text())
-    assert (record["replicates"], record["seed"], record["confidence"]) == (200, 0, 0.95)
+    facts = json.loads((workspace / "step3_testing/testing/metrics.json").read_text())
+    assert (facts["replicates"], facts["seed"], facts["confidence"]) == (200, 0, 0.95)
     meta = json.loads((workspace / "step3_testing/testing/result_eff/meta.json").read_text())
     for key in ("cases_sha256", "cls_threshold", "seg_threshold", "films", "weights"):
-        assert record["systems"]["eff"][key] == meta[key]
-    for written, row in zip(record["rows"], rows, strict=True):
+        assert facts["systems"]["eff"][key] == meta[key]
+    for written, row in zip(facts["rows"], rows, strict=True):
         assert {k: "" if v is None else str(v) for k, v in written.items()} == row
 
 
@@ -229,8 +229,8 @@ def test_bca_and_a_stated_prevalence(workspace):
     rows = {tuple(row[c] for c in METRIC_COLUMNS[:5]): row for row in metrics(workspace)}
     assert rows["vit", "mask", "two_stage", "all", "auroc"]["interval"] == "bca"
     assert rows["vit", "mask", "two_stage", "all", "ppv_at_prevalence"]["note"] == "at prevalence 0.05"
-    record = json.loads((workspace / "step3_testing/testing/metrics.json").read_text())
-    assert (record["interval"], record["prevalence"]) == ("bca", 0.05)
+    facts = json.loads((workspace / "step3_testing/testing/metrics.json").read_text())
+    assert (facts["interval"], facts["prevalence"]) == ("bca", 0.05)
 
 
 @pytest.mark.slow

@@ -194,7 +194,7 @@ def _transfer_syntax(dataset: Dataset) -> uid.UID:
     if not hasattr(dataset, "file_meta"):
         dataset.file_meta = FileMetaDataset()
     if not get_value(dataset.file_meta, "TransferSyntaxUID"):
-        if dataset.PixelData.startswith(b"\xfe\xff\x00\xe0"):
+        if dataset.PixelData.startswith(b"\xfe\xff\x00\xe0"):  # an item: compressed, by what nobody says
             raise FilmFault("does not name its transfer syntax")
         implicit, little = dataset.original_encoding
         explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
@@ -228,7 +228,7 @@ def _check(dataset: Dataset, syntax: uid.UID) -> str:
     if get_whole_number(dataset, "BitsStored") > allocated:
         raise FilmFault("has an impossible BitsStored")
     if syntax in _NATIVE:
-        share = 2 / 3 if photometric == "YBR_FULL_422" else 1
+        share = 2 / 3 if photometric == "YBR_FULL_422" else 1  # where two pixels share their colours
         if len(dataset.PixelData) < rows * columns * samples * share * allocated // 8:
             raise FilmFault("is cut short")
     elif syntax not in PLUGINS or not get_decoder(syntax).is_available:

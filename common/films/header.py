@@ -287,7 +287,7 @@ def view_in_words(text: str) -> str | None:
     for pattern, view in _VIEW_WORDS.items():
         text, count = re.subn(pattern, ";", text)
         named |= {view} if count else set()
-    if named & {"LL", "RL"}:
+    if named & {"LL", "RL"}:  # they are lateral views, whose side is known
         named.discard("LAT")
     if named & {"LLD", "RLD"}:  # a posture, in which the film is AP or PA as well
         named &= {"LLD", "RLD"}

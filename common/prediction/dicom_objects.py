@@ -323,6 +323,7 @@ def _identification(source: Dataset, maker: Maker, kind: str) -> dict[str, Any]:
     return {
         "sop_instance_uid": _derived_uid(kind, source, maker),
         "instance_number": _whole(source, "InstanceNumber") or 1,
+        # objects of one series of films are one series, too; those of another system are another
         "series_instance_uid": derived_uid(
             kind, "series", _text(source, "SeriesInstanceUID"), maker.identity
         ),

@@ -273,6 +273,7 @@ def _reviewed_test(
 def _merged(found: list[tuple[np.ndarray, np.ndarray, np.ndarray]], count: int) -> list[tuple[int, int, int]]:
     """(first, second, reasons) of each pair once, by row; its reasons are added up as bits."""
     first, second, reason = (np.concatenate(arrays).astype(np.int64) for arrays in zip(*found, strict=True))
+    # a pair as one number
     pair, which = np.unique(first * count + second, return_inverse=True)
     reasons = np.zeros(len(pair), dtype=np.int64)
     np.bitwise_or.at(reasons, which.ravel(), reason)
@@ -338,7 +339,7 @@ def read_reviewed(path: Path) -> frozenset[tuple[str, str]]:
     pairs = set()
     number = 1
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets begin with a mark
             rows = csv.reader(file, strict=True)
             header = [name.strip() for name in next(rows, [])]
             for name in ("case_a", "case_b"):

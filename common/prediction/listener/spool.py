@@ -82,6 +82,7 @@ class Spool:
 
     def films(self) -> list[str]:
         """Films that wait to be processed, in order of arrival."""
+        # A film stays in the inbox until its objects are sent, and is processed no more meanwhile.
         return sorted({path.stem for path in self.inbox.glob(f"{_NAMES}.dcm")} - set(self.deliveries()))
 
     def deliveries(self) -> list[str]:
@@ -105,6 +106,7 @@ class Spool:
         if shutil.disk_usage(self.folder).free - len(content) < self.reserve:
             raise Refusal("the disk is full")
         self._last += 1
+        # before the film: whenever the process is killed, no number is given twice
         os.pwrite(self._numbers, f"{self._last:09d}".encode(), 0)
         name = f"{self._last:09d}_{pseudonym('case', instance)}"
         with whole_file(self.film(name)) as temporary:
