@@ -7,13 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, false_discovery_control, norm
+from scipy.stats import binom, binomtest, false_discovery_control, norm
 from sklearn.metrics import roc_auc_score
 
 from common.statistics import compare_systems
 from common.statistics.bootstrap import bootstrap
 from common.statistics.compare_systems import bootstrap_p, comparison_rows, delong, holm, mcnemar, pair_rows
-from common.statistics.intervals import percentile_interval, percentile_p, percentile_tail
+from common.statistics.intervals import (
+    effective_films,
+    percentile_interval,
+    percentile_p,
+    percentile_tail,
+    tango_interval,
+)
 from common.statistics.metric_catalogue import METRICS
 from common.statistics.tested_films import Cases
 
@@ -88,14 +94,56 @@ def test_delong_where_nothing_varies() -> None:
         assert all(map(math.isnan, delong(scores, 1 - scores, few)))
 
 
-def test_mcnemar_equals_the_binomial_test() -> None:
+def mid_p(first: int, second: int) -> float:
+    """By SciPy: the exact p-value less the probability of the split itself."""
+    n = first + second
+    return min(1.0, binomtest(first, n, 0.5).pvalue - binom.pmf(first, n, 0.5))
+
+
+def test_mcnemar_by_hand_and_against_the_binomial_test() -> None:
     assert mcnemar(0, 0) == 1
-    assert mcnemar(1, 7) == 2 * (1 + 8) / 2**8
+    assert mcnemar(5, 0) == 0.03125
+    assert mcnemar(1, 7) == (2 * (1 + 8) - 8) / 2**8
     for first in range(12):
-        for second in range(1, 30):
-            expected = binomtest(first, first + second, 0.5).pvalue
-            assert mcnemar(first, second) == mcnemar(second, first) == pytest.approx(expected, rel=1e-12)
-    assert mcnemar(400, 700) == pytest.approx(binomtest(400, 1100, 0.5).pvalue, rel=1e-9)
+        assert mcnemar(first, first) == 1
+        for second in range(first + 1, 30):
+            expected = pytest.approx(mid_p(first, second), rel=1e-12)
+            assert mcnemar(first, second) == mcnemar(second, first) == expected
+    assert mcnemar(400, 700) == pytest.approx(mid_p(400, 700), rel=1e-9)
+
+
+def test_paired_proportions_have_tangos_interval_and_a_test_that_agrees() -> None:
+    """Films of one patient each, or of few: by the numbers of films that only one of two called right."""
+    for patients in (None, 40):
+        systems = {"eff": simulated(1, patients=patients), "vit": simulated(2, patients=patients)}
+        eff, vit = systems.values()
+        positive = eff.has_mask
+        calls = eff.two_stage, vit.two_stage
+        first, second = (int((positive & a & ~b).sum()) for a, b in (calls, calls[::-1]))
+        n = int(positive.sum())
+        row = compared(systems)["two_stage", "all", "sensitivity"]
+        weight = 1.0
+        if patients:
+            difference = eff.two_stage[positive].astype(float) - vit.two_stage[positive]
+            number = np.array([int(name[1:]) for name in eff.patient[positive]])
+            weight = effective_films(difference, number) / n
+            assert weight < 1
+            z = (first - second) / math.sqrt(first + second) * math.sqrt(weight)
+            assert row["p_value"] == pytest.approx(2 * norm.sf(abs(z)))
+            assert row["test"] == "McNemar, effective n"
+        expected = tango_interval(first * weight, second * weight, n * weight)
+        assert (row["ci_low"], row["ci_high"]) == pytest.approx(expected)
+        assert row["interval"] == ("tango, effective n" if patients else "tango")
+        assert (row["p_value"] < 0.05) == (not expected[0] <= 0 <= expected[1])
+
+
+def test_two_systems_with_the_same_calls_have_an_interval_with_width() -> None:
+    for patients in (None, 40):
+        systems = {"eff": simulated(1, patients=patients), "vit": simulated(1, patients=patients)}
+        row = compared(systems)["two_stage", "all", "sensitivity"]
+        assert (row["estimate"], row["p_value"]) == (0, 1)
+        assert row["ci_low"] == pytest.approx(-row["ci_high"])
+        assert row["ci_high"] > 0.05
 
 
 def test_holm_by_hand() -> None:
@@ -163,6 +211,10 @@ def test_rows_of_the_pair(reference: str) -> None:
             assert (row["ci_low"], row["ci_high"], row["interval"]) == (None, None, "none")
             assert "too few films" in row["note"]
             continue
+        if row["interval"].startswith("tango"):
+            assert row["ci_low"] <= row["estimate"] <= row["ci_high"]
+            assert METRICS[metric].kind == "proportion"
+            continue
         differences = one.replicates - other.replicates
         assert np.isnan(differences).mean() < 0.05
         tail = percentile_tail(min(one.patients, other.patients))
@@ -198,8 +250,8 @@ def test_tests_of_the_pair_where_each_patient_has_one_film() -> None:
             cells = [(a, b) for a, b, t in zip(*calls, eff.has_mask, strict=True) if t == truth]
             only_eff, only_vit = cells.count((truth, not truth)), cells.count((not truth, truth))
             row = rows[decision, "all", metric]
-            assert row["test"] == "McNemar, exact"
-            assert row["p_value"] == pytest.approx(binomtest(only_eff, only_eff + only_vit).pvalue)
+            assert row["test"] == "McNemar, mid-p"
+            assert row["p_value"] == pytest.approx(mid_p(only_eff, only_vit))
             assert row["note"] == f"right in eff only: {only_eff}, in vit only: {only_vit}"
             assert row["estimate"] == pytest.approx((only_eff - only_vit) / len(cells))
     row = rows["two_stage", "all", "dice_positives"]
@@ -220,16 +272,14 @@ def test_holm_is_over_the_family_only() -> None:
 def test_several_films_of_a_patient_take_the_bootstrap() -> None:
     systems = {"eff": simulated(1, patients=90), "vit": simulated(2, patients=90)}
     found, rows = bootstrap(systems, "mask", 200, seed=3), compared(systems)
-    for metric, usual in (("auroc", "DeLong"), ("sensitivity", "McNemar"), ("specificity", "McNemar")):
-        row = rows["two_stage", "all", metric]
-        one, other = (found[system, "two_stage", "all", metric].replicates for system in systems)
-        below, above = sum(one <= other), sum(one >= other)
-        patients = min(found[system, "two_stage", "all", metric].patients for system in systems)
-        p = percentile_p(min(0.5, (1 + min(below, above)) / 201), patients)
-        assert row["p_value"] == pytest.approx(p)
-        assert row["test"] == "bootstrap of patients"
-        assert usual in row["note"]
-        assert "several films of a patient" in row["note"]
+    row = rows["two_stage", "all", "auroc"]
+    one, other = (found[system, "two_stage", "all", "auroc"].replicates for system in systems)
+    below, above = sum(one <= other), sum(one >= other)
+    patients = min(found[system, "two_stage", "all", "auroc"].patients for system in systems)
+    p = percentile_p(min(0.5, (1 + min(below, above)) / 201), patients)
+    assert row["p_value"] == pytest.approx(p)
+    assert row["test"] == "bootstrap of patients"
+    assert "in place of DeLong: several films of a patient" in row["note"]
 
 
 def test_better_is_positive_and_the_order_of_the_systems_is_fixed() -> None:
@@ -246,7 +296,9 @@ def test_the_same_predictions_differ_by_nothing() -> None:
         cases = simulated(1, patients=patients)
         for row in compared({"eff": cases, "vit": cases}).values():
             assert row["estimate"] in (0, None)
-            assert row["interval"] == "none" or row["ci_low"] == row["ci_high"] == 0
+            width = row["interval"].startswith("tango")
+            assert row["interval"] == "none" or (row["ci_low"] < 0 < row["ci_high"]) == width
+            assert row["interval"] == "none" or row["ci_low"] == pytest.approx(-row["ci_high"])
             assert row["p_value"] in (1, None)
             assert row["p_holm"] in (1, None)
 

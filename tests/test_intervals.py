@@ -1,8 +1,11 @@
 """Intervals against SciPy, statistics' textbooks and hand-made numbers."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.optimize import minimize_scalar
 
 from common.statistics.intervals import (
     acceleration,
@@ -11,6 +14,7 @@ from common.statistics.intervals import (
     percentile_interval,
     percentile_p,
     percentile_tail,
+    tango_interval,
     wilson_interval,
 )
 
@@ -157,6 +161,39 @@ def test_effective_films_equal_a_plain_loop():
         seen.add("within" if 1 < effect < largest else "clipped")
         assert effective_films(values, patient) == pytest.approx(60 / min(max(effect, 1), largest))
     assert seen == {"within", "clipped"}
+
+
+def score(first: float, second: float, n: float, difference: float) -> float:
+    """Tango's statistic with the likelihood maximised by search, not by formula."""
+
+    def minus_likelihood(share):  # of films that only the second calls right
+        shares = (share + difference, share, 1 - 2 * share - difference)
+        films = (first, second, n - first - second)
+        return -sum(k * math.log(max(p, 1e-300)) for k, p in zip(films, shares, strict=True))
+
+    low, high = max(0.0, -difference), (1 - difference) / 2
+    share = minimize_scalar(minus_likelihood, (low, high), bounds=(low, high), options={"xatol": 1e-14}).x
+    variance = n * (2 * share + difference - difference**2)
+    return (first - second - n * difference) / math.sqrt(variance)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "n"), [(5, 0, 108), (12, 3, 50), (3, 4, 20), (1, 30, 60), (7.5, 2.2, 31)]
+)
+def test_tango_ends_where_the_score_is_the_quantile(first, second, n):
+    low, high = tango_interval(first, second, n)
+    assert score(first, second, n, low) == pytest.approx(1.959964, abs=1e-4)
+    assert score(first, second, n, high) == pytest.approx(-1.959964, abs=1e-4)
+    assert (-high, -low) == pytest.approx(tango_interval(second, first, n), abs=1e-9)
+
+
+def test_tango_at_the_edges():
+    square = 1.959963984540054**2
+    low, high = tango_interval(0, 0, 108)
+    assert (low, high) == pytest.approx((-square / (108 + square), square / (108 + square)))
+    assert tango_interval(5, 0, 108)[0] > 0
+    assert tango_interval(10, 0, 10)[1] == 1
+    assert tango_interval(0, 10, 10)[0] == -1
 
 
 def test_wilson_as_printed():

@@ -133,6 +133,8 @@ class Bootstrapped:
             of one of them.
         independent: Every patient of the test set gave one film.
         effective: Number of independent films that tell as much, for a proportion; NaN for another metric.
+        films: (n,) bool, films of a proportion, of all that were tested; None for another metric.
+        values: (n,) float64, value of each film, 0-1, likewise.
         acceleration: Acceleration of the BCa interval; NaN where not computed or not estimable.
     """
 
@@ -143,6 +145,8 @@ class Bootstrapped:
     too_few: bool = False
     independent: bool = False
     effective: float = np.nan
+    films: np.ndarray | None = None
+    values: np.ndarray | None = None
     acceleration: float = np.nan
 
 
@@ -199,7 +203,7 @@ def bootstrap(
             patients=min(len(np.unique(number[films])) for films in values.needed(*key)),
             too_few=any(_too_few(number[films]) for films in values.needed(*key)),
             independent=independent,
-            effective=_effective(values, key, number),
+            **_of_proportion(values, key, number),
             acceleration=float(accelerations.get(own, np.nan)),
         )
         for system, values in prepared.items()
@@ -223,12 +227,13 @@ def _values(
     return found
 
 
-def _effective(values: MetricValues, key: tuple[str, str, str], number: np.ndarray) -> float:
-    """The effective number of the films of a proportion; NaN for another metric, or without films."""
+def _of_proportion(values: MetricValues, key: tuple[str, str, str], number: np.ndarray) -> dict[str, Any]:
+    """What `Bootstrapped` holds of a proportion; nothing of another metric, or without films."""
     films = values.films(*key)
     if METRICS[key[2]].kind != "proportion" or not films.any():
-        return float("nan")
-    return effective_films(values.of_films(*key)[films], number[films])
+        return {}
+    each = values.of_films(*key)
+    return {"films": films, "values": each, "effective": effective_films(each[films], number[films])}
 
 
 def _too_few(patients: np.ndarray) -> bool:

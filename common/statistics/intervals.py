@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 CONFIDENCE = 0.95
@@ -144,27 +147,65 @@ def wilson_interval(successes: float, n: float, confidence: float = CONFIDENCE) 
 
 
 def effective_films(values: np.ndarray, patient: np.ndarray) -> float:
-    """How many independent films tell as much of a share as these, of which a patient gave several.
+    """How many independent films tell as much of a mean as these, of which a patient gave several.
 
-    The number of films over the design effect: the variance of the share by patients over the binomial one,
-    from 1, which are independent films, to sum(m^2) / n, where all m films of each patient are alike (Rao &
-    Scott, Biometrics 1992;48:577-585). Each patient's residual is the one without the patient, since few
-    patients would else seem too alike (Bell & McCaffrey, Survey Methodology 2002;28:169-181). A share of
-    exactly 0 or 1 shows no variance, and gets the largest design effect.
+    The number of films over the design effect: the variance of the mean by patients over that of independent
+    films, from 1 to sum(m^2) / n, where all m films of each patient are alike (Rao & Scott, Biometrics
+    1992;48:577-585). Each patient's residual is the one without the patient, since few patients would else
+    seem too alike (Bell & McCaffrey, Survey Methodology 2002;28:169-181). Values that are all equal show no
+    variance, and get the largest design effect.
 
     Args:
-        values: (n,) float64, 0-1, value of each film, n >= 1.
+        values: (n,) float64, value of each film, n >= 1; for a share 0 or 1, for a paired difference -1 to 1.
         patient: (n,) int, number of its patient.
     """
-    n, share = len(values), values.mean()
+    n, mean = len(values), values.mean()
     _, member, films = np.unique(patient, return_inverse=True, return_counts=True)
     largest = float((films**2).sum() / n)
-    binomial = share * (1 - share) / n
-    if len(films) == n or binomial <= 0 or len(films) == 1:
+    independent = float(((values - mean) ** 2).sum() / n**2)
+    if len(films) == n or independent <= 0 or len(films) == 1:
         return n / largest
-    residual = np.bincount(member, values - share) / (1 - films / n)
-    effect = float((residual**2).sum() / n**2 / binomial)
+    residual = np.bincount(member, values - mean) / (1 - films / n)
+    effect = float((residual**2).sum() / n**2) / independent
     return n / min(max(effect, 1.0), largest)
+
+
+def tango_interval(
+    first_only: float, second_only: float, n: float, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """The score interval of a difference of proportions of the same films (Tango, Stat Med 1998;17:891-908).
+
+    It holds 0 where McNemar's score test, (first_only - second_only)^2 / (first_only + second_only), does not
+    reject it, and has a width where no film is discordant.
+
+    Args:
+        first_only: Films that only the first called right.
+        second_only: Films that only the second called right.
+        n: All films, above 0; these three numbers may be effective ones.
+        confidence: Probability that the interval is to hold the difference.
+
+    Returns:
+        Ends of the first's proportion minus the second's, -1 to 1.
+    """
+    z = _NORMAL.inv_cdf((1 + confidence) / 2)
+
+    def beyond(difference: float) -> float:
+        """How far a difference lies from the observed one, in standard errors under that difference."""
+        b = (2 * n - first_only + second_only) * difference - first_only - second_only
+        c = -second_only * difference * (1 - difference)
+        share = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)  # of the second only: most likely
+        variance = max(n * (2 * share + difference * (1 - difference)), 1e-12)
+        return (first_only - second_only - n * difference) / math.sqrt(variance)
+
+    observed = (first_only - second_only) / n
+    return _root(lambda d: beyond(d) - z, -1.0, observed), _root(lambda d: beyond(d) + z, observed, 1.0)
+
+
+def _root(falling: Callable[[float], float], low: float, high: float) -> float:
+    """Where a falling function crosses 0 between two places; the end of them where it does not."""
+    if falling(low) < 0 or low == high:
+        return low
+    return high if falling(high) > 0 else float(brentq(falling, low, high, xtol=1e-14))
 
 
 def _defined(replicates: np.ndarray) -> np.ndarray | None:
