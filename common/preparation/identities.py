@@ -33,6 +33,22 @@ ALIKE = (
     "its patient is spelt in several ways (leading zeros, case or blanks) and taken as one; "
     "spell a patient in one way, and two patients in ways that differ by more"
 )
+STUDY_UNKNOWN = (
+    "its study is a placeholder or a number that a spreadsheet rounded, so its study is unknown; "
+    "the column study of the case table can name it, as text"
+)
+ALIKE_STUDY = (
+    "its study is spelt in several ways (leading zeros, case or blanks) and taken as one; "
+    "spell a study in one way, and two studies in ways that differ by more"
+)
+ALIKE_CASE = (
+    "its case differs from another one only by leading zeros, case or blanks; "
+    "leave one out if they are the same film, else call them in ways that differ by more"
+)
+ROUNDED_CASE = (
+    "its case is a number that a spreadsheet rounded (such as 1.23E+12), so it may not be found again; "
+    "make the column text before the numbers are put in"
+)
 MOST_OF_ONE = 0.5  # of a set's films
 FEWEST = 10  # films of which one patient may have the most
 
@@ -44,31 +60,37 @@ def canonical(identifier: str) -> str:
     return re.sub(r"(?<![0-9.])0+(?=[0-9])", "", text)
 
 
+def is_rounded(identifier: str) -> bool:
+    """Whether an identifier is a number as a spreadsheet shows a long one."""
+    return bool(_ROUNDED.fullmatch(identifier.strip().casefold()))
+
+
 def why_unknown(identifier: str) -> str | None:
     """Why an identifier names no patient; None where it does."""
     text = identifier.strip().casefold()
     if text and _PLACEHOLDERS.fullmatch(text):
         return PLACEHOLDER
-    return ROUNDED if _ROUNDED.fullmatch(text) else None
+    return ROUNDED if is_rounded(text) else None
 
 
-def unite(rows: list[dict[str, Any]], keys: list[str | None]) -> list[int]:
-    """Give all spellings of a patient the name of the first one.
+def unite(rows: list[dict[str, Any]], keys: list[str | None], column: str = "patient") -> list[int]:
+    """Give all spellings of a patient, or of a study, the name of the first one.
 
     Args:
-        rows: Rows of prepared cases, whose `patient` is changed.
-        keys: The pseudonym of each row's canonical identifier; None where the patient is unknown.
+        rows: Rows of prepared cases, whose `column` is changed.
+        keys: The pseudonym of each row's canonical identifier; None where it is unknown.
+        column: `patient` or `study`.
 
     Returns:
-        The rows whose patient was spelt in several ways.
+        The rows whose patient or study was spelt in several ways.
     """
     spellings: dict[str, dict[str, None]] = {}
     for row, key in zip(rows, keys, strict=True):
         if key:
-            spellings.setdefault(key, {})[row["patient"]] = None
+            spellings.setdefault(key, {})[row[column]] = None
     alike = [i for i, key in enumerate(keys) if key and len(spellings[key]) > 1]
     for i in alike:
-        rows[i]["patient"] = next(iter(spellings[keys[i] or ""]))
+        rows[i][column] = next(iter(spellings[keys[i] or ""]))
     return alike
 
 

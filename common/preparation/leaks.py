@@ -47,7 +47,7 @@ class Pair(NamedTuple):
 
 
 PAIR_COLUMNS = {
-    "kind": "error, or warning: alike by the perceptual hash, but not the same picture",
+    "kind": "error, or warning: alike by the perceptual hash or but for spelling, yet not the same",
     "case_a": "pseudonym of the film",
     "part_a": "where it is, such as ntuh_train fold 3",
     "case_b": "pseudonym of the other film",

@@ -37,10 +37,22 @@ from common.preparation.film_store import (
 )
 from common.preparation.film_task import EXCLUDED, FULL, PREPARED, REJECTED, Outcome, Task, prepare_film
 from common.preparation.flow_diagram import count_flow, draw_flow, print_flow
-from common.preparation.identities import ALIKE, canonical, refuse_one_patient, unite, why_unknown
+from common.preparation.identities import (
+    ALIKE,
+    ALIKE_CASE,
+    ALIKE_STUDY,
+    ROUNDED_CASE,
+    STUDY_UNKNOWN,
+    canonical,
+    is_rounded,
+    refuse_one_patient,
+    unite,
+    why_unknown,
+)
 from common.preparation.leaks import (
     PAIR_COLUMNS,
     ComparedFilms,
+    Pair,
     concatenate,
     find_leaks,
     first_pairs,
@@ -54,6 +66,8 @@ from common.preparation.notes import FILE as NOTES
 from common.preparation.notes import grouped, print_notes, write_notes
 from common.preparation.prepared_cases import COLUMNS
 from common.preparation.resume_log import ResumeLog, started
+from common.preparation.spellings import FILE as SPELLINGS
+from common.preparation.spellings import read_spellings, spelt_otherwise, write_spellings
 from common.pseudonyms import pseudonym
 from common.refusal import Refusal
 from common.removal import Written, refuse_foreign, remove_written
@@ -76,6 +90,7 @@ SET_FILES = Written(
         "cases.csv",
         "rejected.csv",
         NOTES,
+        SPELLINGS,
         "fingerprints.csv",
         "flow.json",
         "flow.png",
@@ -300,7 +315,7 @@ def _prepare(key: str, folder: Path, rules: Rules, table: PatientTable | None, f
         _refuse_many_faults(each)
     rows = {each.name: case_rows(each) for each in growing}
     if key == "ntuh":
-        _unite_patients(growing, rows)
+        _unite_spellings(growing, rows)
     parts = {each.name: assign_parts(each.name, rows[each.name]) for each in growing}
     _refuse_leakage(growing, rows, parts)
     contents = [_finish(each, rows[each.name], parts[each.name]) for each in growing]
@@ -422,19 +437,25 @@ def journal_entry(task: Task, outcome: Outcome | Lost) -> dict[str, Any]:
             "perceptual": outcome.perceptual,
             "roughness": outcome.roughness,
             "case": _named("case", task.film.identifier, task.rules),
-            "notes": list(outcome.notes),
+            "notes": [*outcome.notes, *([ROUNDED_CASE] if is_rounded(task.film.identifier) else [])],
         }
         facts = {name: value for name, value in outcome.facts.items() if name in COLUMNS}
-        patient = outcome.facts["patient_id"]
+        patient, study = outcome.facts["patient_id"], outcome.facts["study"]
         if patient and (unknown := why_unknown(patient)):
             patient = ""
             entry["notes"].append(unknown)
+        if study and why_unknown(study):
+            study = ""
+            entry["notes"].append(STUDY_UNKNOWN)
+        identifiers = {"patient": patient, "study": study, "case": task.film.identifier}
         # among the entry's own, not its facts, which are cells of the prepared cases
-        entry["alike"] = pseudonym("patient", canonical(patient)) if patient else None
+        entry["canonical"] = {
+            kind: pseudonym(kind, canonical(name)) if name else None for kind, name in identifiers.items()
+        }
         entry["facts"] = facts | {
             "patient": _named("patient", patient or f"exam {task.film.identifier}", task.rules),
             "patient_known": int(bool(patient)),
-            "study": _named("study", outcome.facts["study"], task.rules) if outcome.facts["study"] else None,
+            "study": _named("study", study, task.rules) if study else None,
         }
     return entry
 
@@ -502,16 +523,37 @@ def case_rows(growing: Growing) -> list[dict[str, Any]]:
     return rows
 
 
-def _unite_patients(growing: list[Growing], rows: dict[str, list[dict[str, Any]]]) -> None:
-    """Take the spellings of a patient as one, in training and testing, and refuse one patient for all."""
+def _canonical(growing: Growing) -> list[dict[str, str | None]]:
+    """Pseudonyms of patient, study and case of each prepared film as they are whatever their spelling."""
+    found = []
+    for entry in growing.entries(PREPARED):
+        each = dict.fromkeys(("patient", "study", "case")) | entry.get("canonical", {})
+        patient = growing.table and growing.table.patients.get(growing.readable[entry["row"]].identifier)
+        found.append(each | ({"patient": pseudonym("patient", canonical(patient))} if patient else {}))
+    return found
+
+
+def _unite_spellings(growing: list[Growing], rows: dict[str, list[dict[str, Any]]]) -> None:
+    """Take the spellings of a patient or study as one, in training and testing; say which cases are alike.
+
+    Raises:
+        Refusal: One patient has most of the films.
+    """
     entries = [entry for each in growing for entry in each.entries(PREPARED)]
     films = [each.readable[entry["row"]] for each in growing for entry in each.entries(PREPARED)]
     together = [row for each in growing for row in rows[each.name]]
-    alike = unite(together, [entry.get("alike") for entry in entries])
-    for i in alike:
-        entries[i]["notes"] = [*entries[i].get("notes", []), ALIKE]
-    for line in grouped((films[i], ALIKE) for i in alike):
-        print(f"  warning: {line}")
+    known = [each for one in growing for each in _canonical(one)]
+    cases = Counter(each["case"] for each in known)
+    alike = {
+        ALIKE: unite(together, [each["patient"] for each in known]),
+        ALIKE_STUDY: unite(together, [each["study"] for each in known], "study"),
+        ALIKE_CASE: [i for i, each in enumerate(known) if each["case"] and cases[each["case"]] > 1],
+    }
+    for note, places in alike.items():
+        for i in places:
+            entries[i]["notes"] = [*entries[i].get("notes", []), note]
+        for line in grouped((films[i], note) for i in places):
+            print(f"  warning: {line}")
     for each in growing:
         patients = [(row["patient"], row["patient_known"]) for row in rows[each.name]]
         refuse_one_patient(each.name, patients)
@@ -572,7 +614,9 @@ def _refuse_leakage(
     reviewed_file = workspace() / "data" / REVIEWED
     leaks = find_leaks(films, read_reviewed(reviewed_file))
     pairs_file = leaks_file()
-    write_csv(pairs_file, list(PAIR_COLUMNS), pair_rows(leaks))
+    otherwise = _spelt_otherwise(growing, rows)
+    listed = dataclasses.replace(leaks, warnings=[*leaks.warnings, *otherwise])
+    write_csv(pairs_file, list(PAIR_COLUMNS), pair_rows(listed))
     if leaks.errors:
         raise Refusal(
             f"{len(leaks.errors) + leaks.unlisted:,} pairs of films leak between parts that must not share a "
@@ -585,11 +629,26 @@ def _refuse_leakage(
     print(f"leakage: {len(films):,} films compared, no patient, study or picture in two parts")
     for line in not_checkable(films, leaks, sum(facts["films"] for facts in by_table if facts)):
         print(f"  not checked: {line}")
+    if otherwise:
+        print(
+            f"  warning: {len(otherwise):,} patients or studies of SIIM-ACR and NTUH differ only by leading "
+            f"zeros, case or blanks: {shown(pairs_file)}; if they are the same, spell them in one way"
+        )
     if leaks.warnings:
         print(
             f"  {len(leaks.warnings):,} pairs look alike but are not the same picture (correlation under "
             f"{SAME_PICTURE}): {shown(pairs_file)}"
         )
+
+
+def _spelt_otherwise(growing: list[Growing], rows: dict[str, list[dict[str, Any]]]) -> list[Pair]:
+    """Films of SIIM-ACR and the hospital whose patient or study differ by their spelling only."""
+    sets: dict[str, Any] = {each.name: (rows[each.name], _canonical(each)) for each in growing}
+    for name in (name for key, names in SETS.items() if _finished(key) for name in names if name not in sets):
+        folder = prepared_folder(name)
+        cases = PreparedSet(folder).cases.to_dict("records")
+        sets[name] = (cases, read_spellings(folder, len(cases)))
+    return spelt_otherwise(sets)
 
 
 def _part_names(name: str, parts: list[int]) -> list[str]:
@@ -631,6 +690,7 @@ def _finish(growing: Growing, rows: list[dict[str, Any]], part: list[int]) -> di
     folder, entries = growing.folder, growing.entries(PREPARED)
     GrowingArrays(growing.folder).pack_masks([entry["row"] for entry in entries if entry["mask"]])
     write_csv(folder / "cases.csv", list(COLUMNS), rows)
+    write_spellings(folder, _canonical(growing))
     _write_rejected(growing)
     notes = _notes(growing)
     write_notes(folder, notes)
