@@ -35,9 +35,15 @@ def estimate_text(row: Row) -> str:
     return f"{number(row['estimate'])} ({low} to {high})"
 
 
+def films_text(row: Row) -> str:
+    """Films that an estimate is over: `308`; where both classes count, positives and negatives: `33+275`."""
+    positives = row.get("positives")
+    return f"{row['n']}" if positives is None else f"{positives}+{row['n'] - positives}"
+
+
 def line_text(row: Row, digits: int = 3, with_n: bool = True) -> str:
-    """The same in the terminal: `0.953 (0.921-0.978) n=308`, with the reason where there is no interval."""
-    n = f" n={row['n']}" if with_n else ""
+    """In the terminal: `0.953 (0.921-0.978) n=33+275`, with the reason where there is no interval."""
+    n = f" n={films_text(row)}" if with_n else ""
     if row["estimate"] is None:
         return NOT_ESTIMABLE + n
     estimate = f"{row['estimate']:.{digits}f}"

@@ -25,7 +25,7 @@ from common.inference.result_files import Result
 from common.paths import result_folder, thresholds_file, workspace
 from common.report import plots
 from common.report.claim_checklist import Known, checklist
-from common.report.estimates import Row, estimate_text, number, p_text
+from common.report.estimates import Row, estimate_text, films_text, number, p_text
 from common.report.tables import tables
 from common.report.worst_films import shown_films, worst_films
 from common.stages import INFERENCE_COMMAND, N_FOLDS, TESTING_FOLDER, THRESHOLDS_COMMAND
@@ -148,6 +148,7 @@ def _page(
         checklist=checklist(known),
         number=number,
         estimate_text=estimate_text,
+        films_text=films_text,
         p_text=p_text,
         metrics=METRICS,
     )
@@ -178,7 +179,7 @@ def _shortcuts(rows: Sequence[Row], system: str) -> list[str]:
                 f"the system is not clearly above it ({estimate_text(gain)}): its AUROC does not show that "
                 "it sees the pneumothorax"
             )
-        sentences.append(f"From {title} alone, AUROC {estimate_text(own)}, n {own['n']}: {verdict}.")
+        sentences.append(f"From {title} alone, AUROC {estimate_text(own)}, n {films_text(own)}: {verdict}.")
     return sentences
 
 

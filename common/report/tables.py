@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from common.report.estimates import Row, estimate_text, p_text
+from common.report.estimates import Row, estimate_text, films_text, p_text
 from common.statistics.metric_catalogue import METRICS
 from common.statistics.strata import SIZE_EDGES, STRATA
 
@@ -28,12 +28,12 @@ class Cell:
 
     Attributes:
         text: Estimate and interval.
-        n: Films that it is over.
+        n: Films that it is over, as `films_text` has it.
         mark: Mark of its footnote, or empty.
     """
 
     text: str
-    n: int
+    n: str
     mark: str
 
 
@@ -141,7 +141,7 @@ def _line(
 def _cell(row: Row, marks: dict[str, str]) -> Cell:
     note = row.get("note")
     mark = marks.setdefault(str(note), str(len(marks) + 1)) if note else ""
-    return Cell(estimate_text(row), int(row["n"]), mark)
+    return Cell(estimate_text(row), films_text(row), mark)
 
 
 def _difference(row: Row, marks: dict[str, str]) -> Difference:

@@ -34,6 +34,7 @@ METRIC_COLUMNS = (
     "stratum",
     "metric",
     "n",
+    "positives",
     "estimate",
     "ci_low",
     "ci_high",
@@ -186,7 +187,8 @@ def _header(result: Result, options: ReportOptions) -> list[str]:
         f"by radiology report: {counts['positive_by_report']}, "
         f"of which {counts['positive_by_report_without_mask']} without a mask; "
         f"mask but negative by report: {counts['mask_but_negative_by_report']}.",
-        f"Each metric: estimate on the full sample ({CONFIDENCE:.0%} interval) n = films that it is over.",
+        f"Each metric: estimate on the full sample ({CONFIDENCE:.0%} interval) n = films that it is over, "
+        "where both classes count positives+negatives.",
         f"Intervals: {kind} bootstrap of patients in two strata (with a positive film, without), "
         f"{options.replicates} replicates, seed {options.seed}; {EXPANDED}.",
         f"{_titles(m for m in METRICS if METRICS[m].kind == 'proportion')} have Wilson's interval"

@@ -126,6 +126,7 @@ class Bootstrapped:
 
     Attributes:
         n: Number of films that the estimate is over.
+        positives: Number of positives among them, for a metric that needs both classes; else None.
         estimate: Estimate on the full sample; NaN where undefined.
         replicates: (resamples,) float64, value in each resample; NaN where undefined.
         patients: Number of patients that it is over; of the rarer class where it needs both.
@@ -142,6 +143,7 @@ class Bootstrapped:
     estimate: float
     replicates: np.ndarray
     patients: int
+    positives: int | None = None
     too_few: bool = False
     independent: bool = False
     effective: float = np.nan
@@ -200,6 +202,7 @@ def bootstrap(
             n=int(values.films(*key).sum()),
             estimate=float(estimates[own][0]),
             replicates=found[own],
+            positives=int(values.needed(*key)[0].sum()) if METRICS[key[2]].both_classes else None,
             patients=min(len(np.unique(number[films])) for films in values.needed(*key)),
             too_few=any(_too_few(number[films]) for films in values.needed(*key)),
             independent=independent,
@@ -260,9 +263,10 @@ def metric_rows(
         prevalence: Prevalence, as given to `bootstrap`.
 
     Returns:
-        Rows with `system, reference, decision, stratum, metric, n, estimate, ci_low, ci_high, interval,
-        note`, by system, then reference. An estimate or an end of an interval that is not there is None,
-        `interval` then `none`; `tp, fp, fn, tn` are whole numbers.
+        Rows with `system, reference, decision, stratum, metric, n, positives, estimate, ci_low, ci_high,
+        interval, note`, by system, then reference; `positives` is None where one class is enough. An estimate
+        or an end of an interval that is not there is None, `interval` then `none`; `tp, fp, fn, tn` are whole
+        numbers.
     """
     rows = [
         {"system": system, "reference": reference, "decision": decision, "stratum": stratum}
@@ -305,6 +309,7 @@ def estimate_columns(
     return {
         "metric": metric,
         "n": bootstrapped.n,
+        "positives": bootstrapped.positives,
         "estimate": estimate,
         "ci_low": low,
         "ci_high": high,

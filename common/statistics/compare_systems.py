@@ -234,10 +234,10 @@ def pair_rows(
         reference: `mask` or `report`.
 
     Returns:
-        Rows with `system` (`first-second`), `reference, decision, stratum, metric, n, estimate, ci_low,
-        ci_high, interval, note, p_value, p_holm, test`. What is not estimable or was not tested is None, and
-        `interval` then `none`; `p_holm` is None throughout. `n` is the films that the estimate is over, the
-        smaller number where the two differ, and the note then gives both.
+        Rows with `system` (`first-second`), `reference, decision, stratum, metric, n, positives, estimate,
+        ci_low, ci_high, interval, note, p_value, p_holm, test`. What is not estimable or was not tested is
+        None, and `interval` then `none`; `p_holm` is None throughout. `n` is the films that the estimate is
+        over, the smaller number where the two differ, and the note then gives both.
     """
     first, second = pair
     rows = []
@@ -277,6 +277,7 @@ def _difference(
     low, high = ends or (None, None)
     return {
         "n": min(one.n, other.n),
+        "positives": one.positives,
         "estimate": estimate,
         "ci_low": low,
         "ci_high": high,

@@ -81,8 +81,10 @@ def surface_metrics(predicted: np.ndarray, truth: np.ndarray, scale: Scale) -> t
     A mask's surface are its pixels that have a neighbour across a side outside the mask or the film. From
     each, the distance to the nearest surface pixel of the other mask. HD95 is the larger of the two
     directions' percentiles (Huttenlocher et al., IEEE PAMI 1993;15:850; linear between order statistics).
-    NSD is the share of all surface pixels of both masks that lie within the tolerance (Nikolov et al., J Med
-    Internet Res 2021;23:e26151).
+    NSD is the share of all surface pixels of both masks that lie within the tolerance, each counting as one,
+    as in MetricsReloaded (Maier-Hein et al., Nat Methods 2024;21:195-212). Its authors weigh them by area,
+    which differs where rows and columns are not equally far apart (Nikolov et al., J Med Internet Res
+    2021;23:e26151).
 
     Convention: 0 and 1 when both masks are empty; the film's diagonal and 0 when one of them is.
 
