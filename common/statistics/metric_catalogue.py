@@ -491,7 +491,7 @@ METRICS: dict[str, Metric] = {
         "False outlines shown a film",
         Mean(lambda f: f.outlined, lambda f: f.shown("false_outlines")),
         ("map", "decision"),
-        short="False outlines a film",
+        short="False outlines/film",
         both_classes=True,
         case_mix=True,
     ),
