@@ -255,7 +255,7 @@ def test_chest_tubes_known_of_some_films(tube):
     assert list(found) == [f"chest tube {tube:.0f}", "chest tube unknown"]
 
 
-def test_results_without_later_columns_have_no_figures_of_them():
+def test_results_without_later_columns_have_no_metrics_of_them():
     found = on_full_sample(table(), "mask")
     for metric in (
         "laterality",

@@ -16,7 +16,7 @@ from common.compute import seed_torch
 from common.inference import choose_thresholds, test_set
 from common.inference.run_networks import Predictor
 from common.inference.trained_system import operating_point, read_trained
-from common.inference.two_stage_rule import OperatingPoint
+from common.inference.two_stage_rule import OperatingPoint, read_thresholds
 from common.networks import weights
 from common.paths import thresholds_file
 from common.preparation.run import open_prepared
@@ -164,32 +164,50 @@ def test_thresholds_of_another_working_size_are_refused(copy: Path) -> None:
         operating_point(read_trained(["eff"], "test")[0])
 
 
+def _read_thresholds(text: str) -> OperatingPoint:
+    path = thresholds_file("eff")
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    return read_thresholds("eff")[0]
+
+
+POSSIBLE = {"system": "eff", "cls_threshold": 0.5, "seg_threshold": 64**2, "image_size": 64, "made_from": {}}
+
+
+def test_possible_thresholds_are_read(workspace: Path) -> None:
+    assert _read_thresholds(json.dumps(POSSIBLE)) == OperatingPoint(0.5, 64**2, 64)
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "{", '{"system": "vit"}', '{"system": "eff", "cls_threshold": "high"}', "[" * 100_000]
 )
-def test_malformed_thresholds_are_refused(copy: Path, text: str) -> None:
-    thresholds_file("eff").write_text(text)
+def test_malformed_thresholds_are_refused(workspace: Path, text: str) -> None:
     with pytest.raises(Refusal):
-        operating_point(read_trained(["eff"], "test")[0])
+        _read_thresholds(text)
 
 
 @pytest.mark.parametrize("key", ["cls_threshold", "seg_threshold", "image_size"])
 @pytest.mark.parametrize(
-    "value", [10**400, -(10**400), float("inf"), float("nan"), True, False, -1, "64", [64], {}, None]
+    "value", [-(10**400), float("inf"), float("nan"), True, False, -1, "64", [64], {}, None]
 )
-def test_impossible_thresholds_are_refused(copy: Path, key: str, value: object) -> None:
-    path = thresholds_file("eff")
-    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
-    with pytest.raises(Refusal, match=r"impossible thresholds|another working size"):
-        operating_point(read_trained(["eff"], "test")[0])
-
-
-@pytest.mark.parametrize("change", [{"seg_threshold": 0}, {"seg_threshold": 64**2 + 1}, {"image_size": 0}])
-def test_thresholds_beyond_the_film_are_refused(copy: Path, change: dict) -> None:
-    path = thresholds_file("eff")
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+def test_impossible_thresholds_are_refused(workspace: Path, key: str, value: object) -> None:
     with pytest.raises(Refusal, match="impossible thresholds"):
-        operating_point(read_trained(["eff"], "test")[0])
+        _read_thresholds(json.dumps(POSSIBLE | {key: value}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cls_threshold": 10**400},
+        {"seg_threshold": 10**400},
+        {"seg_threshold": 0},
+        {"seg_threshold": 64**2 + 1},
+        {"image_size": 0},
+    ],
+)
+def test_thresholds_beyond_the_film_are_refused(workspace: Path, change: dict) -> None:
+    with pytest.raises(Refusal, match="impossible thresholds"):
+        _read_thresholds(json.dumps(POSSIBLE | change))
 
 
 def test_films_prepared_anew_are_refused(copy: Path) -> None:

@@ -73,14 +73,16 @@ def parse_operating_point(content: dict[str, Any], system: str, name: str) -> Op
         if content["system"] != system:
             other = f"the system {content['system']}" if content["system"] in SYSTEMS else "no known system"
             raise Refusal(f"{name} is of {other}, not {system}", do=again)
-        probability, area, size = (content[key] for key in ("cls_threshold", "seg_threshold", "image_size"))
+        probability, area, image_size = (
+            content[key] for key in ("cls_threshold", "seg_threshold", "image_size")
+        )
         known = isinstance(content["made_from"], dict)
     except (KeyError, TypeError) as error:
         raise Refusal(f"{name} is no thresholds file", found=error, do=again) from None
     # by their very types: to Python, true is a number, and 10**400 too large for one
-    whole = type(area) is type(size) is int
+    whole = type(area) is type(image_size) is int
     if not (known and whole and type(probability) in (int, float)) or not (
-        0 <= probability <= 1 and 1 <= area <= size**2 and size >= 1
+        0 <= probability <= 1 and 1 <= area <= image_size**2 and image_size >= 1
     ):
         raise Refusal(f"{name} holds impossible thresholds", do=again)
-    return OperatingPoint(float(probability), area, size)
+    return OperatingPoint(float(probability), area, image_size)
