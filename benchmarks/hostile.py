@@ -1,6 +1,6 @@
 """Hostile input: thousands of broken films, annotations and tables must cost nothing but themselves.
 
-    python benchmarks/hostile.py                 5,000 mutations, seed 0
+    python benchmarks/hostile.py                 10,000 mutations, seed 0
     python benchmarks/hostile.py --count 200 --seed 7
 
 Each mutation goes through the code that prepares a user's films, in the processes that a user's films go
@@ -144,6 +144,37 @@ def hostile_json(rng: np.random.Generator) -> bytes:
     return mutate_bytes(text, rng) if rng.random() < 0.3 else text
 
 
+def hostile_shapes(rng: np.random.Generator) -> bytes:
+    """A LabelMe file that is malformed, absurd, of another film or of something else."""
+    points = rng.uniform(-200, 1400, (int(rng.integers(0, 9)), 2)).tolist()
+    kind = ["polygon", "rectangle", "circle", "line", "mask", "../x", None, 7][int(rng.integers(8))]
+    label = ["ptx", "lung", "", "a" * 5000, None, "=cmd()"][int(rng.integers(6))]
+    whole: dict[str, Any] = {"imageWidth": 1024, "imageHeight": 1024, "imageData": "x"}
+    whole["shapes"] = [{"label": label, "points": points, "shape_type": kind}] * int(rng.integers(0, 3))
+    if rng.random() < 0.5:
+        odd = [0, -1, 10**12, "1024", None, float("nan"), [], {}]
+        whole[str(rng.choice(list(whole)))] = odd[int(rng.integers(len(odd)))]
+    if rng.random() < 0.1:
+        whole["shapes"] = [{"label": "ptx", "points": [[1, 0], [2, 1023]] * 20_000}]
+    text = json.dumps(whole).encode()
+    return mutate_bytes(text, rng) if rng.random() < 0.3 else text
+
+
+def implausible_picture(rng: np.random.Generator) -> np.ndarray:
+    """What can be neither a film nor a mask: one grey, few greys, noise of any grain, classes, inverted."""
+    import cv2
+
+    noise = rng.integers(0, 256, (int(rng.integers(2, 1024)),) * 2, np.uint8)
+    grown = cv2.resize(noise, (1024, 1024), interpolation=int(rng.integers(0, 4)))
+    return [
+        np.full_like(grown, 90),
+        grown // 64 * 64,
+        grown,
+        grown // 128,
+        255 - (grown > 250) * np.uint8(255),
+    ][int(rng.integers(5))]
+
+
 def hostile_runs(rng: np.random.Generator) -> str:
     """Run lengths beyond the film, too many, negative, or no numbers at all."""
     choices = [
@@ -231,6 +262,7 @@ def base_films(folder: Path) -> list[Path]:
     )
 
     from common.demo.phantom_sets import write_ntuh, write_siim
+    from common.prediction.dicom_objects import Maker, file_bytes, segmentation
 
     write_siim(folder / "siim", positives=6, negatives=6, seed=3, workers=1)
     write_ntuh(folder / "ntuh", 6, 7, 6, 6, seed=3, workers=1)
@@ -267,6 +299,10 @@ def base_films(folder: Path) -> list[Path]:
         )
         films.append(path)
     cv2.imwrite(str(plain / "mask.png"), np.tri(1024, dtype=np.uint8) * 255)
+    sound = pydicom.dcmread(films[0])
+    lesion = np.zeros((sound.Rows, sound.Columns), dtype=bool)
+    lesion[100:300, 100:200] = True
+    (plain / "mask.dcm").write_bytes(file_bytes(segmentation(sound, lesion, Maker("eff", "0" * 64))))
     for end in (".png", ".jpg", ".tif"):
         cv2.imwrite(str(plain / f"film{end}"), pixels)
         films.append(plain / f"film{end}")
@@ -277,6 +313,8 @@ def mutations(
     count: int, seed: int, films: list[Path], folder: Path, arrays: Path
 ) -> Iterator[tuple[str, Any]]:
     """Yield `count` tasks; each writes its files just before it is handed out."""
+    import cv2
+
     from common.command_line import Rules
     from common.films.annotations import Rectangles, RunLengths
     from common.films.mask_files import MaskFile
@@ -289,7 +327,8 @@ def mutations(
         place = folder / str(number)
         place.mkdir()
         kind = rng.choice(
-            ["bytes", "header", "json", "runs", "mask", "table"], p=[0.4, 0.3, 0.08, 0.08, 0.06, 0.08]
+            ["bytes", "header", "json", "runs", "mask", "table", "segmentation", "shapes", "picture"],
+            p=[0.33, 0.25, 0.07, 0.07, 0.05, 0.08, 0.05, 0.05, 0.05],
         )
         annotation: Annotation | None = None
         path = sound
@@ -306,6 +345,19 @@ def mutations(
         elif kind == "mask":
             (place / "mask.png").write_bytes(mutate_bytes((films[-1].parent / "mask.png").read_bytes(), rng))
             annotation = MaskFile(place / "mask.png")
+        elif kind == "segmentation":
+            whole = (films[-1].parent / "mask.dcm").read_bytes()
+            (place / "mask.dcm").write_bytes(mutate_bytes(whole, rng))
+            annotation = MaskFile(place / "mask.dcm")
+        elif kind == "shapes":
+            (place / "mask.json").write_bytes(hostile_shapes(rng))
+            annotation = MaskFile(place / "mask.json")
+        elif kind == "picture":
+            cv2.imwrite(str(place / "picture.png"), implausible_picture(rng))
+            if rng.random() < 0.5:
+                path = place / "picture.png"
+            else:
+                annotation = MaskFile(place / "picture.png")
         if kind == "table":
             yield "table", hostile_table(rng, place, (siim, ntuh, case_table), Rules(test_from=""))
         else:
@@ -333,6 +385,10 @@ def hostile_table(
     for file, text in rows.items():
         content = ("\ufeff" + text).encode(errors="replace")
         (place / file).write_bytes(mutate_bytes(content, rng) if rng.random() < 0.6 else content)
+    if rng.random() < 0.3:  # the same as a workbook; beside a CSV file it would be one table too many
+        (place / "cases.csv").unlink()
+        (place / "cases.xlsx").write_bytes(mutate_bytes(workbook(name), rng))
+        return hospital.source_films, (place, "ntuh_train", rules)
     return [
         (siim.source_films, (place,)),
         (ntuh.source_films, (place, "ntuh_train", rules)),
@@ -359,11 +415,29 @@ def attack_systems(count: int, seed: int, workspace: Path, endings: Counter[tupl
     return refused
 
 
+def workbook(name: str) -> bytes:
+    """A case table of Excel."""
+    from io import BytesIO
+
+    import openpyxl
+
+    book, target = openpyxl.Workbook(), BytesIO()
+    legal = "".join(letter for letter in name if letter.isprintable())
+    for row in (
+        ["image", "pneumothorax", "set", "age"],
+        [legal, 1, "train", 1e300],
+        ["b.png", True, "test", "=1"],
+    ):
+        book.active.append(row)
+    book.save(target)
+    return target.getvalue()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--count", type=int, default=5000)
+    parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--systems", type=int, default=200, help="bundles, weights, thresholds")
     options = parser.parse_args()
