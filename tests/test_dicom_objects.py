@@ -14,6 +14,7 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image, ImageDraw
 from pydicom.data import get_testdata_file
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -37,10 +38,14 @@ from common.prediction.dicom_objects import (
     capture,
     derived_uid,
     file_bytes,
+    outline_lines,
+    presentation,
     segmentation,
 )
 
 MAKER = Maker("eff", "0123456789abcdef" * 4)
+SPACING = 0.2, 0.25
+KINDS = ("seg", "sc", "seg_in_space", "pr")
 ROWS, COLUMNS = 61, 85  # 5185 pixels: no multiple of 8, which the bits of a Segmentation are packed in
 
 
@@ -102,6 +107,16 @@ def both(source: Dataset) -> list[Dataset]:
     ]
 
 
+def every(source: Dataset) -> list[Dataset]:
+    """All objects of a film, the Segmentation without and with a place in space."""
+    shape = source.Rows, source.Columns
+    made = [*both(source), segmentation(source, an_outline(*shape), MAKER, SPACING)]
+    single = "Multi-frame" not in pydicom.uid.UID(source.SOPClassUID).name
+    if single and source.get("PhotometricInterpretation") in ("MONOCHROME1", "MONOCHROME2"):
+        made.append(presentation(source, an_outline(*shape), MAKER, SPACING))
+    return made
+
+
 # --- UIDs --------------------------------------------------------------------------------------------
 
 
@@ -120,9 +135,9 @@ def uids(ds: Dataset) -> set[str]:
 
 def test_the_same_film_and_system_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("first", "second"):
-        for kind, ds in zip(("seg", "sc"), both(film()), strict=True):
+        for kind, ds in zip(KINDS, every(film()), strict=True):
             (tmp_path / f"{name}_{kind}.dcm").write_bytes(file_bytes(ds))
-    for kind in ("seg", "sc"):
+    for kind in KINDS:
         first, second = (tmp_path / f"{name}_{kind}.dcm" for name in ("first", "second"))
         assert first.read_bytes() == second.read_bytes()
         assert first.read_bytes()[128:132] == b"DICM"
@@ -177,6 +192,131 @@ def test_highdicom_reads_it_whether_or_not_the_film_has_a_spacing(sop_class: str
         seg = highdicom.seg.segread(tmp_path / "seg.dcm")
         assert "PixelMeasuresSequence" not in seg.SharedFunctionalGroupsSequence[0]
         assert (seg.get_pixels_by_source_instance(["1.2.3.4.5"])[0, :, :, 0] == an_outline()).all()
+
+
+# --- in space, for the programs that want it -----------------------------------------------------------
+
+
+def test_spacing_that_is_unknown_is_not_invented() -> None:
+    ds = segmentation(film(), an_outline(), MAKER)
+    assert "FrameOfReferenceUID" not in ds
+    for group in (ds.SharedFunctionalGroupsSequence[0], ds.PerFrameFunctionalGroupsSequence[0]):
+        for name in ("PixelMeasuresSequence", "PlaneOrientationSequence", "PlanePositionSequence"):
+            assert name not in group
+
+
+def test_frame_of_reference_is_of_the_film_and_not_of_the_system() -> None:
+    def frame(maker: Maker = MAKER, **changes: object) -> str:
+        return segmentation(film(**changes), an_outline(), maker, SPACING).FrameOfReferenceUID
+
+    assert frame() == frame(Maker("vit", "f" * 64)) == frame(FrameOfReferenceUID="1.2.3.7")
+    assert len({frame(), frame(SOPInstanceUID="1.2.3.9"), frame(Maker("eff", MAKER.identity, "f1"))}) == 3
+
+
+@pytest.mark.parametrize(
+    ("orientation", "plane"),
+    [
+        (["L", "F"], [1, 0, 0, 0, 0, -1]),
+        (["R", "F"], [-1, 0, 0, 0, 0, -1]),
+        (["PL", "FL"], [0, 1, 0, 0, 0, -1]),
+        (None, [1, 0, 0, 0, 0, -1]),
+        (["L", "R"], [1, 0, 0, 0, 0, -1]),  # cannot be
+    ],
+)
+def test_plane_follows_the_orientation(orientation: list[str] | None, plane: list[float]) -> None:
+    ds = segmentation(film(PatientOrientation=orientation), an_outline(), MAKER, SPACING)
+    assert ds.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient == plane
+
+
+def _by_highdicom(path: Path) -> tuple[np.ndarray, list[float]]:
+    volume = highdicom.seg.segread(path).get_volume()
+    return volume.array.squeeze(), list(volume.spacing[1:])
+
+
+def _by_simpleitk(path: Path) -> tuple[np.ndarray, list[float]]:
+    sitk = pytest.importorskip("SimpleITK")
+    image = sitk.ReadImage(path)
+    pixels = sitk.GetArrayFromImage(image)[0]
+    pixels.ravel()[-(pixels.size % 8) :] = 0  # GDCM leaves them undefined: they fill no whole byte
+    return pixels, list(reversed(image.GetSpacing()[:2]))
+
+
+def _by_dcmqi(path: Path) -> tuple[np.ndarray, list[float]]:
+    sitk = pytest.importorskip("SimpleITK")
+    program = shutil.which("segimage2itkimage") or pytest.skip("dcmqi is not installed")
+    flags = ["--inputDICOM", path, "--outputDirectory", path.parent, "--prefix", "out"]
+    subprocess.run([program, *flags], check=True, capture_output=True)
+    image = sitk.ReadImage(path.with_name("out-1.nrrd"))
+    return sitk.GetArrayFromImage(image).squeeze(), list(reversed(image.GetSpacing()[:2]))
+
+
+def _by_pydicom_seg(path: Path) -> tuple[np.ndarray, list[float]]:
+    reader = pytest.importorskip("pydicom_seg", exc_type=ImportError)  # its last release wants pydicom 2
+    found = reader.SegmentReader().read(pydicom.dcmread(path))
+    return found.segment_data(1)[0], list(reversed(found.spacing[:2]))
+
+
+@pytest.mark.parametrize("reader", [_by_highdicom, _by_simpleitk, _by_dcmqi, _by_pydicom_seg])
+@pytest.mark.parametrize("orientation", [["L", "F"], ["R", "F"]])
+def test_other_programs_read_outline_and_spacing(
+    reader: Callable[[Path], tuple[np.ndarray, list[float]]], orientation: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "seg.dcm"
+    source = film(PatientOrientation=orientation)
+    path.write_bytes(file_bytes(segmentation(source, an_outline(), MAKER, SPACING)))
+    pixels, spacing = reader(path)
+    assert spacing == pytest.approx(SPACING)
+    assert ((pixels != 0) == an_outline()).all()
+
+
+# --- the presentation state ----------------------------------------------------------------------------
+
+
+def test_lines_go_around_the_outline() -> None:
+    """Filled by another library, they give the very pixels, holes as well."""
+    outline = an_outline()
+    picture = Image.new("L", (COLUMNS, ROWS))
+    draw = ImageDraw.Draw(picture)
+    for line in outline_lines(outline):
+        assert (line[0] == line[-1]).all()
+        draw.line([tuple(point) for point in line - 0.5], fill=1)
+    edge = np.array(picture) > 0
+    inner = outline.copy()
+    inner[1:-1, 1:-1] &= outline[:-2, 1:-1] & outline[2:, 1:-1] & outline[1:-1, :-2] & outline[1:-1, 2:]
+    expected = outline & ~inner
+    assert (edge[expected]).all()
+
+
+def test_line_of_too_many_points_is_made_coarser() -> None:
+    comb = np.zeros((3000, 3001), dtype=bool)
+    comb[0] = comb[:, ::2] = True
+    (line, *_) = outline_lines(comb)
+    assert 3 < len(line) <= 4001
+
+
+def test_the_state_shows_the_film_as_it_is() -> None:
+    ds = presentation(film(WindowCenter=[100, 200], WindowWidth=[50, 60]), an_outline(), MAKER, SPACING)
+    assert ds.PresentationLUTShape == "INVERSE"
+    voi = ds.SoftcopyVOILUTSequence[0]
+    assert (voi.WindowCenter, voi.WindowWidth) == ([100, 200], [50, 60])
+    (area,) = ds.DisplayedAreaSelectionSequence
+    assert area.PresentationPixelSpacing == list(SPACING)
+    assert area.DisplayedAreaBottomRightHandCorner == [COLUMNS, ROWS]
+    (reference,) = ds.ReferencedSeriesSequence[0].ReferencedImageSequence
+    assert reference.ReferencedSOPInstanceUID == "1.2.3.4.5"
+    (annotation,) = ds.GraphicAnnotationSequence
+    assert RESEARCH_ONLY in annotation.TextObjectSequence[0].UnformattedTextValue
+    assert len(annotation.GraphicObjectSequence) == 3  # two parts, one with a hole
+    assert (ds.PresentationCreationDate, ds.PresentationCreationTime) == ("20200305", "101112.5")
+    other = presentation(film(PhotometricInterpretation="MONOCHROME2"), an_outline(), MAKER)
+    assert other.PresentationLUTShape == "IDENTITY"
+    assert "PresentationPixelSpacing" not in other.DisplayedAreaSelectionSequence[0]
+    with pytest.raises(ObjectFault, match="no film of grey levels"):
+        presentation(film(PhotometricInterpretation="RGB"), an_outline(), MAKER)
+    with pytest.raises(ObjectFault, match="frame by frame"):
+        presentation(
+            film(SOPClassUID=MultiFrameGrayscaleWordSecondaryCaptureImageStorage), an_outline(), MAKER
+        )
 
 
 def test_it_refers_to_its_film() -> None:
@@ -283,7 +423,7 @@ def test_both_carry_patient_and_study(tmp_path: Path, syntax: str) -> None:
     study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = "1.2.840.10008.3.1.2.3.1", "1.2.9"
     source = film(**MODULES, ProcedureCodeSequence=[code], ReferencedStudySequence=[study])
     read = header(written(source, tmp_path / "film.dcm", syntax))
-    for ds in both(read):
+    for ds in every(read):
         for keyword, value in MODULES.items():
             assert ds[keyword].value == value, keyword
         assert ds.ProcedureCodeSequence[0] == code
@@ -305,7 +445,7 @@ def test_both_keep_the_character_set(
 ) -> None:
     source = film(SpecificCharacterSet=character_set, PatientName=name, StudyDescription=description)
     path = written(source, tmp_path / "film.dcm")
-    for ds in both(header(path)):
+    for ds in every(header(path)):
         assert ds.SpecificCharacterSet == character_set
         assert str(ds.PatientName) == name
         assert ds.StudyDescription == description
@@ -416,7 +556,11 @@ def test_any_header_gives_an_object_or_one_fault(
     )
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        for make, what in ((segmentation, an_outline()), (capture, a_picture())):
+        for make, what in (
+            (segmentation, an_outline()),
+            (capture, a_picture()),
+            (presentation, an_outline()),
+        ):
             path = tmp_path / f"{make.__name__}.dcm"
             try:
                 path.write_bytes(file_bytes(make(source, what, MAKER)))
@@ -461,7 +605,7 @@ def errors_of() -> Callable[[Path], set[str]]:
 
 def assert_no_new_errors(path: Path, folder: Path, errors_of: Callable[[Path], set[str]]) -> None:
     of_film = errors_of(path)
-    for ds in both(header(path)):
+    for ds in every(header(path)):
         (folder / "object.dcm").write_bytes(file_bytes(ds))
         assert errors_of(folder / "object.dcm") <= of_film, ds.Modality
 
@@ -496,6 +640,10 @@ def test_dciodvfy_would_find_an_error(tmp_path: Path, errors_of: Callable[[Path]
         {"SOPClassUID": DigitalXRayImageStorageForPresentation, "Modality": "DX"},
         {"PixelSpacing": None},
         {"PixelSpacing": ["0.000", "0.000"]},
+        {"PatientOrientation": ["R", "F"]},
+        {"PatientOrientation": ["L", "R"]},
+        {"WindowCenter": [100, 200], "WindowWidth": [50, 60], "WindowCenterWidthExplanation": ["A", "B"]},
+        {"RescaleSlope": "2", "RescaleIntercept": "-5", "RescaleType": "US", "VOILUTFunction": "SIGMOID"},
         {"FrameOfReferenceUID": "1.2.3.7"},
         {"PatientOrientation": None},
         {"PatientOrientation": ""},
@@ -511,7 +659,7 @@ def test_dciodvfy_finds_no_error(
 ) -> None:
     source = film(**changes)
     assert_no_new_errors(written(source, tmp_path / "film.dcm"), tmp_path, errors_of)
-    for ds in both(source):
+    for ds in every(source):
         (tmp_path / "object.dcm").write_bytes(file_bytes(ds))
         assert not errors_of(tmp_path / "object.dcm")
 

@@ -155,8 +155,9 @@ def test_listener_gets_the_objects_of_a_film(
     arrived = tmp_path / "000000001_c0123.dcm"
     shutil.copyfile(sorted(new_films.glob("P*.dcm"))[0], arrived)
     objects = predictor.process(arrived, tmp_path)
-    assert {path.name for path in objects} == {"c0123_segmentation.dcm", "c0123_overlay.dcm"}
-    assert (tmp_path / "findings" / "c0123.json").is_file()
+    finding = json.loads((tmp_path / "findings" / "c0123.json").read_text())["finding"]
+    kinds = ["segmentation", "overlay"] + ["outline"] * (finding["decision"] == POSITIVE)
+    assert [path.name for path in objects] == [f"c0123_{kind}.dcm" for kind in kinds]
     first = [path.read_bytes() for path in objects]
     assert [path.read_bytes() for path in predictor.process(arrived, tmp_path)] == first  # the same objects
 
@@ -231,7 +232,7 @@ def test_every_film_has_its_files_and_every_output_says_what_it_is_for(predicted
         dicom = row["file"].endswith(".dcm")
         kinds = {"overlay"} | ({"capture"} if dicom else set())
         if dicom and row["decision"] != NO_ANSWER:
-            kinds.add("segmentation")
+            kinds |= {"segmentation"} | ({"presentation"} if row["decision"] == POSITIVE else set())
         assert set(content["files"]) == kinds
         assert all((output / name).is_file() for name in content["files"].values())
         for kind in kinds - {"overlay"}:

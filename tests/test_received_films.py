@@ -31,7 +31,11 @@ POINT = OperatingPoint(0.5, 20, 96)
 MADE_BY = {"system": "eff", "identity": "0123456789abcdef" * 4}
 MAP = np.zeros((96, 96), dtype=np.float32)
 MAP[20:60, 10:40] = 0.9
-BOTH = (uid.SegmentationStorage, uid.SecondaryCaptureImageStorage)
+RESULTS = (
+    uid.SegmentationStorage,
+    uid.SecondaryCaptureImageStorage,
+    uid.GrayscaleSoftcopyPresentationStateStorage,
+)
 DAY = 86400.0
 
 
@@ -59,7 +63,7 @@ def test_other_film_under_the_same_uid_is_a_film_of_its_own(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "listener"
-    with archive(classes=BOTH) as pacs, listening(folder, pacs, process) as listener:
+    with archive(classes=RESULTS) as pacs, listening(folder, pacs, process) as listener:
         for each in (
             film(1),
             other_pixels(1),
@@ -69,9 +73,9 @@ def test_other_film_under_the_same_uid_is_a_film_of_its_own(
         ):
             send(listener, each)
             wait_for(lambda: done(listener))
-    assert len(pacs.received) == 10
+    assert len(pacs.received) == 15
     segmentations = [ds for ds in pacs.datasets if ds.Modality == "SEG"]
-    assert len({ds.SOPInstanceUID for ds in pacs.datasets}) == 8
+    assert len({ds.SOPInstanceUID for ds in pacs.datasets}) == 12
     assert segmentations[4].SOPInstanceUID == segmentations[0].SOPInstanceUID
     assert [ds.PatientID for ds in segmentations] == ["PAT-1", "PAT-1", "PAT-2", "PAT-1", "PAT-1"]
     tracked = {ds.SegmentSequence[0].TrackingUID for ds in segmentations}
@@ -116,11 +120,11 @@ def test_folder_of_an_earlier_listener_is_taken_over(workspace: Path, tmp_path: 
     (folder / "outbox" / f"000000001_{cases[0]}.json").write_text(
         json.dumps({"note": "", "objects": [f"dicom/{cases[0]}_overlay.dcm"]})
     )
-    taken = [*BOTH, uid.ComputedRadiographyImageStorage]
+    taken = [*RESULTS, uid.ComputedRadiographyImageStorage]
     with archive(classes=taken) as pacs, listening(folder, pacs, process) as listener:
         wait_for(lambda: done(listener))
     assert pacs.received[0] == film(7).SOPInstanceUID
-    assert len(pacs.received) == 3
+    assert len(pacs.received) == 4
     assert files(folder / "inbox") == files(folder / "rejected") == []
 
 
@@ -136,7 +140,7 @@ def _aged(folder: Path, days: float) -> None:
 @networked
 def test_old_results_and_only_they_are_deleted(workspace: Path, tmp_path: Path) -> None:
     folder = tmp_path / "listener"
-    with archive(classes=BOTH) as pacs, listening(folder, pacs, process) as listener:
+    with archive(classes=RESULTS) as pacs, listening(folder, pacs, process) as listener:
         send(listener, film(1), film(2), film(3), film(4, "short"))
         wait_for(lambda: done(listener))
     _aged(folder, days=11)

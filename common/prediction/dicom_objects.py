@@ -1,6 +1,6 @@
-"""What goes back to the archive of a film: a Segmentation of its pneumothorax and a Secondary Capture.
+"""What goes back to the archive of a film: a Segmentation, a Secondary Capture, and a presentation state.
 
-Both belong to the patient and the study of the film, so they carry its identity; nothing else that the
+All belong to the patient and the study of the film, so they carry its identity; nothing else that the
 project writes does. The same film and the same system give the same UIDs and the same bytes, so an object
 that is sent again is the same object to the archive. So nothing in them tells when they were made: date and
 time of their content are the film's own.
@@ -19,9 +19,19 @@ from datetime import datetime
 from io import BytesIO
 from typing import Any
 
+import cv2
 import numpy as np
 import pydicom
-from highdicom import AlgorithmIdentificationSequence, SOPClass
+from highdicom import AlgorithmIdentificationSequence, PresentationLUTTransformation, SOPClass
+from highdicom.pr import (
+    AnnotationUnitsValues,
+    GraphicAnnotation,
+    GraphicLayer,
+    GraphicObject,
+    GraphicTypeValues,
+    GrayscaleSoftcopyPresentationState,
+    TextObject,
+)
 from highdicom.seg import Segmentation, SegmentDescription
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
@@ -30,13 +40,13 @@ from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
-from pydicom.valuerep import VR
+from pydicom.valuerep import VR, DSfloat
 
 from common.files import digest
 from common.films.own_outputs import MANUFACTURER, RESEARCH_ONLY
 
 _NAMESPACE = uuid.UUID("5b0f6f0e-4c1c-5d0a-8a55-2d6a3c1f9e77")  # any will do, but always this one
-_SERIES_NUMBERS = {"segmentation": 9101, "capture": 9102}  # beyond those of a device
+_SERIES_NUMBERS = {"segmentation": 9101, "capture": 9102, "presentation": 9103}  # beyond those of a device
 _NO_DATE = "19000101"
 _TIME = re.compile(r"([01][0-9]|2[0-3])([0-5][0-9]([0-5][0-9](\.[0-9]{1,6})?)?)?")
 _REFERRED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
@@ -44,9 +54,29 @@ _UNWANTED = (  # of what highdicom writes: the time of day, its own version, a p
     "InstanceCreationDate",
     "InstanceCreationTime",
     "ContributingEquipmentSequence",
-    "FrameOfReferenceUID",
-    "PositionReferenceIndicator",
 )
+_GREY = (  # from stored values to what is shown (PS3.3 C.11.1 and C.11.2)
+    "ModalityLUTSequence",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "RescaleType",
+    "VOILUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "WindowCenterWidthExplanation",
+    "VOILUTFunction",
+)
+_DIRECTIONS = {  # of PatientOrientation, in the patient's axes (PS3.3 C.7.6.2.1.1)
+    "L": (1.0, 0.0, 0.0),
+    "R": (-1.0, 0.0, 0.0),
+    "P": (0.0, 1.0, 0.0),
+    "A": (0.0, -1.0, 0.0),
+    "H": (0.0, 0.0, 1.0),
+    "F": (0.0, 0.0, -1.0),
+}
+_AS_HUNG = ["L", "F"]  # the patient's left on the picture's right
+_NOMINAL = 1.0  # mm; a projection has no thickness, but PS3.3 C.7.6.16.2.1 wants one
+_MOST_POINTS = 4000  # of a line: 64 KB is the most that its numbers may take (PS3.5 7.1.2)
 _LONGEST = 10240  # characters; no text of these modules may be longer (PS3.5 6.2: LT)
 
 # PS3.3 C.7.1.1 Patient, C.7.1.3 and C.7.2.3 Clinical Trial, C.7.2.1 General Study and C.7.2.2 Patient Study;
@@ -222,17 +252,21 @@ def cannot_refer(source: Dataset) -> str | None:
         return None
 
 
-def segmentation(source: Dataset, outline: np.ndarray, maker: Maker) -> Dataset:
+def segmentation(
+    source: Dataset, outline: np.ndarray, maker: Maker, spacing: tuple[float, float] | None = None
+) -> Dataset:
     """A DICOM Segmentation (PS3.3 A.51, BINARY, one segment, one frame) on the film's own pixels.
 
     Date and time of the content are the film's own, else those of its series or study, else 1900-01-01: the
-    standard wants them. It refers to the film and says that pixel lies on pixel, so that neither position nor
-    spacing are repeated: highdicom reads no spacing without a slice's thickness, which a film has not.
+    standard wants them. It refers to the film and says that pixel lies on pixel. Many programs open it only
+    if it has a plane in space; where the film's spacing is known it gets one, in a frame of reference of its
+    own. Without a spacing it has none, since any would claim millimetres that nobody knows.
 
     Args:
         source: Header of the film, with or without its pixels.
         outline: (rows, columns) bool, true in the pneumothorax; all false for a film without one.
         maker: System that found it.
+        spacing: (row, column) spacing of the film in mm; None where it is unknown.
 
     Returns:
         As it would be read from its file.
@@ -256,7 +290,7 @@ def segmentation(source: Dataset, outline: np.ndarray, maker: Maker) -> Dataset:
             series_description=f"Pneumothorax {maker.system}, {RESEARCH_ONLY}",
             **_identification(source, maker, "segmentation"),
         )
-        made.SharedFunctionalGroupsSequence[0].pop("PixelMeasuresSequence", None)
+        _put_in_space(made, source, maker, spacing)
         organization = derived_uid("dimensions", made.SOPInstanceUID)  # highdicom's is random
         for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
             item.DimensionOrganizationUID = organization
@@ -293,7 +327,7 @@ def capture(source: Dataset, picture: np.ndarray, maker: Maker) -> Dataset:
         )
         made.ConversionType = "WSD"
         made.ImageType = ["DERIVED", "SECONDARY"]
-        made.Laterality = _text(source, "Laterality") if _text(source, "Laterality") in ("R", "L") else ""
+        made.Laterality = _laterality(source)
         if _text(source, "BurnedInAnnotation") in ("YES", "NO"):
             made.BurnedInAnnotation = _text(source, "BurnedInAnnotation")
         made.update(_compression(source))
@@ -305,6 +339,84 @@ def capture(source: Dataset, picture: np.ndarray, maker: Maker) -> Dataset:
         made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 8, 8, 7, 0
         made.PixelData = picture.tobytes()
         return _finished(made, source)
+
+
+def presentation(
+    source: Dataset, outline: np.ndarray, maker: Maker, spacing: tuple[float, float] | None = None
+) -> Dataset:
+    """A Grayscale Softcopy Presentation State (PS3.3 A.33.1): the film as it is, with the outline on it.
+
+    Args:
+        source: Header of a film of grey levels, with or without its pixels.
+        outline: (rows, columns) bool, true in the pneumothorax, at least at one pixel.
+        maker: System that found it.
+        spacing: (row, column) spacing of the film in mm; None where it is unknown.
+
+    Returns:
+        As it would be read from its file.
+
+    Raises:
+        ObjectFault: The header is not enough for it, or the film is in colour; the message says why.
+    """
+    with _object_faults():
+        _refuse(cannot_refer(source))
+        photometric = _text(source, "PhotometricInterpretation")
+        if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+            _refuse("it is no film of grey levels")
+        if re.search("Enhanced|Multi-frame", UID(_text(source, "SOPClassUID")).name):
+            _refuse("its grey levels may be described frame by frame")
+        film = _bare(source)
+        film.SamplesPerPixel = 1
+        for element in (copy.deepcopy(source[keyword]) for keyword in _GREY if keyword in source):
+            film.add(element)
+        words = TextObject(
+            f"Pneumothorax {maker.system}, {RESEARCH_ONLY}",
+            AnnotationUnitsValues.PIXEL,
+            anchor_point=_topmost(outline),
+        )
+        layer = GraphicLayer("PNEUMOTHORAX", 1, f"Outline, {RESEARCH_ONLY}")
+        lines = [
+            GraphicObject(GraphicTypeValues.POLYLINE, line, AnnotationUnitsValues.PIXEL)
+            for line in outline_lines(outline)
+        ]
+        made = GrayscaleSoftcopyPresentationState(
+            referenced_images=[film],
+            content_label="PNEUMOTHORAX",
+            content_description=f"Outlined by {maker.system}; {RESEARCH_ONLY}",
+            content_creator_name="",  # type 2
+            graphic_annotations=[
+                GraphicAnnotation([film], layer, graphic_objects=lines, text_objects=[words])
+            ],
+            graphic_layers=[layer],
+            presentation_lut_transformation=PresentationLUTTransformation(
+                "INVERSE" if photometric == "MONOCHROME1" else "IDENTITY"
+            ),
+            series_description=f"Outline {maker.system}, {RESEARCH_ONLY}",
+            **_identification(source, maker, "presentation"),
+        )
+        if spacing is not None:
+            (area,) = made.DisplayedAreaSelectionSequence
+            area.pop("PresentationPixelAspectRatio", None)
+            area.PresentationPixelSpacing = list(map(_decimal, spacing))
+        made.Laterality = _laterality(source)
+        made.PresentationCreationDate, made.PresentationCreationTime = _moment(source)
+        return _finished(made, source, image=False)
+
+
+def outline_lines(outline: np.ndarray) -> list[np.ndarray]:
+    """The edges of an outline: closed lines, (n, 2) float32, column and row, 0.5 in the first pixel's middle.
+
+    Args:
+        outline: (rows, columns) bool.
+    """
+    lines = []
+    for edge in cv2.findContours(outline.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[0]:
+        tolerance = 0.5  # pixels
+        while len(edge) > _MOST_POINTS:
+            edge, tolerance = cv2.approxPolyDP(edge, tolerance, closed=True), 2 * tolerance
+        points = edge[:, 0].astype(np.float32) + 0.5
+        lines.append(np.concatenate([points, points[:1]]))
+    return lines
 
 
 def file_bytes(dataset: Dataset) -> bytes:
@@ -352,6 +464,48 @@ def _bare(source: Dataset) -> Dataset:
     return bare
 
 
+def _put_in_space(made: Dataset, source: Dataset, maker: Maker, spacing: tuple[float, float] | None) -> None:
+    """Give a Segmentation the plane in which the film lies, or none."""
+    shared = made.SharedFunctionalGroupsSequence[0]
+    for dataset, keyword in (
+        (shared, "PixelMeasuresSequence"),
+        (made, "FrameOfReferenceUID"),
+        (made, "PositionReferenceIndicator"),
+    ):
+        dataset.pop(keyword, None)
+    if spacing is None:
+        return
+    measures, direction, position = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = list(map(_decimal, spacing)), _NOMINAL
+    direction.ImageOrientationPatient = _plane(source)
+    position.ImagePositionPatient = [0.0, 0.0, 0.0]
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [direction]
+    made.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence = [position]
+    instance = _text(source, "SOPInstanceUID")
+    made.FrameOfReferenceUID = derived_uid("frame of reference", instance, *filter(None, [maker.film]))
+    made.PositionReferenceIndicator = ""
+
+
+def _plane(source: Dataset) -> list[float]:
+    """Directions of rows and columns in the patient; as films are usually hung where they are not known."""
+    row, column = list(_orientation(source)) or _AS_HUNG
+    first, second = _DIRECTIONS[row[0]], _DIRECTIONS[column[0]]
+    if np.dot(first, second) != 0:  # along one axis: an orientation that cannot be
+        first, second = (_DIRECTIONS[letter] for letter in _AS_HUNG)
+    return [*first, *second]
+
+
+def _decimal(value: float) -> DSfloat:
+    """A number in the 16 characters that DICOM has for it."""
+    return DSfloat(value, auto_format=True)
+
+
+def _topmost(outline: np.ndarray) -> tuple[float, float]:
+    """Column and row of the first pixel of an outline."""
+    row, column = np.argwhere(outline)[0].tolist()
+    return column + 0.5, row + 0.5
+
+
 def _segment(source: Dataset, maker: Maker) -> SegmentDescription:
     instance = _text(source, "SOPInstanceUID")
     return SegmentDescription(
@@ -391,20 +545,26 @@ def _compression(source: Dataset) -> Dataset:
     return lossy
 
 
+def _laterality(source: Dataset) -> str:
+    value = _text(source, "Laterality")
+    return value if value in ("R", "L") else ""
+
+
 def _orientation(source: Dataset) -> list[str] | str:
     """PatientOrientation of a film where it is one (PS3.3 C.7.6.1.1.1), else empty."""
     value = _text(source, "PatientOrientation", between="/")
     return value.split("/") if re.fullmatch(r"[APRLHF]{1,3}/[APRLHF]{1,3}", value) else ""
 
 
-def _finished(made: Dataset, source: Dataset) -> Dataset:
+def _finished(made: Dataset, source: Dataset, image: bool = True) -> Dataset:
     """An object with the patient, the study and the dates of its film, as it would be read from its file."""
     for keyword in _UNWANTED:
         made.pop(keyword, None)
     for element in _copies(source, (*_REQUIRED, *_OPTIONAL)):
         made.add(element)
-    made.ContentDate, made.ContentTime = _moment(source)
-    made.PatientOrientation = _orientation(source)
+    if image:
+        made.ContentDate, made.ContentTime = _moment(source)
+        made.PatientOrientation = _orientation(source)
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     made.file_meta.ImplementationClassUID = _IMPLEMENTATION

@@ -22,7 +22,14 @@ from common.files import CASE, digest, json_text
 from common.films.fault import FilmFault
 from common.films.header import get_text
 from common.films.own_outputs import MANUFACTURER, RESEARCH_ONLY, SOFTWARE
-from common.prediction.dicom_objects import Maker, ObjectFault, capture, file_bytes, segmentation
+from common.prediction.dicom_objects import (
+    Maker,
+    ObjectFault,
+    capture,
+    file_bytes,
+    presentation,
+    segmentation,
+)
 from common.prediction.finding import NO_ANSWER, Finding
 from common.prediction.new_films import NewFilm
 from common.prediction.overlay import overlay
@@ -31,7 +38,7 @@ from common.prediction.written_files import NotOurs, WrittenFiles
 from common.pseudonyms import pseudonym
 
 FOLDERS = ("findings", "overlays", "dicom")
-_NAME = re.compile(r"c[0-9a-f]{16}(\.json|\.png|_segmentation\.dcm|_overlay\.dcm)")
+_NAME = re.compile(r"c[0-9a-f]{16}(\.json|\.png|_(segmentation|overlay|outline)\.dcm)")
 
 
 @dataclass(frozen=True)
@@ -71,9 +78,19 @@ class FindingFiles:
         return self.folder / "dicom" / f"{self.case}_overlay.dcm"
 
     @property
+    def presentation(self) -> Path:
+        """DICOM presentation state that draws the outline on the film."""
+        return self.folder / "dicom" / f"{self.case}_outline.dcm"
+
+    @property
+    def objects(self) -> tuple[Path, ...]:
+        """Every DICOM object that a film can have, in the order in which they are sent."""
+        return self.segmentation, self.capture, self.presentation
+
+    @property
     def all(self) -> tuple[Path, ...]:
         """Every file that a film can have, in the order in which they are deleted: the JSON first."""
-        return self.json, self.overlay, self.segmentation, self.capture
+        return self.json, self.overlay, *self.objects
 
     def read(self) -> dict[str, Any] | None:
         """Content of the JSON file of an earlier run; None where it, or a file that it names, is missing."""
@@ -137,7 +154,7 @@ def write_finding(
         contents["overlay"] = _png(picture)
     if film.dicom:
         try:
-            contents |= _objects(film.header, picture, finding, _maker(files, made_by))
+            contents |= _objects(film, picture, finding, _maker(files, made_by))
         except ObjectFault as fault:
             concern = Concern(f"no DICOM objects: {fault}", serious=False)
             finding = replace(finding, concerns=(*finding.concerns, concern))
@@ -204,14 +221,18 @@ def remove_old_findings(folder: Path, before: float, spared: Container[str]) -> 
     return removed
 
 
-def _objects(header: Dataset | None, picture: np.ndarray, finding: Finding, maker: Maker) -> dict[str, bytes]:
+def _objects(film: NewFilm, picture: np.ndarray, finding: Finding, maker: Maker) -> dict[str, bytes]:
     """The DICOM objects as files; without an answer no Segmentation: an empty one would say negative."""
+    header, spacing = film.header, film.film.spacing
     if header is None:
         raise ObjectFault("the header cannot be read again")
     made = {}
     if finding.decision != NO_ANSWER:
-        made["segmentation"] = segmentation(header, finding.outline, maker)
+        made["segmentation"] = segmentation(header, finding.outline, maker, spacing)
     made["capture"] = capture(header, picture, maker)
+    if finding.outline.any():
+        with suppress(ObjectFault):  # of a film in colour, or with grey levels that no state can describe
+            made["presentation"] = presentation(header, finding.outline, maker, spacing)
     return {kind: file_bytes(dataset) for kind, dataset in made.items()}
 
 

@@ -148,7 +148,7 @@ class FilmPredictor:
         files = FindingFiles(folder, path.stem.split("_")[-1]).of_film(film)
         known = files.read()
         if known and film.file and known["film"]["file"] == film.file.digest and self._made(known):
-            objects = [path for path in (files.segmentation, files.capture) if path.is_file()]
+            objects = [path for path in files.objects if path.is_file()]
             if all(written.is_ours(path) for path in files.all):
                 return objects
         try:

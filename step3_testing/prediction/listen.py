@@ -6,7 +6,7 @@
 
 Try it: `echoscu -aet MODALITY1 -aec PTX 127.0.0.1 11112`, then `storescu` with a film. Needs pynetdicom
 (pip install pynetdicom). Films are processed in order of arrival; of each, the folder gets what predict.sh
-writes, and the destination the DICOM Segmentation and the picture. Who is not named by --caller is refused.
+writes, and the destination the DICOM objects among it. Who is not named by --caller is refused.
 
 A film that was accepted is not lost, whatever happens: started again with the same command after a kill, the
 listener goes on. It is deleted when its results were sent. A fault of the machine stops the queue and costs

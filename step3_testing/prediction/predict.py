@@ -6,8 +6,8 @@
 
 Needs no label and no training data. Writes in OUTPUT: findings.csv (a row a film), unread.csv (what could not
 be read, and why), and for each film findings/<case>.json (the same and what it was made by),
-overlays/<case>.png (the film with the outline) and, for DICOM, dicom/<case>_segmentation.dcm and
-dicom/<case>_overlay.dcm, which belong to the patient's study and therefore hold his or her identity.
+overlays/<case>.png (the film with the outline) and, for DICOM, dicom/<case>_segmentation.dcm, _overlay.dcm
+and, if positive, _outline.dcm, which belong to the patient's study and therefore hold his or her identity.
 Interrupted, the same command goes on. written.jsonl lists all files that were written; --fresh deletes
 these, as long as nobody changed them, and nothing else. INPUT and OUTPUT must not lie in each other.
 
