@@ -1,5 +1,6 @@
 """The bootstrap and its table: against plain loops, against an exact distribution, and by simulation."""
 
+import math
 from hashlib import sha256
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from scipy.stats import binom
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
+from common.report.estimates import estimate_text, line_text
 from common.statistics import bootstrap as module
 from common.statistics.bootstrap import (
     TOO_FEW,
@@ -21,6 +23,7 @@ from common.statistics.intervals import (
     MIN_PATIENTS,
     bca_interval,
     effective_films,
+    koopman_interval,
     percentile_interval,
     percentile_tail,
     wilson_interval,
@@ -338,7 +341,11 @@ def test_which_interval_and_note_an_estimate_gets():
         assert (ends == (None, None)) == (row["interval"] == "none")
         assert ("conditional on the case mix" in row["note"]) == METRICS[metric].case_mix
         assert ("at prevalence 0.05" in row["note"]) == metric.endswith("_at_prevalence")
-        if METRICS[metric].descriptive or row["estimate"] is None or bootstrapped.too_few:
+        if row["interval"] == "koopman":
+            assert metric in ("lr_positive", "lr_negative", "ppv_at_prevalence", "npv_at_prevalence")
+            assert row["estimate"] is None or ends[0] <= row["estimate"] <= (ends[1] or math.inf)
+            assert ("no upper end" in row["note"]) == (ends[1] is None)
+        elif METRICS[metric].descriptive or row["estimate"] is None or bootstrapped.too_few:
             assert row["interval"] == "none"
         elif METRICS[metric].kind == "proportion":
             assert row["interval"] == "wilson"
@@ -349,13 +356,47 @@ def test_which_interval_and_note_an_estimate_gets():
             )
         else:
             assert row["note"].endswith("interval not estimable")
-    assert {kind for kind, _ in seen} == {"bca", "wilson", "none"}
+    assert {kind for kind, _ in seen} == {"bca", "wilson", "koopman", "none"}
     assert {
         ("none", "not estimable"),
         ("none", TOO_FEW),
         ("none", "describes the films"),
         ("none", ""),
     } <= seen
+
+
+@pytest.mark.parametrize("false_alarms", [50, 0])
+def test_ratios_and_predictive_values_at_a_prevalence(false_alarms):
+    """20 of 20 positives are called, and 50 or none of 500 negatives."""
+    n = 520
+    mask, name = np.arange(n) < 20, np.arange(n).astype(str)
+    called = np.arange(n) < 20 + false_alarms
+    flags = (mask, mask, np.where(mask, 0.1, np.nan), called / 2, called, called, np.where(mask, 0.5, np.nan))
+    found = {"mask": bootstrap({"eff": Cases(name, name, *flags)}, "mask", 50, 0, prevalence=0.1)}
+    rows = {row["metric"]: row for row in metric_rows(found, prevalence=0.1) if row["stratum"] == "all"}
+
+    def ends(metric):
+        return rows[metric]["ci_low"], rows[metric]["ci_high"]
+
+    negative = koopman_interval(0, 20, 500 - false_alarms, 500)
+    positive = koopman_interval(20, 20, false_alarms, 500)
+    assert ends("lr_negative") == negative
+    high = 0.9 / (0.9 + 0.1 * negative[1])
+    assert ends("npv_at_prevalence") == pytest.approx((high, 1.0))
+    if false_alarms:
+        assert negative == pytest.approx((0, 0.179), abs=5e-4)
+        assert high == pytest.approx(0.980, abs=5e-4)
+        assert ends("lr_positive") == pytest.approx(positive)
+        odds = [0.1 * ratio for ratio in positive]
+        assert ends("ppv_at_prevalence") == pytest.approx([each / (each + 0.9) for each in odds])
+    else:
+        assert rows["lr_positive"]["estimate"] is None
+        assert ends("lr_positive") == (positive[0], None)
+        assert "no upper end" in rows["lr_positive"]["note"]
+        assert ends("ppv_at_prevalence")[1] == 1.0
+        assert line_text(rows["lr_positive"]).startswith(f"at least {positive[0]:.3f} n=20+500")
+        assert estimate_text(rows["lr_positive"]).startswith("at least ")
+    assert {rows[metric]["interval"] for metric in ("lr_positive", "npv_at_prevalence")} == {"koopman"}
 
 
 def test_proportions_of_patients_with_several_films_are_of_fewer_films():

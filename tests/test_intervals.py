@@ -11,6 +11,7 @@ from common.statistics.intervals import (
     acceleration,
     bca_interval,
     effective_films,
+    koopman_interval,
     percentile_interval,
     percentile_p,
     percentile_tail,
@@ -194,6 +195,37 @@ def test_tango_at_the_edges():
     assert tango_interval(5, 0, 108)[0] > 0
     assert tango_interval(10, 0, 10)[1] == 1
     assert tango_interval(0, 10, 10)[0] == -1
+
+
+def test_koopman_as_printed():
+    """His own example, and ends beside nothing."""
+    assert np.round(koopman_interval(36, 40, 16, 80), 2).tolist() == [2.94, 7.15]
+    assert koopman_interval(0, 20, 450, 500) == pytest.approx((0, 0.179), abs=5e-4)
+    assert koopman_interval(0, 20, 0, 500) == (0, math.inf)
+    low, high = koopman_interval(20, 20, 0, 500)
+    assert (low > 1, high) == (True, math.inf)
+
+
+@pytest.mark.parametrize(
+    "counts", [(18, 20, 50, 500), (20, 20, 50, 500), (3.5, 12.2, 7.1, 40.9), (1, 20, 500, 500)]
+)
+def test_koopman_ends_where_the_likelihood_says(counts):
+    """The score of the ratio, the likelihood maximised by search, is the quantile at both ends."""
+    first, n_first, second, n_second = counts
+
+    def square(ratio):
+        def minus_likelihood(p):
+            q = p / ratio
+            terms = ((first, p), (n_first - first, 1 - p), (second, q), (n_second - second, 1 - q))
+            return -sum(k * math.log(max(share, 1e-300)) for k, share in terms)
+
+        top = min(1.0, ratio)
+        p = minimize_scalar(minus_likelihood, bounds=(0, top), method="bounded", options={"xatol": 1e-13}).x
+        groups = ((first, n_first, p), (second, n_second, p / ratio))
+        return sum((k - n * q) ** 2 / max(n * q * (1 - q), 1e-12) for k, n, q in groups)
+
+    for end in koopman_interval(*counts):
+        assert square(end) == pytest.approx(1.959963984540054**2, rel=1e-3)
 
 
 def test_wilson_as_printed():

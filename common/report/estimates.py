@@ -28,11 +28,18 @@ def number(value: float, like: float | None = None) -> str:
 def estimate_text(row: Row) -> str:
     """`0.953 (0.921 to 0.978)`, or what of it can be estimated."""
     if row["estimate"] is None:
-        return NOT_ESTIMABLE
+        return f"at least {number(float(row['ci_low']))}" if open_ended(row) else NOT_ESTIMABLE
+    if open_ended(row):
+        return f"{number(row['estimate'])} ({number(float(row['ci_low']), row['estimate'])} or more)"
     if row["ci_low"] is None or row["ci_high"] is None:
         return number(row["estimate"])
     low, high = (number(float(row[end]), row["estimate"]) for end in ("ci_low", "ci_high"))
     return f"{number(row['estimate'])} ({low} to {high})"
+
+
+def open_ended(row: Row) -> bool:
+    """Whether an interval has no upper end, as that of a ratio by a share that may be 0."""
+    return row["ci_low"] is not None and row["ci_high"] is None
 
 
 def films_text(row: Row) -> str:
@@ -44,13 +51,15 @@ def films_text(row: Row) -> str:
 def line_text(row: Row, digits: int = 3, with_n: bool = True) -> str:
     """In the terminal: `0.953 (0.921-0.978) n=33+275`, with the reason where there is no interval."""
     n = f" n={films_text(row)}" if with_n else ""
+    low, high = row["ci_low"], row["ci_high"]
     if row["estimate"] is None:
-        return NOT_ESTIMABLE + n
+        return (f"at least {low:.{digits}f}" if open_ended(row) else NOT_ESTIMABLE) + n
     estimate = f"{row['estimate']:.{digits}f}"
     if METRICS[row["metric"]].descriptive:
         return estimate + n
-    low, high = row["ci_low"], row["ci_high"]
-    if low is None:
+    if open_ended(row):
+        interval = f"{low:.{digits}f} or more"
+    elif low is None:
         interval = "too few" if TOO_FEW in row["note"] else NOT_ESTIMABLE
     else:
         interval = f"{low:.{digits}f}{' to ' if low < 0 else '-'}{high:.{digits}f}"

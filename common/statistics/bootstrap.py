@@ -17,6 +17,7 @@ pseudonym key gives the same intervals.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ from common.statistics.intervals import (
     percentile_interval,
     wilson_interval,
 )
-from common.statistics.metric_catalogue import METRICS
+from common.statistics.metric_catalogue import METRICS, Rates
 from common.statistics.metrics import MetricValues
 from common.statistics.tested_films import Cases
 
@@ -134,6 +135,7 @@ class Bootstrapped:
             of one of them.
         independent: Every patient of the test set gave one film.
         effective: Number of independent films that tell as much, for a proportion; NaN for another metric.
+        rates: Rates of the decision, for a metric whose interval is from them; None without both classes.
         films: (n,) bool, films of a proportion, of all that were tested; None for another metric.
         values: (n,) float64, value of each film, 0-1, likewise.
         acceleration: Acceleration of the BCa interval; NaN where not computed or not estimable.
@@ -147,6 +149,7 @@ class Bootstrapped:
     too_few: bool = False
     independent: bool = False
     effective: float = np.nan
+    rates: Rates | None = None
     films: np.ndarray | None = None
     values: np.ndarray | None = None
     acceleration: float = np.nan
@@ -206,6 +209,7 @@ def bootstrap(
             patients=min(len(np.unique(number[films])) for films in values.needed(*key)),
             too_few=any(_too_few(number[films]) for films in values.needed(*key)),
             independent=independent,
+            rates=_rates(systems[system], values, key, number, prevalence),
             **_of_proportion(values, key, number),
             acceleration=float(accelerations.get(own, np.nan)),
         )
@@ -228,6 +232,30 @@ def _values(
                 found[own][start : start + len(counts)] = resampled
         start += len(counts)
     return found
+
+
+def _rates(
+    cases: Cases,
+    values: MetricValues,
+    key: tuple[str, str, str],
+    number: np.ndarray,
+    prevalence: float | None,
+) -> Rates | None:
+    """What the interval of a metric is made from, where it is the rates of its decision."""
+    if METRICS[key[2]].interval is None:
+        return None
+    called = cases.called(key[0])
+    positive, negative = values.needed(*key)
+    if not (positive.any() and negative.any()):
+        return None
+    found, passed = called[positive].astype(float), (~called)[negative].astype(float)
+    return Rates(
+        float(found.mean()),
+        effective_films(found, number[positive]),
+        float(passed.mean()),
+        effective_films(passed, number[negative]),
+        float("nan") if prevalence is None else prevalence,
+    )
 
 
 def _of_proportion(values: MetricValues, key: tuple[str, str, str], number: np.ndarray) -> dict[str, Any]:
@@ -294,7 +322,7 @@ def estimate_columns(
         notes.append(f"at prevalence {prevalence:g}")
     if declared.kind == "count":
         estimate = int(bootstrapped.estimate)
-    elif estimate is None:
+    elif estimate is None and (bootstrapped.rates is None or bootstrapped.too_few):
         notes.append(NOT_ESTIMABLE)
     elif declared.descriptive:
         notes.append("describes the films")
@@ -305,7 +333,12 @@ def estimate_columns(
         if ends is None:
             kind = "none"
             notes.append("interval not estimable")
+        if estimate is None:
+            notes.append(NOT_ESTIMABLE)
     low, high = ends or (None, None)
+    if high == math.inf:
+        high = None
+        notes.append("no upper end")
     return {
         "metric": metric,
         "n": bootstrapped.n,
@@ -321,6 +354,10 @@ def estimate_columns(
 def _interval(
     metric: str, bootstrapped: Bootstrapped, interval: Interval
 ) -> tuple[str, tuple[float, float] | None]:
+    if bootstrapped.rates is not None and (from_rates := METRICS[metric].interval):
+        return "koopman" if bootstrapped.independent else "koopman, effective n", from_rates(
+            bootstrapped.rates
+        )
     if METRICS[metric].kind == "proportion":
         n = bootstrapped.effective
         kind = "wilson" if bootstrapped.independent else "wilson, effective n"

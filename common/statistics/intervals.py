@@ -201,6 +201,49 @@ def tango_interval(
     return _root(lambda d: beyond(d) - z, -1.0, observed), _root(lambda d: beyond(d) + z, observed, 1.0)
 
 
+def koopman_interval(
+    first: float, n_first: float, second: float, n_second: float, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """The score interval of a ratio of proportions of different films (Koopman, Biometrics 1984;40:513-517).
+
+    Args:
+        first, second: Numbers of films of each group that count.
+        n_first, n_second: All films of each group, above 0; all four numbers may be effective ones.
+        confidence: Probability that the interval is to hold the ratio.
+
+    Returns:
+        Ends of the first proportion over the second, 0 to infinity; these two where neither counts a film.
+    """
+    limit = _NORMAL.inv_cdf((1 + confidence) / 2) ** 2
+    if not first + second:
+        return 0.0, math.inf
+
+    def within(ratio: float) -> float:
+        """The limit less the score's square, at a ratio."""
+        b = ratio * (n_first + second) + first + n_second
+        square = b * b - 4 * ratio * (n_first + n_second) * (first + second)
+        share = min(2 * ratio * (first + second) / (b + math.sqrt(max(square, 0.0))), 1.0)  # most likely
+        return limit - sum(
+            (count - n * p) ** 2 / max(n * p * (1 - p), 1e-12)
+            for count, n, p in ((first, n_first, share), (second, n_second, share / ratio))
+        )
+
+    observed = first / n_first / (second / n_second) if second else math.inf
+    inside = observed if 0 < observed < math.inf else _inside(within, first > 0)
+    low = 0.0 if not first else math.exp(_root(lambda x: -within(math.exp(x)), -30.0, math.log(inside)))
+    high = math.inf if not second else math.exp(_root(lambda x: within(math.exp(x)), math.log(inside), 30.0))
+    return low, high
+
+
+def _inside(within: Callable[[float], float], rising: bool) -> float:
+    """A ratio in an interval that reaches to infinity, or to 0."""
+    step = 10.0 if rising else 0.1
+    ratio = 1.0
+    while within(ratio) <= 0:
+        ratio *= step
+    return ratio
+
+
 def _root(falling: Callable[[float], float], low: float, high: float) -> float:
     """Where a falling function crosses 0 between two places; the end of them where it does not."""
     if falling(low) < 0 or low == high:

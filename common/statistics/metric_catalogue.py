@@ -10,6 +10,7 @@ decision lets through: under `stage_1` the map of every film that stage 1 calls.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -18,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from common.statistics.intervals import koopman_interval
 from common.statistics.tested_films import Cases
 
 Need = Literal["probability", "decision", "map"]
@@ -151,6 +153,54 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Rates:
+    """The two rates of a decision, each with the films, or their effective number, that it is over.
+
+    Attributes:
+        sensitivity, specificity: Rates, 0-1.
+        positives, negatives: Numbers of films, above 0.
+        prevalence: The stated one, 0-1, or NaN.
+    """
+
+    sensitivity: float
+    positives: float
+    specificity: float
+    negatives: float
+    prevalence: float
+
+    @property
+    def lr_positive(self) -> tuple[float, float]:
+        """Interval of the likelihood ratio of a positive call, 0 to infinity."""
+        true, false = self.sensitivity * self.positives, (1 - self.specificity) * self.negatives
+        return koopman_interval(true, self.positives, false, self.negatives)
+
+    @property
+    def lr_negative(self) -> tuple[float, float]:
+        """Interval of the likelihood ratio of a negative call, 0 to infinity."""
+        false, true = (1 - self.sensitivity) * self.positives, self.specificity * self.negatives
+        return koopman_interval(false, self.positives, true, self.negatives)
+
+    @property
+    def ppv(self) -> tuple[float, float]:
+        """Interval of the positive predictive value at the prevalence: it grows with the likelihood ratio."""
+        low, high = (_probability(self.prevalence, ratio) for ratio in self.lr_positive)
+        return low, high
+
+    @property
+    def npv(self) -> tuple[float, float]:
+        """Interval of the negative predictive value at the prevalence: it falls with the likelihood ratio."""
+        high, low = (1 - _probability(self.prevalence, ratio) for ratio in self.lr_negative)
+        return low, high
+
+
+def _probability(prevalence: float, ratio: float) -> float:
+    """Bayes' rule: the probability of disease after a call with this likelihood ratio."""
+    if math.isinf(ratio):
+        return 1.0
+    return prevalence * ratio / (prevalence * ratio + 1 - prevalence)
+
+
+@dataclass(frozen=True)
 class FromCounts:
     """What follows from the counts of a decision.
 
@@ -211,6 +261,7 @@ class Metric:
         at_prevalence: It is for a stated prevalence, and left out where none is stated.
         kind: Value of any range, share of films (Wilson's interval fits), or number of films.
         descriptive: It says what the films are, not how good the system is: no interval, no comparison.
+        interval: Interval from the rates of the decision; None: by the kind.
         comparable: A difference between systems says something; not of ratios, nor of what is best near a
             value.
     """
@@ -224,6 +275,7 @@ class Metric:
     at_prevalence: bool = False
     kind: Literal["value", "proportion", "count"] = "value"
     descriptive: bool = False
+    interval: Callable[[Rates], tuple[float, float]] | None = None
     comparable: bool = True
 
     @property
@@ -372,6 +424,7 @@ METRICS: dict[str, Metric] = {
         ("decision",),
         short="LR+",
         both_classes=True,
+        interval=lambda r: r.lr_positive,
         comparable=False,
     ),
     "lr_negative": Metric(
@@ -380,6 +433,7 @@ METRICS: dict[str, Metric] = {
         ("decision",),
         short="LR-",
         both_classes=True,
+        interval=lambda r: r.lr_negative,
         comparable=False,
     ),
     "f1": Metric(
@@ -408,6 +462,7 @@ METRICS: dict[str, Metric] = {
         ("decision",),
         short="PPV at prevalence",
         both_classes=True,
+        interval=lambda r: r.ppv,
         at_prevalence=True,
     ),
     "npv_at_prevalence": Metric(
@@ -420,6 +475,7 @@ METRICS: dict[str, Metric] = {
         ("decision",),
         short="NPV at prevalence",
         both_classes=True,
+        interval=lambda r: r.npv,
         at_prevalence=True,
     ),
     # Dice, Ecology 1945;26:297-302; of the stage-2 map, whatever the decision
