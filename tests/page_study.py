@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from common.files import digest, write_csv, write_json
+from common.files import digest, write_json
 from common.inference.result_files import Result
 from common.paths import result_folder, thresholds_file
 from common.stages import N_FOLDS
@@ -95,11 +96,6 @@ def write_study(cases: Cases, *systems: str, **meta: Any) -> dict[str, Result]:
 
 def _write_system(cases: Cases, system: str, more: dict[str, Any]) -> Result:
     folder = result_folder(system)
-    rows = [
-        {"case": str(case), **{f"fold_{fold}": fold_probability(cases, fold)[i] for fold in range(N_FOLDS)}}
-        for i, case in enumerate(cases.case)
-    ]
-    write_csv(folder / "cases.csv", list(rows[0]), rows)
     for i in range(len(cases)):
         _write_pictures(folder, cases, i)
     write_json(
@@ -136,7 +132,8 @@ def _write_system(cases: Cases, system: str, more: dict[str, Any]) -> Result:
         thresholds_file(system),
         {"auc": 0.97, "cls_threshold": 0.5, "seg_threshold": 20, "rule": "youden", "made_from": weights},
     )
-    return Result(cases, meta)
+    folds = {f"fold_{fold}": fold_probability(cases, fold) for fold in range(N_FOLDS)}
+    return Result(dataclasses.replace(cases, further=dict(cases.further) | folds), meta)
 
 
 def fold_probability(cases: Cases, fold: int) -> np.ndarray:

@@ -8,7 +8,6 @@ the template engine, and the page's own policy forbids scripts and everything fr
 from __future__ import annotations
 
 import base64
-import csv
 import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -139,7 +138,7 @@ def _page(
         shortcuts={system: _shortcuts(rows, system) for system in results},
         figures={name: _data_uri("image/svg+xml", svg) for name, svg in drawn.items()},
         band_replicates=BAND_REPLICATES,
-        folds={system: _fold_text(_fold_aurocs(system, c)) for system, c in cases.items()},
+        folds={system: _fold_text(_fold_aurocs(c)) for system, c in cases.items()},
         calibration={system: calibration(c, "mask") for system, c in cases.items()},
         films={system: _films(system, c) for system, c in cases.items()},
         provenance=_provenance(results, replicates, seed),
@@ -296,7 +295,7 @@ def draw_plots(results: Mapping[str, Result], rows: Sequence[Row], seed: int) ->
         "calibration": plots.calibration_plot(
             {s: calibration(c, "mask") for s, c in cases.items()}, cases, told
         ),
-        "folds": plots.folds_plot({s: _fold_aurocs(s, c) for s, c in cases.items()}, ensembles),
+        "folds": plots.folds_plot({s: _fold_aurocs(c) for s, c in cases.items()}, ensembles),
         "dice_by_size": plots.dice_by_size_plot(cases, means),
         "area_agreement": plots.area_agreement_plot(cases),
         "froc": plots.froc_plot({s: froc(c, BAND_REPLICATES, seed) for s, c in cases.items()}, told),
@@ -335,16 +334,12 @@ def _with_interval(row: Row) -> tuple[float, float, float] | None:
     return row["estimate"], low, high
 
 
-def _fold_aurocs(system: str, cases: Cases) -> list[float] | None:
+def _fold_aurocs(cases: Cases) -> list[float] | None:
     """AUROC of each fold's classification network alone under the mask reference; None where not defined."""
-    path = result_folder(system) / "cases.csv"
-    if cases.has_mask.all() or not cases.has_mask.any() or not path.is_file():
+    by_fold = [cases.column(f"fold_{fold}") for fold in range(N_FOLDS)]
+    if cases.has_mask.all() or not cases.has_mask.any() or np.isnan(by_fold).any():
         return None
-    with open(path, newline="", encoding="utf-8") as file:
-        row_of = {row["case"]: row for row in csv.DictReader(file)}
-    in_order = [row_of[case] for case in cases.case.tolist()]
-    by_fold = ([float(row[f"fold_{fold}"]) for row in in_order] for fold in range(N_FOLDS))
-    return [auroc(cases.has_mask, np.array(probability)) for probability in by_fold]
+    return [auroc(cases.has_mask, probability) for probability in by_fold]
 
 
 def _fold_text(aurocs: Sequence[float] | None) -> str:
