@@ -145,9 +145,10 @@ def test_the_same_film_and_system_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_another_identity_gives_another_object_in_another_series() -> None:
     other = Maker("eff", "f" * 64)
+    source = film(PixelSpacing=None)  # the frame of reference is the film's, whoever outlines it
     for mine, theirs in zip(
-        both(film()),
-        [segmentation(film(), an_outline(), other), capture(film(), a_picture(), other)],
+        both(source),
+        [segmentation(source, an_outline(), other), capture(source, a_picture(), other)],
         strict=True,
     ):
         assert len(uids(mine)) >= 2
@@ -190,7 +191,8 @@ def test_highdicom_reads_it_whether_or_not_the_film_has_a_spacing(sop_class: str
     for source in (film(SOPClassUID=sop_class), film(SOPClassUID=sop_class, PixelSpacing=None)):
         (tmp_path / "seg.dcm").write_bytes(file_bytes(segmentation(source, an_outline(), MAKER)))
         seg = highdicom.seg.segread(tmp_path / "seg.dcm")
-        assert "PixelMeasuresSequence" not in seg.SharedFunctionalGroupsSequence[0]
+        in_space = "PixelMeasuresSequence" in seg.SharedFunctionalGroupsSequence[0]
+        assert in_space == ("PixelSpacing" in source)
         assert (seg.get_pixels_by_source_instance(["1.2.3.4.5"])[0, :, :, 0] == an_outline()).all()
 
 
@@ -198,11 +200,30 @@ def test_highdicom_reads_it_whether_or_not_the_film_has_a_spacing(sop_class: str
 
 
 def test_spacing_that_is_unknown_is_not_invented() -> None:
-    ds = segmentation(film(), an_outline(), MAKER)
+    ds = segmentation(film(PixelSpacing=None), an_outline(), MAKER)
     assert "FrameOfReferenceUID" not in ds
     for group in (ds.SharedFunctionalGroupsSequence[0], ds.PerFrameFunctionalGroupsSequence[0]):
         for name in ("PixelMeasuresSequence", "PlaneOrientationSequence", "PlanePositionSequence"):
             assert name not in group
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, SPACING),
+        ({"PixelSpacing": None, "ImagerPixelSpacing": [0.2, 0.25]}, (0.2, 0.25)),
+        ({"PixelSpacing": [0, 0], "ImagerPixelSpacing": [0.2, 0.2]}, (0.2, 0.2)),
+        (
+            {"PixelSpacing": None, "ImagerPixelSpacing": [0.3, 0.3],
+             "EstimatedRadiographicMagnificationFactor": 1.5},
+            (0.2, 0.2),
+        ),
+    ],
+)  # fmt: skip
+def test_without_a_spacing_of_ours_it_has_the_headers(changes: dict, expected: tuple[float, float]) -> None:
+    ds = segmentation(film(**changes), an_outline(), MAKER)
+    measures = ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert list(map(float, measures.PixelSpacing)) == pytest.approx(list(expected))
 
 
 def test_frame_of_reference_is_of_the_film_and_not_of_the_system() -> None:
@@ -308,7 +329,7 @@ def test_the_state_shows_the_film_as_it_is() -> None:
     assert RESEARCH_ONLY in annotation.TextObjectSequence[0].UnformattedTextValue
     assert len(annotation.GraphicObjectSequence) == 3  # two parts, one with a hole
     assert (ds.PresentationCreationDate, ds.PresentationCreationTime) == ("20200305", "101112.5")
-    other = presentation(film(PhotometricInterpretation="MONOCHROME2"), an_outline(), MAKER)
+    other = presentation(film(PhotometricInterpretation="MONOCHROME2"), an_outline(), MAKER, None)
     assert other.PresentationLUTShape == "IDENTITY"
     assert "PresentationPixelSpacing" not in other.DisplayedAreaSelectionSequence[0]
     with pytest.raises(ObjectFault, match="no film of grey levels"):
@@ -320,7 +341,7 @@ def test_the_state_shows_the_film_as_it_is() -> None:
 
 
 def test_it_refers_to_its_film() -> None:
-    ds = segmentation(film(), an_outline(), MAKER)
+    ds = segmentation(film(PixelSpacing=None), an_outline(), MAKER)
     derivation = ds.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0]
     assert derivation.SourceImageSequence[0].SpatialLocationsPreserved == "YES"
     series = ds.ReferencedSeriesSequence[0]
@@ -343,7 +364,7 @@ def test_a_negative_film_has_one_empty_frame() -> None:
 
 
 def test_it_says_what_it_outlines_and_who_did() -> None:
-    ds = segmentation(film(), an_outline(), MAKER)
+    ds = segmentation(film(PixelSpacing=None), an_outline(), MAKER)
     assert ds.ContentCreatorName == ""
     segment = ds.SegmentSequence[0]
     assert segment.SegmentedPropertyTypeCodeSequence[0].CodeValue == "36118008"
@@ -626,7 +647,7 @@ EMPTY = (  # the attributes that may lack a value
 
 
 def test_dciodvfy_would_find_an_error(tmp_path: Path, errors_of: Callable[[Path], set[str]]) -> None:
-    ds = segmentation(film(), an_outline(), MAKER)
+    ds = segmentation(film(PixelSpacing=None), an_outline(), MAKER)
     del ds.SegmentSequence[0].SegmentLabel
     (tmp_path / "object.dcm").write_bytes(file_bytes(ds))
     assert any("SegmentLabel" in line for line in errors_of(tmp_path / "object.dcm"))

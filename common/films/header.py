@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -217,19 +218,27 @@ def _age_by_dates(dataset: Dataset) -> float | None:
     return float(age) if 0 <= age <= OLDEST else None
 
 
-def _spacing(dataset: Dataset, note: Note) -> tuple[float, float] | None:
-    """Spacing in the patient's plane as far as known (PS3.3 10.7.1.3), (row, column) in mm.
+def stated_spacings(dataset: Dataset) -> Iterator[tuple[str, tuple[float, float]]]:
+    """What a header states of the spacing in the patient's plane (PS3.3 10.7.1.3), the better element first.
 
-    A film larger or smaller than any detector has another spacing than its header says.
+    Yields:
+        Name of the element; (row, column) in mm, which may be 0 or impossible.
     """
     magnification = get_number(dataset, "EstimatedRadiographicMagnificationFactor")
     if magnification is None or not 1 <= magnification <= 3:  # unknown, or not plausible
         magnification = 1.0
     for name, divisor in (("PixelSpacing", 1.0), ("ImagerPixelSpacing", magnification)):
         values = get_numbers(dataset, name)
-        if len(values) != 2:
-            continue
-        spacing = values[0] / divisor, values[1] / divisor
+        if len(values) == 2:
+            yield name, (values[0] / divisor, values[1] / divisor)
+
+
+def _spacing(dataset: Dataset, note: Note) -> tuple[float, float] | None:
+    """Spacing in the patient's plane as far as known, (row, column) in mm.
+
+    A film larger or smaller than any detector has another spacing than its header says.
+    """
+    for name, spacing in stated_spacings(dataset):
         sides = [
             get_whole_number(dataset, count) * number / 10
             for count, number in zip(("Rows", "Columns"), spacing, strict=True)

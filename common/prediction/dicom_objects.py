@@ -9,6 +9,7 @@ time of their content are the film's own.
 from __future__ import annotations
 
 import copy
+import math
 import re
 import uuid
 import warnings
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -43,6 +44,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorag
 from pydicom.valuerep import VR, DSfloat
 
 from common.files import digest
+from common.films.header import stated_spacings
 from common.films.own_outputs import MANUFACTURER, RESEARCH_ONLY
 
 _NAMESPACE = uuid.UUID("5b0f6f0e-4c1c-5d0a-8a55-2d6a3c1f9e77")  # any will do, but always this one
@@ -193,6 +195,9 @@ _OPTIONAL = (
 )
 
 
+Spacing: TypeAlias = "tuple[float, float] | None"
+
+
 class ObjectFault(Exception):
     """No DICOM object can be made of a film. The message holds no text of its header."""
 
@@ -253,7 +258,7 @@ def cannot_refer(source: Dataset) -> str | None:
 
 
 def segmentation(
-    source: Dataset, outline: np.ndarray, maker: Maker, spacing: tuple[float, float] | None = None
+    source: Dataset, outline: np.ndarray, maker: Maker, spacing: Spacing | Literal["stated"] = "stated"
 ) -> Dataset:
     """A DICOM Segmentation (PS3.3 A.51, BINARY, one segment, one frame) on the film's own pixels.
 
@@ -266,7 +271,8 @@ def segmentation(
         source: Header of the film, with or without its pixels.
         outline: (rows, columns) bool, true in the pneumothorax; all false for a film without one.
         maker: System that found it.
-        spacing: (row, column) spacing of the film in mm; None where it is unknown.
+        spacing: (row, column) spacing of the film in mm; None where it is unknown; `stated`: what the header
+            states, however large or small that makes the film.
 
     Returns:
         As it would be read from its file.
@@ -290,7 +296,7 @@ def segmentation(
             series_description=f"Pneumothorax {maker.system}, {RESEARCH_ONLY}",
             **_identification(source, maker, "segmentation"),
         )
-        _put_in_space(made, source, maker, spacing)
+        _put_in_space(made, source, maker, _known(source, spacing))
         organization = derived_uid("dimensions", made.SOPInstanceUID)  # highdicom's is random
         for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
             item.DimensionOrganizationUID = organization
@@ -342,7 +348,7 @@ def capture(source: Dataset, picture: np.ndarray, maker: Maker) -> Dataset:
 
 
 def presentation(
-    source: Dataset, outline: np.ndarray, maker: Maker, spacing: tuple[float, float] | None = None
+    source: Dataset, outline: np.ndarray, maker: Maker, spacing: Spacing | Literal["stated"] = "stated"
 ) -> Dataset:
     """A Grayscale Softcopy Presentation State (PS3.3 A.33.1): the film as it is, with the outline on it.
 
@@ -350,7 +356,8 @@ def presentation(
         source: Header of a film of grey levels, with or without its pixels.
         outline: (rows, columns) bool, true in the pneumothorax, at least at one pixel.
         maker: System that found it.
-        spacing: (row, column) spacing of the film in mm; None where it is unknown.
+        spacing: (row, column) spacing of the film in mm; None where it is unknown; `stated`: what the header
+            states, however large or small that makes the film.
 
     Returns:
         As it would be read from its file.
@@ -394,10 +401,10 @@ def presentation(
             series_description=f"Outline {maker.system}, {RESEARCH_ONLY}",
             **_identification(source, maker, "presentation"),
         )
-        if spacing is not None:
+        if (known := _known(source, spacing)) is not None:
             (area,) = made.DisplayedAreaSelectionSequence
             area.pop("PresentationPixelAspectRatio", None)
-            area.PresentationPixelSpacing = list(map(_decimal, spacing))
+            area.PresentationPixelSpacing = list(map(_decimal, known))
         made.Laterality = _laterality(source)
         made.PresentationCreationDate, made.PresentationCreationTime = _moment(source)
         return _finished(made, source, image=False)
@@ -464,7 +471,15 @@ def _bare(source: Dataset) -> Dataset:
     return bare
 
 
-def _put_in_space(made: Dataset, source: Dataset, maker: Maker, spacing: tuple[float, float] | None) -> None:
+def _known(source: Dataset, spacing: Spacing | Literal["stated"]) -> Spacing:
+    """The spacing of the film in mm; of what a header states, the first that is above 0."""
+    if spacing != "stated":
+        return spacing
+    stated = (each for _, each in stated_spacings(source))
+    return next((each for each in stated if all(math.isfinite(side) and side > 0 for side in each)), None)
+
+
+def _put_in_space(made: Dataset, source: Dataset, maker: Maker, spacing: Spacing) -> None:
     """Give a Segmentation the plane in which the film lies, or none."""
     shared = made.SharedFunctionalGroupsSequence[0]
     for dataset, keyword in (
