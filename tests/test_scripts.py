@@ -72,14 +72,17 @@ def test_every_link_starts_from_the_one_before(chain: Scripts) -> None:
 def test_metrics_csv_is_complete(chain: Scripts) -> None:
     table = pd.read_csv(chain.workspace / TESTING / "metrics.csv")
     assert list(table.columns) == [
-        "system", "reference", "decision", "stratum", "metric", "n", "estimate", "ci_low", "ci_high",
-        "interval", "note", "p_value", "p_holm", "test",
+        "system", "reference", "decision", "stratum", "metric", "n", "positives", "estimate", "ci_low",
+        "ci_high", "interval", "note", "p_value", "p_holm", "test",
     ]  # fmt: skip
     assert set(table["system"]) == {*SYSTEMS, "eff-vit"}
     assert set(table["reference"]) == {"mask", "report"}
     assert {"all", "small", "medium", "large"} <= set(table["stratum"])
     names = "auroc auprc sensitivity specificity ppv npv dice_segmentation dice_positives dice_true_positives"
     assert set(names.split()) <= set(table["metric"])
+    areas, rates = (table[table["metric"] == name] for name in ("auroc", "sensitivity"))
+    assert (areas["positives"] <= areas["n"]).all()
+    assert rates["positives"].isna().all()
 
 
 def test_no_identity_in_anything_written_or_printed(chain: Scripts, sources: Path) -> None:
