@@ -78,6 +78,11 @@ def _turn(with_chain: set[Path]) -> Callable[[pytest.Item], tuple[int, int]]:
     return key
 
 
+def installed_program(name: str) -> str | None:
+    """A program of the tests' own environment, active or not, or of the machine."""
+    return shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+
+
 def wait_for(event: Callable[[], object], process: subprocess.Popen | None = None) -> None:
     """Wait until something came about, while the process that is to bring it about lives."""
     end = time.monotonic() + PATIENCE

@@ -35,6 +35,7 @@ def slurm(tmp_path: Path) -> Scripts:
     return scripts
 
 
+@pytest.mark.all
 def test_two_machines_train_one_network(slurm: Scripts, sources: Path) -> None:
     flags = [*TINY, "--siim", str(sources / "siim"), "--system", "vit"]
     done = slurm.run(".", "bash", "common/cluster/machines.sbatch", STEP_1_1, *flags)

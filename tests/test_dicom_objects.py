@@ -14,6 +14,7 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+from conftest import installed_program
 from PIL import Image, ImageDraw
 from pydicom.data import get_testdata_file
 from pydicom.dataelem import RawDataElement
@@ -264,7 +265,7 @@ def _by_simpleitk(path: Path) -> tuple[np.ndarray, list[float]]:
 
 def _by_dcmqi(path: Path) -> tuple[np.ndarray, list[float]]:
     sitk = pytest.importorskip("SimpleITK")
-    program = shutil.which("segimage2itkimage") or pytest.skip("dcmqi is not installed")
+    program = installed_program("segimage2itkimage") or pytest.skip("dcmqi is not installed")
     flags = ["--inputDICOM", path, "--outputDirectory", path.parent, "--prefix", "out"]
     subprocess.run([program, *flags], check=True, capture_output=True)
     image = sitk.ReadImage(path.with_name("out-1.nrrd"))

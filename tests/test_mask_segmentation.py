@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from conftest import installed_program
 from dicom_film import smooth, write_film
 from highdicom.seg import Segmentation, SegmentDescription
 from pydicom.dataset import Dataset
@@ -251,7 +251,7 @@ def test_several_frames_of_one_segment_are_no_film(tmp_path: Path) -> None:
 
 def test_dcmqis(tmp_path: Path) -> None:
     """What `itkimage2segimage` makes of a film and a mask in NRRD (`pip install dcmqi`)."""
-    program = shutil.which("itkimage2segimage")
+    program = installed_program("itkimage2segimage")
     if program is None:
         pytest.skip("dcmqi is not installed")
     film = write_film(tmp_path / "film.dcm", smooth(12), **_dcmqi_needs())

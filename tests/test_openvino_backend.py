@@ -63,6 +63,7 @@ def folded(system: str, task: str, seed: int = 0):
     return net
 
 
+@pytest.mark.all
 @pytest.mark.slow
 @needs_openvino
 @pytest.mark.parametrize("system", ["eff", "vit"])
