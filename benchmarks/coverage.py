@@ -4,6 +4,7 @@
     python benchmarks/coverage.py --quick       100 data sets
     python benchmarks/coverage.py --clustered   patients of one to three films, 1.3 on average
     python benchmarks/coverage.py --interval bca
+    python benchmarks/coverage.py --auroc       the grid of AUROCs: 4,000 data sets a cell
 
 Every data set has 1,071 films, 108 of them positive, as the hospital's test set. Two systems score and call
 the same films. Everything is drawn through normal variables: a film's own and, where patients have several
@@ -12,13 +13,17 @@ AUROC is Phi(d / sqrt 2). Calls are made with exactly the stated sensitivity and
 probability 0.1, else Beta(4, 2). The call does not depend on the Dice, so the mean Dice of the positives as
 shown is sensitivity times mean Dice.
 
-The intervals are those of the project's own tables: Wilson's for proportions where every patient has one
-film, else `--interval`; percentile for the difference of two systems. Gated are the metrics over at least 100
-positives: coverage should be from 0.93 to 0.97. Reported only: 20 positives (stratum small), and rates near
-1, where few errors cannot give 95% (a percentile interval of no error at all has no width). The standard
-error beside each coverage is binomial, of the number of data sets; `none` counts data sets without interval.
+The intervals are those of the project's own tables. Gated are the metrics over at least 100 positives, but
+for rates near 1: coverage should be from 0.93 to 0.97. Reported only: 20 positives (stratum small), and rates
+near 1, where few errors cannot give 95%. The standard error beside each coverage is binomial, of the number
+of data sets; `none` counts data sets without interval. The last line is the gated coverage that lies farthest
+from 0.95.
 
-The last line is the gated coverage that lies farthest from 0.95.
+`--auroc` is of AUROCs alone: 10, 20 or 108 positives, AUROC 0.90, 0.95 or 0.97, none or 6% of the positives
+missed, that is scored as negatives are, and patients of one or three films. Goals: coverage at least 0.90 in
+each cell and 0.93 to 0.98 on average, at 108 positives at most 1.1 times the width of the bootstrap's
+percentile interval (of the first sets, 1,000 replicates), and 0.92 to 0.98 for the difference of two AUROCs
+at 20 positives, drawn as above.
 """
 
 from __future__ import annotations
@@ -33,14 +38,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import argparse
 import multiprocessing
 from functools import partial
+from itertools import product
 
 import numpy as np
 from scipy.stats import beta, norm
 from tqdm import tqdm
 
 from common.command_line import Interval
-from common.statistics.bootstrap import bootstrap, metric_rows
+from common.statistics.auroc import Ranked, auroc_difference_interval, auroc_interval
+from common.statistics.bootstrap import bootstrap, metric_rows, resample_counts
 from common.statistics.compare_systems import PAIR, comparison_rows
+from common.statistics.intervals import percentile_interval
+from common.statistics.metrics import Ranks
 from common.statistics.tested_films import Cases
 
 SYSTEMS = ("eff", "vit")
@@ -53,6 +62,11 @@ BETWEEN_SYSTEMS = 0.6  # correlation of what two systems make of the same film
 BETWEEN_FILMS = 1 / 3  # share of a patient in the variance of a film
 A_PATIENT = (0.77, 0.16, 0.07)  # shares of patients with 1, 2 and 3 films
 GOAL = (0.93, 0.97)
+# The grid of AUROCs: positives, AUROC of those that are not missed, share that is missed, films a patient.
+CELLS = tuple(product((10, 20, 108), (0.90, 0.95, 0.97), (0.0, 0.06), (1, 3)))
+MANY = 108
+LEAST, MEAN, WIDTH, DIFFERENCE = 0.90, (0.93, 0.98), 1.1, (0.92, 0.98)
+BOOTSTRAPPED = 100  # sets of a cell whose percentile interval is computed, too
 
 
 # --- the truth -------------------------------------------------------------------------------------
@@ -145,22 +159,105 @@ def holds(number: int, clustered: bool, interval: Interval, replicates: int) -> 
     return outcome
 
 
+# --- the grid of AUROCs ----------------------------------------------------------------------------
+
+
+def auroc_cell(
+    cell: tuple[int, float, float, int], sets: int, replicates: int
+) -> tuple[float, float, float, float]:
+    """Coverage and mean width; of sets of many positives also that over the bootstrap's; of the difference.
+
+    The second system has an AUROC of 0.95 where the first has 0.97, else one 0.05 lower.
+    """
+    positives, area, missed, films_of = cell
+    rng = np.random.default_rng([positives, round(1000 * area), round(1000 * missed), films_of])
+    other = area - (0.02 if area > 0.96 else 0.05)
+    patient = np.r_[np.arange(positives) // films_of, FILMS + np.arange(FILMS - positives) // films_of]
+    patient = np.unique(patient, return_inverse=True)[1]
+    positive = np.arange(FILMS) < positives
+    truth = (1 - missed) * area + missed / 2
+    apart = (1 - missed) * (area - other)
+
+    def shared() -> list[np.ndarray]:
+        """Standard normal values of every film, correlated between two systems and within a patient."""
+        common, *own = (_films_and_patients(rng, patient, films_of > 1) for _ in range(3))
+        return [np.sqrt(BETWEEN_SYSTEMS) * common + np.sqrt(1 - BETWEEN_SYSTEMS) * each for each in own]
+
+    held, width, differs, ratios = 0, 0.0, 0, []
+    for number in range(sets):
+        seen = [positive & (each > norm.ppf(missed)) for each in shared()]
+        distance = [np.sqrt(2) * norm.ppf(each) for each in (area, other)]
+        first, second = (
+            Ranked(score + by * found, positive, patient)
+            for score, by, found in zip(shared(), distance, seen, strict=True)
+        )
+        low, high = auroc_interval(first)
+        held += low <= truth <= high
+        width += high - low
+        below, above = auroc_difference_interval(first, second)
+        differs += below <= apart <= above
+        if positives == MANY and number < BOOTSTRAPPED:
+            ratios.append((high - low) / _percentile_width(first, number, replicates))
+    return held / sets, width / sets, float(np.mean(ratios)) if ratios else np.nan, differs / sets
+
+
+def _percentile_width(films: Ranked, seed: int, replicates: int) -> float:
+    """Width of the percentile interval of the bootstrap of patients."""
+    ranks = Ranks(films.scores, films.positive, ~films.positive)
+    draws = resample_counts(films.patient.astype(str), films.positive, replicates, seed)
+    found = np.concatenate([ranks.auroc(counts) for counts in draws])
+    ends = percentile_interval(found, len(np.unique(films.patient[films.positive])))
+    assert ends is not None
+    return ends[1] - ends[0]
+
+
+def auroc_grid(sets: int, replicates: int, workers: int) -> None:
+    """Compute and print the grid."""
+    work = partial(auroc_cell, sets=sets, replicates=replicates)
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        found = list(tqdm(pool.imap(work, CELLS), total=len(CELLS), desc="cells", disable=None))
+    print(f"{sets:,} data sets a cell, {FILMS:,} films; the difference is of two systems on the same films")
+    print("positives  AUROC  missed  films a patient  coverage  width  over percentile's  difference")
+    for (positives, area, missed, films_of), (held, width, ratio, differs) in zip(CELLS, found, strict=True):
+        over = "" if np.isnan(ratio) else f"{ratio:.3f}"
+        print(
+            f"{positives:9} {area:6.2f} {missed:7.2f} {films_of:16} {held:9.3f} {width:6.3f} {over:>18} "
+            f"{differs:11.3f}"
+        )
+    held, _, ratio, differs = np.array(found).T
+    few = differs[[cell[0] == 20 for cell in CELLS]]
+    print(
+        f"AUROC: coverage {held.min():.3f} at least (goal >= {LEAST}), {held.mean():.3f} on average (goal "
+        f"{MEAN[0]} to {MEAN[1]}); width at {MANY} positives {np.nanmean(ratio):.3f} (goal <= {WIDTH}); "
+        f"difference at 20 positives {few.min():.3f} to {few.max():.3f} (goal {DIFFERENCE[0]} to "
+        f"{DIFFERENCE[1]})"
+    )
+
+
 # --- all of them -----------------------------------------------------------------------------------
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="100 data sets")
-    parser.add_argument("--sets", type=int, help="data sets (default 2000)")
+    parser.add_argument("--sets", type=int, help="data sets (default 2000; of a cell 4000)")
     parser.add_argument("--replicates", type=int, default=1_000, help="of each interval (default 1000)")
     parser.add_argument("--clustered", action="store_true", help="patients of about 1.3 films")
     parser.add_argument("--interval", choices=("percentile", "bca"), default="percentile")
+    parser.add_argument("--auroc", action="store_true", help="the grid of AUROCs")
     parser.add_argument(
         "--workers", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores"
     )
     options = parser.parse_args()
-    sets = options.sets or (100 if options.quick else 2_000)
+    sets = options.sets or (100 if options.quick else 4_000 if options.auroc else 2_000)
+    if options.auroc:
+        auroc_grid(sets, options.replicates, options.workers)
+    else:
+        whole_tables(sets, options)
 
+
+def whole_tables(sets: int, options: argparse.Namespace) -> None:
+    """Compute and print the coverage of the tables' intervals."""
     work = partial(
         holds, clustered=options.clustered, interval=options.interval, replicates=options.replicates
     )

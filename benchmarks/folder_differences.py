@@ -59,6 +59,10 @@ MAY_DIFFER = (
         )
         for column in ("interval", "ci_low", "ci_high", "note", "test", "p_value", "p_holm")
     ),
+    *(
+        ("*/metrics.csv", f"*, auroc, {column}", "DeLong's interval, towards 0.5 Newcombe's")
+        for column in ("interval", "ci_low", "ci_high")
+    ),
     ("*/metrics.csv", "*, p_holm", "adjusted for these tests, too"),
     ("*/report.html", "*", "shows more, in other words; its numbers are those of metrics.csv"),
     ("*bootstrap.txt", "*", "the same"),

@@ -167,7 +167,7 @@ def test_header_says_who_was_tested():
     assert "percentile bootstrap" in text
     assert "expanded for few patients" in text
     assert "conditional on the case mix, the prevalence of these films" in text
-    assert "Hit have Wilson's interval. For others" in text
+    assert "Hit have Wilson's interval. AUROCs have DeLong's interval" in text
     assert "cls_threshold 0.5; seg_threshold 12 pixels at 512 x 512" in text
     without = counts["positive_by_report_without_mask"]
     assert f"Positive by report without a mask, so negative here: {without}." in text

@@ -26,6 +26,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from common.command_line import Interval
+from common.statistics.auroc import Ranked, auroc_difference_interval, auroc_interval
 from common.statistics.intervals import (
     EXPANDED,
     MIN_FILMS,
@@ -138,6 +139,7 @@ class Bootstrapped:
         rates: Rates of the decision, for a metric whose interval is from them; None without both classes.
         films: (n,) bool, films of a proportion, of all that were tested; None for another metric.
         values: (n,) float64, value of each film, 0-1, likewise.
+        ranked: Scores whose AUROC it is, or of which two the difference; empty for another metric.
         acceleration: Acceleration of the BCa interval; NaN where not computed or not estimable.
     """
 
@@ -152,6 +154,7 @@ class Bootstrapped:
     rates: Rates | None = None
     films: np.ndarray | None = None
     values: np.ndarray | None = None
+    ranked: tuple[Ranked, ...] = ()
     acceleration: float = np.nan
 
 
@@ -211,6 +214,7 @@ def bootstrap(
             independent=independent,
             rates=_rates(systems[system], values, key, number, prevalence),
             **_of_proportion(values, key, number),
+            ranked=_ranked(systems[system], values, key, number),
             acceleration=float(accelerations.get(own, np.nan)),
         )
         for system, values in prepared.items()
@@ -267,6 +271,17 @@ def _of_proportion(values: MetricValues, key: tuple[str, str, str], number: np.n
     return {"films": films, "values": each, "effective": effective_films(each[films], number[films])}
 
 
+def _ranked(
+    cases: Cases, values: MetricValues, key: tuple[str, str, str], number: np.ndarray
+) -> tuple[Ranked, ...]:
+    """The scores of an AUROC or of a difference of two; none of another metric, or of unknown scores."""
+    films, (positive, *_) = values.films(*key), values.needed(*key)
+    columns = [cases.column(name)[films] for name in METRICS[key[2]].auroc_of]
+    if not films.any() or not all(np.isfinite(each).all() for each in columns):
+        return ()
+    return tuple(Ranked(each, positive[films], number[films]) for each in columns)
+
+
 def _too_few(patients: np.ndarray) -> bool:
     """Whether films of these patients (one number a film) are too few for an interval."""
     return len(patients) < MIN_FILMS or len(np.unique(patients)) < MIN_PATIENTS
@@ -282,8 +297,8 @@ def metric_rows(
 ) -> list[dict[str, Any]]:
     """The tidy table: one row a metric, for each system, reference, decision and stratum.
 
-    Proportions get Wilson's interval at their effective number of films. Descriptive metrics and metrics over
-    too few films get none.
+    Proportions get Wilson's interval at their effective number of films, AUROCs that of `auroc`. Descriptive
+    metrics and metrics over too few films get none.
 
     Args:
         found: What `bootstrap` found, by reference.
@@ -364,6 +379,15 @@ def _interval(
         successes = bootstrapped.estimate * n
         whole = round(successes)  # the number itself, where the product is off by a rounding error
         return kind, wilson_interval(whole if abs(successes - whole) < 1e-9 else successes, n)
+    if bootstrapped.ranked:
+        return auroc_ends(*bootstrapped.ranked)
     if interval == "bca":
         return "bca", bca_interval(bootstrapped.estimate, bootstrapped.replicates, bootstrapped.acceleration)
     return "percentile", percentile_interval(bootstrapped.replicates, bootstrapped.patients)
+
+
+def auroc_ends(first: Ranked, second: Ranked | None = None) -> tuple[str, tuple[float, float]]:
+    """Kind and ends of the interval of an AUROC, or of a first one minus a second one of the same films."""
+    if second is None:
+        return "delong, newcombe", auroc_interval(first)
+    return "delong", auroc_difference_interval(first, second)

@@ -1,8 +1,9 @@
 """One system against the other on the same films: differences with intervals, and tests.
 
 A difference is the first system's estimate minus the second's, on the full sample; its interval is from the
-differences of replicates that come from the same draws, or, for proportions of the same films, Tango's. Tests
-are made in stratum `all` only: in a stratum the interval of the difference says what there is to say.
+differences of replicates that come from the same draws, or, on the same films, Tango's for proportions and
+DeLong's, by patients, for AUROCs. Tests are made in stratum `all` only: in a stratum the interval of the
+difference says what there is to say.
 
 Where every patient has one film, AUROC is tested by DeLong's method, sensitivity and specificity by McNemar's
 mid-p test. With several films of a patient the bootstrap of patients takes DeLong's place, as it always does
@@ -20,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.stages import SYSTEMS
-from common.statistics.bootstrap import NOT_ESTIMABLE, TOO_FEW, Bootstrapped, patient_numbers
+from common.statistics.auroc import placements
+from common.statistics.bootstrap import NOT_ESTIMABLE, TOO_FEW, Bootstrapped, auroc_ends, patient_numbers
 from common.statistics.intervals import effective_films, percentile_interval, percentile_p, tango_interval
 from common.statistics.metric_catalogue import METRICS
 from common.statistics.tested_films import Cases
@@ -55,8 +57,7 @@ class DeLong(NamedTuple):
 def delong(first: np.ndarray, second: np.ndarray, positive: np.ndarray) -> DeLong:
     """DeLong's test of two AUROCs on the same films (DeLong et al., Biometrics 1988;44:837-845).
 
-    The placement values are from midranks (Sun & Xu, IEEE Signal Processing Letters 2014;21:1389-1393):
-    O(n log n), ties included. Where they do not vary at all, p is 1 for equal AUROCs, else NaN.
+    Where the placement values do not vary at all, p is 1 for equal AUROCs, else NaN.
 
     Args:
         first, second: Scores of the two systems, higher is more positive; finite, length n.
@@ -66,7 +67,7 @@ def delong(first: np.ndarray, second: np.ndarray, positive: np.ndarray) -> DeLon
     if min(m, n) < 2:
         return DeLong(math.nan, math.nan, math.nan)
     # Differenced before the division, so that equal placements cancel exactly.
-    wins = _placements(first, positive) - _placements(second, positive)
+    wins = placements(first, positive) - placements(second, positive)
     by_positive, by_negative = wins[positive] / n, wins[~positive] / m  # the latter but for its sign
     difference = float(by_positive.mean())
     variance = by_positive.var(ddof=1) / m + by_negative.var(ddof=1) / n
@@ -74,20 +75,6 @@ def delong(first: np.ndarray, second: np.ndarray, positive: np.ndarray) -> DeLon
         return DeLong(difference, 0.0, 1.0 if difference == 0 else math.nan)
     standard_error = math.sqrt(variance)
     return DeLong(difference, standard_error, math.erfc(abs(difference) / standard_error / math.sqrt(2)))
-
-
-def _placements(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """Films of the other class below each film, ties as one half (float64, length n)."""
-    below = _midranks(scores)
-    for group in (positive, ~positive):
-        below[group] -= _midranks(scores[group])
-    return below
-
-
-def _midranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1; tied values share the mean of theirs."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -270,6 +257,8 @@ def _difference(
         notes.append(TOO_FEW)
     elif calls:
         kind, ends = "tango" if one.independent else "tango, effective n", calls.interval
+    elif one.ranked and other.ranked:
+        kind, ends = auroc_ends(*one.ranked, *other.ranked)
     else:
         ends = percentile_interval(one.replicates - other.replicates, min(one.patients, other.patients))
         kind = "percentile" if ends else "none"

@@ -170,8 +170,7 @@ def reader_rows(
 ) -> list[dict[str, Any]]:
     """Every reader's metrics, and each system's minus each reader's on the films that the reader read.
 
-    Intervals are as the systems': from the bootstrap of patients, and Wilson's for proportions where every
-    patient gave one of the films read. A reader's AUROC is of the confidence, and is there only where it was
+    Intervals are as the systems'. A reader's AUROC is of the confidence, and is there only where it was
     given. All films are scored, and each lesion size.
 
     Args:

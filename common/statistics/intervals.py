@@ -198,7 +198,7 @@ def tango_interval(
         return (first_only - second_only - n * difference) / math.sqrt(variance)
 
     observed = (first_only - second_only) / n
-    return _root(lambda d: beyond(d) - z, -1.0, observed), _root(lambda d: beyond(d) + z, observed, 1.0)
+    return root(lambda d: beyond(d) - z, -1.0, observed), root(lambda d: beyond(d) + z, observed, 1.0)
 
 
 def koopman_interval(
@@ -230,8 +230,8 @@ def koopman_interval(
 
     observed = first / n_first / (second / n_second) if second else math.inf
     inside = observed if 0 < observed < math.inf else _inside(within, first > 0)
-    low = 0.0 if not first else math.exp(_root(lambda x: -within(math.exp(x)), -30.0, math.log(inside)))
-    high = math.inf if not second else math.exp(_root(lambda x: within(math.exp(x)), math.log(inside), 30.0))
+    low = 0.0 if not first else math.exp(root(lambda x: -within(math.exp(x)), -30.0, math.log(inside)))
+    high = math.inf if not second else math.exp(root(lambda x: within(math.exp(x)), math.log(inside), 30.0))
     return low, high
 
 
@@ -244,7 +244,7 @@ def _inside(within: Callable[[float], float], rising: bool) -> float:
     return ratio
 
 
-def _root(falling: Callable[[float], float], low: float, high: float) -> float:
+def root(falling: Callable[[float], float], low: float, high: float) -> float:
     """Where a falling function crosses 0 between two places; the end of them where it does not."""
     if falling(low) < 0 or low == high:
         return low

@@ -262,6 +262,7 @@ class Metric:
         kind: Value of any range, share of films (Wilson's interval fits), or number of films.
         descriptive: It says what the films are, not how good the system is: no interval, no comparison.
         interval: Interval from the rates of the decision; None: by the kind.
+        auroc_of: Columns of scores whose AUROC it is; of two, that of the first minus that of the second.
         comparable: A difference between systems says something; not of ratios, nor of what is best near a
             value.
     """
@@ -276,6 +277,7 @@ class Metric:
     kind: Literal["value", "proportion", "count"] = "value"
     descriptive: bool = False
     interval: Callable[[Rates], tuple[float, float]] | None = None
+    auroc_of: tuple[str, ...] = ()
     comparable: bool = True
 
     @property
@@ -306,11 +308,12 @@ def _count(title: str, short: str, value: Callable[[Counts], np.ndarray]) -> Met
 # --- the metrics -----------------------------------------------------------------------------------
 
 METRICS: dict[str, Metric] = {
-    "auroc": Metric("AUROC", Joint.RANKS, ("probability",), both_classes=True),
+    "auroc": Metric("AUROC", Joint.RANKS, ("probability",), both_classes=True, auroc_of=("probability",)),
     "auroc_thumbnail": Metric(
         "AUROC of a shortcut: the film at 24 x 24 pixels",
         ShortcutAuroc("thumbnail_probability"),
         (),
+        auroc_of=("thumbnail_probability",),
         short="AUROC, 24 x 24 px",
         both_classes=True,
         comparable=False,
@@ -319,6 +322,7 @@ METRICS: dict[str, Metric] = {
         "AUROC above that of 24 x 24 pixels",
         ShortcutAuroc("thumbnail_probability", gain=True),
         ("probability",),
+        auroc_of=("probability", "thumbnail_probability"),
         short="AUROC above 24 x 24",
         both_classes=True,
         comparable=False,
@@ -327,6 +331,7 @@ METRICS: dict[str, Metric] = {
         "AUROC of a shortcut: facts of the header",
         ShortcutAuroc("header_probability"),
         (),
+        auroc_of=("header_probability",),
         short="AUROC, header",
         both_classes=True,
         comparable=False,
@@ -335,6 +340,7 @@ METRICS: dict[str, Metric] = {
         "AUROC above that of the header",
         ShortcutAuroc("header_probability", gain=True),
         ("probability",),
+        auroc_of=("probability", "header_probability"),
         short="AUROC above header",
         both_classes=True,
         comparable=False,

@@ -21,8 +21,9 @@ the terminal shows the main ones. Columns:
     n                   films that the estimate is over
     estimate            on the full sample
     ci_low, ci_high     95% interval; empty where there is none
-    interval            percentile, bca (bootstrap of patients), wilson (proportions, where every patient has
-                        one film), or none
+    interval            percentile, bca (bootstrap of patients); wilson (proportions), koopman (ratios), tango
+                        (differences of proportions), the three at the effective number of films where
+                        patients gave several; delong, newcombe (AUROCs); delong (their differences); or none
     note                such as "conditional on the case mix", "too few films for an interval"
 
 Metrics of the probability and of the map do not depend on the decision: they are repeated, the same, under
