@@ -261,6 +261,20 @@ def test_tests_of_the_pair_where_each_patient_has_one_film() -> None:
     assert len(tested) == 8
 
 
+def test_films_that_a_reading_leaves_out_enter_no_test() -> None:
+    systems = {"eff": simulated(1), "vit": simulated(2)}
+    kept = np.flatnonzero(~(systems["eff"].report & ~systems["eff"].has_mask))
+    assert len(kept) < 118
+    others = {name: cases.taken(kept) for name, cases in systems.items()}
+    found, expected = compared(systems, "mask_or_clear"), compared(others, "mask")
+    for metric in ("auroc", "sensitivity", "specificity"):
+        row, other = (each["two_stage", "all", metric] for each in (found, expected))
+        for column in ("n", "positives", "estimate", "ci_low", "ci_high", "p_value", "test", "note"):
+            assert row[column] == other[column]
+        assert row["p_value"] is not None
+        assert (row["p_holm"], row["reference"]) == (None, "mask_or_clear")
+
+
 def test_holm_is_over_the_family_only() -> None:
     systems = {"eff": simulated(1), "vit": simulated(2)}
     rows = compared(systems)

@@ -268,6 +268,25 @@ def test_results_without_later_columns_have_no_metrics_of_them():
         assert found["two_stage", "all", metric] == (0, pytest.approx(NAN, nan_ok=True)), metric
 
 
+def test_mask_or_clear_is_mask_without_the_films_that_only_the_report_calls_positive():
+    cases = varied(3)
+    unclear = cases.report & ~cases.has_mask
+    assert 5 < unclear.sum() < 30
+    assert np.array_equal(cases.counted("mask_or_clear"), ~unclear)
+    assert cases.counted("mask").all()
+    assert cases.counted("report").all()
+    found = on_full_sample(cases, "mask_or_clear")
+    expected = on_full_sample(cases.taken(np.flatnonzero(~unclear)), "mask")
+    shared = {key: value for key, value in found.items() if key in expected}
+    assert {("all", "auroc"), ("small", "specificity")} <= {key[1:] for key in shared}
+    for key, value in shared.items():
+        assert value == pytest.approx(expected[key], nan_ok=True), key
+    assert (
+        found["two_stage", "all", "specificity"]
+        != on_full_sample(cases, "mask")["two_stage", "all", "specificity"]
+    )
+
+
 # --- against references ----------------------------------------------------------------------------
 
 

@@ -129,11 +129,33 @@ def test_blocks_come_in_order_with_four_strata_in_each_table():
         (True, False),
         (False, True),
         (False, False),
+        (True, True),
+        (True, False),
     ]
-    assert [t.endswith("(primary)") for t in titles] == [True, False, False, False]
+    assert ["clear" in t for t in titles] == [False] * 4 + [True] * 2
+    assert [t.endswith("(primary)") for t in titles] == [True] + [False] * 5
     for stratum in STRATA:
-        tables = 4 * len(REFERENCES) * len(DECISIONS)  # three of metrics, one of counts
+        tables = (4 * len(REFERENCES) + 3) * len(DECISIONS)  # three of metrics (two if clear), one of counts
         assert sum(line.split()[:1] == [stratum] for line in lines) == tables
+
+
+def test_films_without_a_mask_are_left_out_only_where_there_are_any():
+    result = results(300)
+    cases = result.cases
+    without = (cases.report & ~cases.has_mask).sum()
+    text, rows = reported(result)
+    assert f"Positive by report without a mask, so left out here: {without}." in text
+    (row,) = [
+        row
+        for row in rows
+        if (row["reference"], row["decision"], row["stratum"], row["metric"])
+        == ("mask_or_clear", "stage_1", "all", "specificity")
+    ]
+    assert row["n"] == 300 - cases.has_mask.sum() - without
+    clear = replace(cases, report=cases.report & cases.has_mask)
+    text, rows = reported(Result(clear, META))
+    assert "left out here" not in text
+    assert {row["reference"] for row in rows} == {"mask", "report"}
 
 
 def test_groups_have_a_line_each_with_their_numbers():

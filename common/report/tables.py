@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from common.report.estimates import Row, estimate_text, films_text, p_text
 from common.statistics.metric_catalogue import METRICS
 from common.statistics.strata import SIZE_EDGES, STRATA
+from common.statistics.tested_films import CLEAR
 
-REFERENCES = {"mask": "annotated mask", "report": "radiology report"}
+REFERENCES = {
+    "mask": "annotated mask",
+    "report": "radiology report",
+    CLEAR: "annotated mask, or clear by report; films positive by report without a mask left out",
+}
 DECISIONS = {"two_stage": "two-stage decision", "stage_1": "stage 1 alone"}
 _STRATA = {
     "all": "All films",

@@ -23,9 +23,9 @@ from common.statistics.compare_systems import PAIR, comparison_rows
 from common.statistics.human_readers import CALL, Reading, read_readers, reader_rows
 from common.statistics.intervals import CONFIDENCE, EXPANDED, MIN_FILMS, MIN_PATIENTS
 from common.statistics.metric_catalogue import METRICS
-from common.statistics.metrics import DECISIONS, REFERENCES
+from common.statistics.metrics import DECISIONS, OF_CLEAR, REFERENCES
 from common.statistics.strata import SIZE_EDGES, STRATA
-from common.statistics.tested_films import Cases
+from common.statistics.tested_films import CLEAR, Cases
 
 METRIC_COLUMNS = (
     "system",
@@ -56,6 +56,7 @@ _TITLES = {
     "stage_1": "stage 1 alone (probability >= cls_threshold)",
     "mask": "reference: mask",
     "report": "reference: radiology report",
+    CLEAR: "reference: mask, or clear by report",
 }
 # Metrics of the main tables; three a line keep a table within 100 columns.
 _LINES = (
@@ -168,6 +169,9 @@ def print_report(
             for decision in DECISIONS:
                 _print_block(console, found, result, (system, reference, decision))
             _print_further(console, found, system, reference)
+        if any(key[:2] == (system, CLEAR) for key in found):
+            for decision in DECISIONS:
+                _print_block(console, found, result, (system, CLEAR, decision))
         _print_groups(console, found, system)
     _print_pair(console, rows)
     _print_readers(console, rows)
@@ -236,6 +240,8 @@ def _print_block(
     console.print(f"{system} | {_TITLES[reference]} | {_TITLES[decision]}{primary}", style="bold")
     console.print(_reference_note(reference, cohort(result)))
     for line in _LINES:
+        if not all(("all", metric) in rows for metric in line):
+            continue
         table = _table((METRICS[metric].short_title for metric in line), justify="left")
         for stratum in STRATA:
             table.add_row(stratum, *(line_text(rows[stratum, metric]) for metric in line))
@@ -329,6 +335,8 @@ def _table(columns: Iterable[str], justify: Literal["left", "right"], first: str
 
 def _reference_note(reference: str, counts: Mapping[str, int]) -> str:
     without = counts["positive_by_report_without_mask"]
+    if reference == CLEAR:
+        return f"Positive by report without a mask, so left out here: {without}."
     if reference == "mask":
         return f"Positive by report without a mask, so negative here: {without}."
     return (
@@ -375,10 +383,19 @@ def table_rows(
         )
         for reference in REFERENCES
     }
+    if not all(cases.counted(CLEAR).all() for cases in systems.values()):  # else it is `mask`
+        found[CLEAR] = bootstrap(
+            systems,
+            CLEAR,
+            options.replicates,
+            options.seed,
+            options.interval,
+            metrics=OF_CLEAR,
+        )
     untested = {"p_value": None, "p_holm": None, "test": None}
     rows = [row | untested for row in metric_rows(found, options.interval, options.prevalence)]
-    for reference in REFERENCES:
-        rows += comparison_rows(systems, found[reference], reference)
+    for reference, of_reference in found.items():
+        rows += comparison_rows(systems, of_reference, reference)
     return rows + reader_rows(systems, readers, options.replicates, options.seed)
 
 

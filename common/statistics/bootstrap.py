@@ -171,7 +171,7 @@ def bootstrap(
 
     Args:
         systems: Results on the same films in the same order, by system.
-        reference: `mask` or `report`; it also decides the two groups of patients.
+        reference: `mask`, `report` or `mask_or_clear`; it also decides the two groups of patients.
         replicates: Number of resamples, at least 1.
         seed: Seed of the resampling, 0 or more.
         interval: `bca` computes the accelerations that it needs, too.

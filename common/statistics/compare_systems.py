@@ -194,7 +194,7 @@ def comparison_rows(
     Args:
         systems: Results on the same films in the same order, by system.
         found: Output of `bootstrap` for these systems under the reference.
-        reference: `mask` or `report`.
+        reference: `mask`, `report` or `mask_or_clear`.
 
     Returns:
         Rows as `pair_rows` gives them, `p_holm` filled in for `FAMILY`.
@@ -218,7 +218,7 @@ def pair_rows(
     Args:
         pair: Results of two, in this order, on the same films in the same order, by name.
         found: Metrics by (name, decision, stratum, metric), their replicates from the same draws.
-        reference: `mask` or `report`.
+        reference: `mask`, `report` or `mask_or_clear`.
 
     Returns:
         Rows with `system` (`first-second`), `reference, decision, stratum, metric, n, positives, estimate,
@@ -280,15 +280,16 @@ def _difference(
 
 def _add_test(row: dict[str, Any], pair: Mapping[str, Cases], one: Bootstrapped, other: Bootstrapped) -> None:
     """Fill in `p_value` and `test`, and say in `note` what they rest on."""
-    (first, cases), (second, others) = pair.items()
+    first, second = pair
     metric = row["metric"]
-    calls = paired(one, other, cases.patient)
+    calls = paired(one, other, pair[first].patient)
     test, note = _TESTS[metric], ""
     if calls and test == MCNEMAR:
         test, p = (test, mcnemar(*calls[:2])) if one.independent else (MCNEMAR_EFFECTIVE, calls.score_p)
         note = f"right in {first} only: {calls.only_first}, in {second} only: {calls.only_second}"
     elif test == DELONG and one.independent:
-        p = delong(cases.probability, others.probability, cases.positive(row["reference"])).p
+        (one_films,), (other_films,) = one.ranked, other.ranked
+        p = delong(one_films.scores, other_films.scores, one_films.positive).p
     else:
         if test != BOOTSTRAP:
             note = f"bootstrap of patients in place of {test}: several films of a patient"

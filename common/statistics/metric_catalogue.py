@@ -4,7 +4,8 @@ All else is derived from `METRICS`: columns of metrics.csv, tables of the termin
 notes, comparisons. A new metric is one entry here; metrics stand everywhere in this order.
 
 Two references say which films are positive: `mask`, an annotated lesion (primary), and `report`, the
-radiology report. A film positive by report without a mask is a negative under `mask`. "Shown" is what the
+radiology report. A film positive by report without a mask is a negative under `mask`, and left out under
+`mask_or_clear`, which is `mask` otherwise. "Shown" is what the
 decision lets through: under `stage_1` the map of every film that stage 1 calls.
 """
 

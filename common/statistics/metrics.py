@@ -31,6 +31,11 @@ from common.statistics.tested_films import Cases
 REFERENCES = ("mask", "report")
 DECISIONS = ("two_stage", "stage_1")
 SPECIFICITIES = (90, 95)  # percent
+# What depends on which films are negatives, of the main metrics: given under `mask_or_clear`, too.
+OF_CLEAR = (
+    *("auroc", "sensitivity", "specificity", "auprc", "ppv", "npv"),
+    *("tp", "fp", "fn", "tn"),
+)
 LIMITS_OF_AGREEMENT = 1.96  # standard deviations
 
 _RANKED = ("auroc", "auprc", *(f"sensitivity_at_specificity_{level}" for level in SPECIFICITIES))
@@ -236,7 +241,7 @@ class MetricValues:
 
     Args:
         cases: Films of one system's result.
-        reference: `mask` or `report`.
+        reference: `mask`, `report` or `mask_or_clear`.
         prevalence: Prevalence for the metrics that are `at_prevalence`, 0-1; None leaves them out.
         metrics: Only these, which takes only their time; None: all.
 

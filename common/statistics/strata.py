@@ -21,7 +21,7 @@ def strata(cases: Cases, reference: str) -> dict[str, np.ndarray]:
     """The films of each stratum under a reference.
 
     A film that is positive by report without a mask has no size: under `report` it is in `all` and in its
-    groups only. A variable with one value gives no group.
+    groups only; under `mask_or_clear` it is nowhere. A variable with one value gives no group.
 
     Args:
         cases: Films of one system's result.
@@ -30,10 +30,11 @@ def strata(cases: Cases, reference: str) -> dict[str, np.ndarray]:
     Returns:
         bool arrays of length n, by name: STRATA, then the groups that occur.
     """
-    positive = cases.positive(reference)
+    positive, counted = cases.positive(reference), cases.counted(reference)
     size = np.searchsorted(SIZE_EDGES, cases.mask_area_fraction, side="right")
     sized = {name: ~positive | (cases.has_mask & (size == i)) for i, name in enumerate(STRATA[1:])}
-    return {"all": np.ones(len(cases), dtype=bool), **sized, **groups(cases)}
+    found = {"all": np.ones(len(cases), dtype=bool), **sized, **groups(cases)}
+    return {name: films & counted for name, films in found.items()}
 
 
 def groups(cases: Cases) -> dict[str, np.ndarray]:

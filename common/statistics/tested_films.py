@@ -11,6 +11,10 @@ from typing import Any
 
 import numpy as np
 
+# The masks read in another way: films positive by report without a mask, which `mask` takes as negatives, are
+# left out, since nobody can say what they are.
+CLEAR = "mask_or_clear"
+
 
 def _unknown(value: Any = np.nan) -> Any:
     """A column of Cases that may be left out: it then holds this value for every film."""
@@ -82,8 +86,12 @@ class Cases:
         return len(self.case)
 
     def positive(self, reference: str) -> np.ndarray:
-        """Films positive under `mask` or `report` (bool)."""
-        return {"mask": self.has_mask, "report": self.report}[reference]
+        """Films positive under `mask`, `report` or `mask_or_clear` (bool)."""
+        return {"mask": self.has_mask, "report": self.report, CLEAR: self.has_mask}[reference]
+
+    def counted(self, reference: str) -> np.ndarray:
+        """Films that count under a reference (bool): all, but under `mask_or_clear` those it leaves out."""
+        return ~(self.report & ~self.has_mask) if reference == CLEAR else np.ones(len(self), dtype=bool)
 
     def called(self, decision: str) -> np.ndarray:
         """Films positive by `two_stage` or `stage_1` (bool)."""
