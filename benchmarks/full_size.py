@@ -42,7 +42,7 @@ def copy_fold(system: str, task: str) -> None:
     from common.stages import N_FOLDS, STAGES
 
     stage = STAGES["ntuh_segmentation" if task == "seg" else "ntuh_classification"]
-    state, metadata = read_weights(weights_file(stage, system, 0), "", "")
+    state, metadata = read_weights(weights_file(stage, system, 0), "")
     del metadata["sha256"]
     for fold in range(1, N_FOLDS):
         save_weights(weights_file(stage, system, fold), state, metadata | {"fold": fold})

@@ -41,13 +41,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cv2
 import numpy as np
 import pydicom
-from pydicom.uid import SecondaryCaptureImageStorage, SegmentationStorage
+from pydicom.uid import (
+    GrayscaleSoftcopyPresentationStateStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 
 from benchmarks.folder_differences import compare
 from benchmarks.tiny_chain import CHAIN, FILMS, CommandFailed, Runs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BASE = "41e1b68"
+OBJECTS = {
+    SegmentationStorage: "segmentation",
+    SecondaryCaptureImageStorage: "overlay",
+    GrayscaleSoftcopyPresentationStateStorage: "outline",
+}
 NOTE = "base.json"  # says what the base's run in a kept folder was made by
 GENERATE = """
 import importlib, sys
@@ -96,12 +105,14 @@ def archive(folder: Path) -> Iterator[int]:
 
     def store(event: evt.Event) -> int:
         folder.mkdir(exist_ok=True)
-        (folder / f"{event.file_meta.MediaStorageSOPInstanceUID}.dcm").write_bytes(event.encoded_dataset())
+        kind = OBJECTS[event.file_meta.MediaStorageSOPClassUID]
+        name = f"{event.file_meta.MediaStorageSOPInstanceUID}_{kind}.dcm"
+        (folder / name).write_bytes(event.encoded_dataset())
         return 0
 
     entity = AE("PACS")
-    entity.add_supported_context(SegmentationStorage)
-    entity.add_supported_context(SecondaryCaptureImageStorage)
+    for kind in OBJECTS:
+        entity.add_supported_context(kind)
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
     assert server is not None  # it would be of a call that blocks
     yield server.server_address[1]

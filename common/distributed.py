@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import signal
 import sys
 import time
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from torch import distributed
 
+from common.devices import devices_named
 from common.refusal import Refusal
 
 _Items = TypeVar("_Items", np.ndarray, torch.Tensor, list[Any], range)
@@ -98,20 +98,6 @@ class Processes:
             distributed.barrier()
 
 
-def processes_named(gpus: str) -> list[str]:
-    """The devices that the GPU argument names, one a process: `0` -> [`0`], `0,1`, `cpu`, `cpu,cpu`.
-
-    Raises:
-        Refusal: It names no device.
-    """
-    if not re.fullmatch(r"\d+(,\d+)*|cpu(,cpu)*", gpus):
-        raise Refusal(f"'{gpus}' names no GPU", do="give its number (bash train.sh 1), several (0,1), or cpu")
-    named = gpus.split(",")
-    if "cpu" not in named and len(set(named)) < len(named):
-        raise Refusal(f"GPU argument {gpus}: a GPU is named twice")
-    return named
-
-
 @contextmanager
 def running(gpus: str) -> Iterator[Processes]:
     """The processes of this script, from the GPU argument and what the launcher set.
@@ -119,7 +105,7 @@ def running(gpus: str) -> Iterator[Processes]:
     Raises:
         Refusal: No such GPU, or several without the launcher.
     """
-    named = processes_named(gpus)
+    named = devices_named(gpus)
     count = int(os.environ.get("WORLD_SIZE", 1))
     if count == 1:
         if len(named) > 1:
@@ -154,7 +140,7 @@ def one_device(gpus: str) -> torch.device:
     Raises:
         Refusal: No such GPU, or several.
     """
-    named = processes_named(gpus)
+    named = devices_named(gpus)
     if len(named) > 1:
         raise Refusal(f"GPUs {gpus}: this step runs on one GPU", do="name one, for example 0")
     return _device(named[0])

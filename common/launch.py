@@ -16,11 +16,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     sys.path.remove(str(Path(__file__).resolve().parent))  # or `statistics` would be ours, not Python's
 
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.run import parse_args, run
-
-from common.distributed import processes_named
+from common.devices import devices_named
 from common.refusal import Refusal, run_script
 
 
@@ -31,7 +27,12 @@ def launch(script: str, gpus: str, flags: list[str]) -> None:
         Refusal: What the first process that failed said.
         SystemExit: It failed otherwise, with its own exit status.
     """
-    count = len(processes_named(gpus))
+    count = len(devices_named(gpus))
+    # takes seconds, which a refusal need not wait
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // count)))
     logging.disable()  # torchrun repeats every error at length
     one_machine = [] if "PET_NNODES" in os.environ else ["--standalone"]

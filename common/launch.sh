@@ -14,6 +14,9 @@ case "${1:-}" in
     "" | -*) ;;
     *) gpu="$1" && shift ;;
 esac
+case " $* " in
+    *" --help "* | *" -h "*) exec "$PYTHON" "$script" --help ;; # once, however many GPUs are named
+esac
 case "$gpu${PET_NNODES:+,}" in
     *,*) exec "$PYTHON" "$REPOSITORY/common/launch.py" "$script" "$gpu" "$@" ;;
     *) exec "$PYTHON" "$script" --gpu "$gpu" "$@" ;;

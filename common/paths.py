@@ -58,9 +58,22 @@ def result_folder(system: str) -> Path:
     return workspace() / TESTING_FOLDER / f"result_{system}"
 
 
+SETS = {"siim": ("siim",), "ntuh": ("ntuh_train", "ntuh_test")}  # of each source, prepared together
+
+
+def source_folder(key: str, named: str | None) -> Path:
+    """Folder of the films as the user has them: the named one, or `data/siim`, `data/ntuh`."""
+    return Path(named).expanduser().resolve() if named else workspace() / "data" / key
+
+
 def prepared_folder(name: str) -> Path:
     """A prepared set: `siim`, `ntuh_train` or `ntuh_test`."""
     return workspace() / "data" / "prepared" / name
+
+
+def set_is_prepared(name: str) -> bool:
+    """Whether a set is prepared to its end: its manifest is written last."""
+    return (prepared_folder(name) / "manifest.json").exists()
 
 
 def leaks_file() -> Path:

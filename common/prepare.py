@@ -16,8 +16,7 @@ if __name__ == "__main__":  # all imports are below: processes that prepare film
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     sys.path.remove(str(Path(__file__).resolve().parent))  # or `statistics` would be ours, not Python's
-    from common.command_line import parse_prepare
-    from common.preparation.run import prepare_sources
+    from common import start
     from common.refusal import run_script
 
-    run_script(lambda: prepare_sources(parse_prepare(__doc__)))
+    run_script(lambda: start.prepare(__doc__))

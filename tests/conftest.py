@@ -301,13 +301,13 @@ def new_films(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def predict(chain: Scripts, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Run predict in this process; its exit status."""
 
-    from common.prediction import folder
+    from common import start
 
     def run(*arguments: object, workspace: Path = chain.workspace) -> int:
         monkeypatch.setenv("PTX_WORKSPACE", str(workspace))
         monkeypatch.setattr(sys, "argv", ["predict.py", "--gpu", "cpu", *map(str, arguments)])
         try:
-            folder.main("")
+            start.predict("")
         except SystemExit as end:
             return end.code
         return 0

@@ -15,10 +15,11 @@ import pydicom
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 
+from common import start
 from common.command_line import ListenOptions
 from common.files import digest, whole_file, write_json
 from common.films.decode import read_film
-from common.prediction.listener.receive import Process, main
+from common.prediction.listener.receive import Process
 from common.refusal import run_script
 
 
@@ -55,4 +56,4 @@ def _prepare(_: ListenOptions) -> Process:
 
 
 if __name__ == "__main__":
-    run_script(lambda: main("The listener of the tests.", _prepare))
+    run_script(lambda: start.listen("The listener of the tests.", _prepare))

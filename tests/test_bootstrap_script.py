@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common import start
 from common.command_line import parse_report
 from common.files import digest
 from common.inference.result_columns import COLUMNS
 from common.inference.result_files import read_results
 from common.refusal import Refusal
-from common.report import terminal
 from common.report.terminal import METRIC_COLUMNS
 from common.statistics.metric_catalogue import METRICS
 
@@ -449,7 +449,7 @@ def test_results_of_an_earlier_version_lack_columns_and_are_read(workspace):
         write_result(workspace, system, columns=[name for name in COLUMNS if name not in later])
     cases = read_results(("eff", "vit"))["eff"].cases
     assert np.isnan(cases.column("laterality")).all()
-    terminal.main("", ["--replicates", "40"])
+    start.bootstrap("", ["--replicates", "40"])
     with open(workspace / "step3_testing" / "testing" / "metrics.csv", newline="") as file:
         rows = {row["metric"]: row for row in csv.DictReader(file)}
     of_them = (rows["laterality"], rows["auroc_over_thumbnail"])

@@ -25,6 +25,7 @@ from conftest import REPOSITORY, SECRET_FOLDER, SECRETS, STEP_2_1, STEP_2_2, THR
 from safetensors.torch import load, save
 from torch import nn
 
+from common import start
 from common.demo.phantom import draw_film
 from common.files import canonical_json
 from common.films.own_outputs import RESEARCH_ONLY
@@ -136,14 +137,14 @@ def test_same_system_gives_the_same_bytes_in_another_workspace(
 ) -> None:
     shutil.copytree(origin.workspace, workspace, dirs_exist_ok=True)
     bundle_file("eff").unlink()
-    bundle.main("", ["--system", "eff"])
+    start.export("", ["--system", "eff"])
     assert bundle_file("eff").read_bytes() == packed.read_bytes()
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     script = (REPOSITORY / FOLDER / "export.py").read_text()
     with pytest.raises(SystemExit):
-        bundle.main(ast.get_docstring(ast.parse(script)), ["--help"])
+        start.export(ast.get_docstring(ast.parse(script)), ["--help"])
     said = " ".join(capsys.readouterr().out.split())
     for needed in ("bash export.sh", "--bundle", "--output FILE", "--system", "Research use only"):
         assert needed in said
@@ -151,12 +152,12 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_one_file_for_two_systems_is_refused(workspace: Path) -> None:
     with pytest.raises(Refusal, match="--output names one file"):
-        bundle.main("", ["--output", str(workspace / "both.bundle")])
+        start.export("", ["--output", str(workspace / "both.bundle")])
 
 
 def test_missing_network_is_named_with_its_command(workspace: Path) -> None:
     with pytest.raises(Refusal, match="export needs the NTUH segmentation weights") as refused:
-        bundle.main("", ["--system", "eff"])
+        start.export("", ["--system", "eff"])
     assert refused.value.details["made_by"] == f"cd {STEP_2_1} && bash train.sh"
     assert not bundle_file("eff").exists()
 

@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 from test_threshold_rules import RARE, searched_threshold
 
+from common import start
 from common.distributed import Processes
 from common.inference import choose_thresholds, threshold_plots
 from common.inference.choose_thresholds import STABILITY, OutOfFold, write_thresholds
@@ -294,7 +295,7 @@ def test_two_processes_find_what_one_does(
     monkeypatch.setattr(choose_thresholds, "running", lambda _: contextlib.nullcontext(twins.pop()))
     monkeypatch.setattr("sys.argv", ["script", "--gpu", "cpu,cpu", "--system", "eff"])
     with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(choose_thresholds.main, "") for _ in range(2)]:
+        for done in [pool.submit(start.get_thresholds, "") for _ in range(2)]:
             done.result()
     assert written == ["5cv_avg.json"]
     assert capsys.readouterr().out.count(STABILITY) == 1
@@ -341,7 +342,7 @@ def _thresholds(export: Path) -> bytes:
     thresholds_file("eff").unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["script", "--gpu", "cpu", "--system", "eff", "--ntuh", str(export)])
-        choose_thresholds.main("")
+        start.get_thresholds("")
     return thresholds_file("eff").read_bytes()
 
 

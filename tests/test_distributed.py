@@ -410,7 +410,7 @@ def test_what_several_processes_cannot_do_is_refused(films: Scripts, sources: Pa
         "  do:      choose them so that their product divides 6, or another --batch-size\n"
     )
     said, complained = alone.communicate(timeout=PATIENCE)
-    assert (alone.returncode, said) == (2, "")
+    assert (alone.returncode, said.count("\n")) == (2, 1)  # the first word
     assert complained == (
         "error: several devices (cpu,cpu) need the launcher\n"
         "  do:      bash train.sh cpu,cpu (or the .sh of this step)\n"

@@ -29,10 +29,11 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
+from common import start
 from common.command_line import Destination, ListenOptions, parse_listen
 from common.films.own_outputs import RESEARCH_ONLY
 from common.prediction.listener import receive
-from common.prediction.listener.receive import Listener, main
+from common.prediction.listener.receive import Listener
 from common.prediction.listener.spool import Spool
 from common.pseudonyms import pseudonym
 from common.refusal import Refusal
@@ -243,7 +244,7 @@ def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, workspace: Pa
     monkeypatch.setitem(sys.modules, "pynetdicom", None)
     monkeypatch.setattr(sys, "argv", ["listen.py", "--caller", "A"])
     with pytest.raises(Refusal, match="pip install 'pynetdicom"):
-        main("x", lambda _: stand_in)
+        start.listen("x", lambda _: stand_in)
 
 
 # --- receiving -------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from common.report import terminal
+from common import start
 from common.statistics.metric_catalogue import METRICS, FromCounts, Mean, Metric
 from tests.test_bootstrap_script import case_rows, write_result
 
@@ -29,7 +29,7 @@ def declared(monkeypatch, tmp_path, capsys):
         better = [(*film[:7], film[7] if film[7] == "" else film[7] / 2 + 0.4) for film in FILMS]
         for system, films in (("eff", better), ("vit", FILMS)):
             write_result(tmp_path, system, case_rows(films))
-        terminal.main("", ["--replicates", "100"])
+        start.bootstrap("", ["--replicates", "100"])
         folder = tmp_path / "step3_testing" / "testing"
         with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
             rows = {

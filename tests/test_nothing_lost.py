@@ -16,13 +16,13 @@ import pytest
 import torch
 from conftest import STEP_1_1, TESTING, THRESHOLDS, TINY, Scripts
 
+from common import start
 from common.command_line import PrepareOptions, Rules
 from common.demo import phantom_sets
 from common.files import CASE, alone
-from common.inference import choose_thresholds, test_set
+from common.inference import choose_thresholds
 from common.inference.resumable_result import written_in
 from common.paths import prepared_folder
-from common.prediction import bundle
 from common.prediction.listener.spool import Spool
 from common.preparation import run as preparation
 from common.preparation.notes import FILE as NOTES
@@ -31,7 +31,6 @@ from common.refusal import Refusal, run_script
 from common.removal import Written, move_along, refuse_foreign, remove_temporaries, remove_written
 from common.report import terminal
 from common.training.inputs import RUN_FILES
-from common.training.stage import train
 
 PSEUDONYM = "c0123456789abcdef"
 RUN = "vit_seg_siim"
@@ -114,9 +113,9 @@ def _main(main: Callable[[], None], scripts: Scripts, flags: tuple[str, ...], ex
 
 
 MAINS = {
-    "inference.sh": (test_set.main, ON_CPU),
-    "get_thresholds.sh": (choose_thresholds.main, ON_CPU),
-    "bootstrap.py": (terminal.main, ("--replicates", "40")),
+    "inference.sh": (start.inference, ON_CPU),
+    "get_thresholds.sh": (start.get_thresholds, ON_CPU),
+    "bootstrap.py": (start.bootstrap, ("--replicates", "40")),
 }
 
 
@@ -303,7 +302,7 @@ def test_claiming_a_folder_changes_no_file(workspace: Path) -> None:
 def _train(scripts: Scripts, sources: Path, *more: str, expect: int = 0) -> str:
     """Step 1.1 of `vit`."""
     flags = (*ON_CPU, *TINY, "--siim", str(sources / "siim"), "--system", "vit", *more)
-    return _main(lambda: train("siim_segmentation", ""), scripts, flags, expect)
+    return _main(lambda: start.train("siim_segmentation", ""), scripts, flags, expect)
 
 
 def test_training_anew_keeps_what_is_not_its_own(
@@ -443,7 +442,7 @@ def test_preparing_replaces_nothing_that_is_not_its_own(workspace: Path, sources
 
 
 def _infer(scripts: Scripts) -> str:
-    return _main(lambda: test_set.main(""), scripts, (*ON_CPU, "--system", "eff"))
+    return _main(lambda: start.inference(""), scripts, (*ON_CPU, "--system", "eff"))
 
 
 def test_new_result_takes_along_what_is_not_its_own(chain: Scripts, tmp_path: Path, outside: Path) -> None:
@@ -545,25 +544,25 @@ def test_bundle_replaces_bundles_only(
     for content in (b"a user's", b""):
         output.write_bytes(content)
         with pytest.raises(Refusal, match="is there already"):
-            bundle.main("", arguments)
+            start.export("", arguments)
         assert output.read_bytes() == content
     shutil.make_archive(str(tmp_path / "theirs"), "zip", chain.workspace / TESTING / "result_eff" / "maps")
     (tmp_path / "theirs.zip").replace(output)
     before = output.read_bytes()
     with pytest.raises(Refusal, match="no bundle of this project"):
-        bundle.main("", arguments)
+        start.export("", arguments)
     assert output.read_bytes() == before
     output.unlink()
-    bundle.main("", arguments)
+    start.export("", arguments)
     made = output.read_bytes()
     output.rename(tmp_path / "elsewhere")
     output.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(Refusal, match="a link"):
-        bundle.main("", arguments)
+        start.export("", arguments)
     assert output.readlink() == tmp_path / "elsewhere"
     output.unlink()
     (tmp_path / "elsewhere").rename(output)
-    bundle.main("", arguments)
+    start.export("", arguments)
     assert output.read_bytes() == made
 
 

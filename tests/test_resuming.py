@@ -25,6 +25,7 @@ import torch
 from conftest import PATIENCE, REPOSITORY, STEP_1_1, STEP_1_2, Held, wait_for
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from common import start
 from common.compute import seed_torch
 from common.distributed import Processes
 from common.files import whole_file
@@ -43,7 +44,6 @@ from common.training.batches import EpochSampler, TrainingFilms, training_loader
 from common.training.log import TrainingLog
 from common.training.loop import Fit
 from common.training.schedule import learning_rate, rate_of
-from common.training.stage import train
 from common.training.step import Learner
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # the reader warns of what it purges
@@ -506,7 +506,7 @@ class Stage:
             patch.setenv("PTX_WORKSPACE", str(self.workspace))
             patch.setattr(sys, "argv", ["train.py", "--gpu", "cpu", *_flags(**changes)])
             try:
-                run_script(lambda: train(self.key, "A stage."))
+                run_script(lambda: start.train(self.key, "A stage."))
             except SystemExit as end:
                 status = end.code
             finally:
@@ -667,7 +667,7 @@ def test_other_earlier_weights_are_refused(story: Story, tmp_path: Path) -> None
     stage = Stage(tmp_path, STEP_1_2, "siim_classification")
     less = {"epochs": 2, "films_per_epoch": 8}
     stage.stopped(2, **less)
-    state, metadata = weights.read_weights(first.weights, "", "")
+    state, metadata = weights.read_weights(first.weights, "")
     state["unet.segmentation_head.0.bias"] += 1e-6
     del metadata["sha256"]
     weights.save_weights(first.weights, state, metadata)

@@ -24,6 +24,6 @@ def test_scripts_of_the_stages_differ_by_docstring_and_stage() -> None:
         launched.add((folder / "train.sh").read_text())
         _, manual, code = (folder / "train.py").read_text().split('"""')
         assert "bash train.sh" in manual
-        assert f'train("{stage.key}", __doc__)' in code
+        assert f'start.train("{stage.key}", __doc__)' in code
         trained.add(code.replace(stage.key, "STAGE"))
     assert (len(launched), len(trained)) == (1, 1)

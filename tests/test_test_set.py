@@ -26,7 +26,7 @@ from distributed_worker import network, norms
 from scipy.ndimage import label
 from torch.profiler import ProfilerActivity, profile
 
-from common import journal
+from common import journal, start
 from common.distributed import Processes
 from common.files import canonical_json, write_json
 from common.inference import run_networks, test_set
@@ -173,7 +173,7 @@ def _infer() -> str:
     """What `inference.py --gpu cpu --system eff` does and prints."""
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
         patch.setattr("sys.argv", ["inference.py", "--gpu", "cpu", "--system", "eff"])
-        test_set.main("")
+        start.inference("")
     return said.getvalue()
 
 
@@ -439,11 +439,12 @@ def test_killed_inference_goes_on_and_two_processes_end_it(
     script.write_text(
         f"""import sys
 sys.path.insert(0, {str(REPOSITORY)!r})
-from common.inference import run_networks, test_set
+from common import start
+from common.inference import run_networks
 from common.refusal import run_script
 
 run_networks._MOST = 2
-run_script(lambda: test_set.main(""))
+run_script(lambda: start.inference(""))
 """
     )
     done = subprocess.run(
@@ -455,7 +456,11 @@ run_script(lambda: test_set.main(""))
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["eff", "Next, the metrics"]
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
+        "inference",
+        "eff",
+        "Next, the metrics",
+    ]
     assert _files(result_folder("eff")) == uninterrupted
     assert not _partial().exists()
 

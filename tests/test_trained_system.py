@@ -12,8 +12,8 @@ import torch
 from conftest import STEP_1_1, STEP_2_1, STEP_2_2, Scripts
 from sklearn.metrics import roc_auc_score
 
+from common import start
 from common.compute import seed_torch
-from common.inference import choose_thresholds, test_set
 from common.inference.run_networks import Predictor
 from common.inference.trained_system import operating_point, read_trained
 from common.inference.two_stage_rule import OperatingPoint, read_thresholds
@@ -83,7 +83,7 @@ def copy(chain: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def _retouch(path: Path, change: Callable[[dict], None], noise: float = 0.0) -> None:
     """Rewrite a weights file with changed metadata, or changed tensors."""
-    state, metadata = weights.read_weights(path, "", "")
+    state, metadata = weights.read_weights(path, "")
     del metadata["sha256"]
     change(metadata)
     weights.save_weights(
@@ -214,7 +214,7 @@ def test_films_prepared_anew_are_refused(copy: Path) -> None:
     manifest = copy / "data" / "prepared" / "ntuh_train" / "manifest.json"
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(content | {"content": "0" * 64}))
-    for main in (choose_thresholds.main, test_set.main):
+    for main in (start.get_thresholds, start.inference):
         with pytest.raises(Refusal, match="trained on other films"):
             _call(main)
 
@@ -227,7 +227,7 @@ def test_patient_of_the_training_films_in_the_test_films_is_refused(copy: Path) 
     lines[1] = ",".join([first[0], train[1], *first[2:]])
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(Refusal, match="1 test films are of patients who are in the training films"):
-        _call(test_set.main)
+        _call(start.inference)
 
 
 def _call(main: Callable[[str], None]) -> None:
@@ -242,10 +242,10 @@ def test_pre_training_that_changed_is_refused_by_its_children(copy: Path, source
     _retouch(
         copy / STEP_1_1 / "model_weights" / "vit_seg_siim.safetensors", lambda metadata: None, noise=1e-3
     )
-    from common.training.stage import train
+    from common import start
 
     with pytest.MonkeyPatch.context() as patch:
         line = "--gpu cpu --system vit --preset demo --image-size 64 --epochs 1 --batch-size 4"
         patch.setattr("sys.argv", ["train.py", *line.split(), "--films-per-epoch", "8"])
         with pytest.raises(Refusal, match="other earlier weights"):
-            train("siim_classification", "")
+            start.train("siim_classification", "")

@@ -39,7 +39,7 @@ def test_another_version_changes_nothing(
     monkeypatch.setenv("PTX_WORKSPACE", str(there))
     identity = Deployed.of_workspace("eff", "test").identity
     for file in there.rglob("*.safetensors"):
-        state, metadata = weights.read_weights(file, "test", "test")
+        state, metadata = weights.read_weights(file, "test")
         del metadata["sha256"]
         weights.save_weights(file, state, _changed(metadata, version))
     meta = there / TESTING / RESULT

@@ -32,7 +32,7 @@ def test_round_trip_and_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         weights.save_weights(tmp_path / name, net.state_dict(), {"b": 1, "a": {"d": 2, "c": 3}})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    state, metadata = weights.read_weights(tmp_path / "a", "", "")
+    state, metadata = weights.read_weights(tmp_path / "a", "")
     assert metadata["sha256"] == weights.tensors_digest(net.state_dict())
     assert metadata["a"] == {"c": 3, "d": 2}
     other = _net(seed=1)
@@ -101,7 +101,7 @@ def test_damaged_files_are_refused(tmp_path: Path, content: bytes | str) -> None
     else:
         path.write_bytes(content)
     with pytest.raises(Refusal, match="damaged"):
-        weights.read_weights(path, "", "")
+        weights.read_weights(path, "")
 
 
 def test_weights_of_another_system_under_this_name_are_refused(workspace: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from common.command_line import parse_thresholds
+from common.command_line import ThresholdOptions
 from common.compute import film_readers, set_up
 from common.distributed import Processes, running
 from common.files import write_csv, write_json
@@ -73,14 +73,13 @@ class OutOfFold:
         return self.dice_by_threshold[:, np.searchsorted(MAP_THRESHOLDS, MAP_THRESHOLD)]
 
 
-def main(description: str) -> None:
+def choose_thresholds(options: ThresholdOptions) -> None:
     """Compute the thresholds of the systems asked for on the command line.
 
     Raises:
         Refusal: Networks are missing, do not belong together, or were trained on other films; or files are in
             the way that were not written by this script.
     """
-    options = parse_thresholds(description)
     costs = None if options.prevalence is None else Costs(options.prevalence, options.cost_ratio or 1.0)
     with running(options.gpu) as processes:
         set_up(processes.device)

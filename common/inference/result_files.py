@@ -17,6 +17,7 @@ import numpy as np
 
 from common.files import digest, read_json
 from common.inference.result_columns import COLUMNS, Column, Follows
+from common.missing import refuse_missing_results
 from common.paths import result_folder, shown
 from common.refusal import Refusal
 from common.stages import INFERENCE_COMMAND
@@ -60,25 +61,12 @@ def read_results(systems: Sequence[str]) -> dict[str, Result]:
         Refusal: A file is missing, is not the one that inference finished, or holds a value that cannot be;
             or the systems saw other films.
     """
-    _require_files(systems)
+    refuse_missing_results(systems)
     results = {system: _read_result(system) for system in systems}
     first = systems[0]
     return {first: results[first]} | {
         system: _aligned(results[system], system, results[first], first) for system in systems[1:]
     }
-
-
-def _require_files(systems: Sequence[str]) -> None:
-    files = {s: [result_folder(s) / name for name in ("cases.csv", "meta.json")] for s in systems}
-    missing = [path for paths in files.values() for path in paths if not path.is_file()]
-    if missing:
-        complete = [s for s, paths in files.items() if all(path.is_file() for path in paths)]
-        raise Refusal(
-            f"the metrics need the test results of {' and '.join(systems)}",
-            missing=", ".join(shown(path) for path in missing),
-            made_by=INFERENCE_COMMAND,
-            do=f"or --system {' '.join(complete)} for the results that are there" if complete else None,
-        )
 
 
 def _read_result(system: str) -> Result:

@@ -70,7 +70,7 @@ def header_facts(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def _regression() -> Pipeline:
-    from sklearn.linear_model import LogisticRegression  # takes seconds, which --help need not wait
+    from sklearn.linear_model import LogisticRegression  # takes seconds, which a refusal need not wait
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from common import __version__
-from common.command_line import parse_evaluation
+from common.command_line import EvaluationOptions
 from common.compute import film_readers, set_up
 from common.distributed import Processes, running
 from common.files import digest, write_csv, write_json
@@ -44,14 +44,13 @@ from common.statistics.surface_distance import TOLERANCE_MM, Scale, surface_metr
 PICTURE_SIDE = 512  # of the films kept for the report
 
 
-def main(description: str) -> None:
+def run_test_set(options: EvaluationOptions) -> None:
     """Run the systems asked for on the command line on the test films.
 
     Raises:
         Refusal: Networks or thresholds are missing or do not belong together, or a patient of the training
             films is in the test films.
     """
-    options = parse_evaluation(description)
     with running(options.gpu) as processes:
         device = processes.device
         set_up(device)

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from common.inference.two_stage_rule import OperatingPoint, read_thresholds
+from common.missing import refuse_missing_networks
 from common.networks import weights
 from common.networks.unet import PneumothoraxNet
-from common.paths import progress_of, shown, thresholds_file, weights_file
+from common.paths import shown, thresholds_file, weights_file
 from common.preparation.film_store import PreparedSet
 from common.refusal import Refusal
 from common.stages import N_FOLDS, STAGES, THRESHOLDS_COMMAND, Stage
@@ -89,7 +90,7 @@ def read_trained(systems: Sequence[str], needed_by: str, preset: str | None = No
         Refusal: Some are missing (all are listed), or they do not belong together.
     """
     for system in systems:
-        _refuse_missing(system, needed_by)
+        refuse_missing_networks(system, needed_by)
     return [_read_system(system, preset, needed_by) for system in systems]
 
 
@@ -122,19 +123,6 @@ def refuse_other_films(trained: TrainedSystem, prepared: PreparedSet) -> None:
             found=shown(prepared.folder),
             do="bring back the films they were trained on, or train them again with --fresh",
         )
-
-
-def _refuse_missing(system: str, needed_by: str) -> None:
-    for stage in (SEGMENTATION, CLASSIFICATION):
-        missing = [fold for fold in range(N_FOLDS) if not weights_file(stage, system, fold).is_file()]
-        if missing:
-            files = ", ".join(weights_file(stage, system, fold).name for fold in missing)
-            raise Refusal(
-                f"{needed_by} needs the {stage.weights_title} of all {N_FOLDS} folds",
-                missing=f"{shown(weights_file(stage, system, 0).parent)}/: {files}",
-                made_by=stage.command,
-                found=progress_of(stage, system, missing[0]),
-            )
 
 
 def _read_system(system: str, preset: str | None, needed_by: str) -> TrainedSystem:

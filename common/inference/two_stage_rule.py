@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.files import read_json
+from common.missing import refuse_missing_thresholds
 from common.paths import shown, thresholds_file
 from common.refusal import Refusal
 from common.stages import SYSTEMS, THRESHOLDS_COMMAND
@@ -53,11 +54,8 @@ def read_thresholds(system: str) -> tuple[OperatingPoint, dict[str, Any]]:
     Raises:
         Refusal: The file is missing, malformed or of another system.
     """
+    refuse_missing_thresholds(system)
     path = thresholds_file(system)
-    if not path.exists():
-        raise Refusal(
-            f"testing {system} needs its thresholds", missing=shown(path), made_by=THRESHOLDS_COMMAND
-        )
     content = read_json(path, THRESHOLDS_COMMAND)
     return parse_operating_point(content, system, shown(path)), content
 

@@ -192,7 +192,7 @@ def _fit(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mirrored = found.copy()
     thumbnails = mirrored[:, : _GRID**2].reshape(-1, _GRID, _GRID)
     mirrored[:, : _GRID**2] = thumbnails[:, :, ::-1].reshape(len(found), -1)
-    from sklearn.covariance import ledoit_wolf  # takes seconds, which --help and a refusal need not wait
+    from sklearn.covariance import ledoit_wolf  # takes seconds, which a refusal need not wait
 
     both = np.concatenate([found, mirrored])
     scale = both.std(axis=0) + 0.001  # shrinking is towards equal variances

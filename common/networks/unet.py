@@ -28,7 +28,7 @@ class PneumothoraxNet(nn.Module):
 
     def __init__(self, network: Network, task: str) -> None:
         super().__init__()
-        import segmentation_models_pytorch as smp  # takes seconds, which --help and a refusal need not wait
+        import segmentation_models_pytorch as smp  # takes seconds, which a refusal need not wait
 
         head = {"classes": 1, "pooling": "avg", "dropout": network.head_dropout} if task == "cls" else None
         try:

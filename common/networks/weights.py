@@ -18,8 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from common.files import canonical_json, digest, whole_file
+from common.missing import refuse_missing_weights
 from common.networks.unet import PneumothoraxNet
-from common.paths import progress_of, shown, weights_file
+from common.paths import shown, weights_file
 from common.recipes.recipe import Network
 from common.refusal import Refusal
 from common.stages import Stage
@@ -60,25 +61,19 @@ def save_weights(path: Path, state: State, metadata: dict[str, Any]) -> None:
         temporary.write_bytes(content)  # safetensors' own file could be read by nobody else
 
 
-def read_weights(
-    path: Path, title: str, made_by: str, found: str | None = None
-) -> tuple[State, dict[str, Any]]:
+def read_weights(path: Path, made_by: str) -> tuple[State, dict[str, Any]]:
     """Read a weights file.
 
     Args:
         path: Path of the weights file to read.
-        title: What is needed and by whom, as the refusal says it.
         made_by: Command that makes the file.
-        found: What lies there instead, for the refusal.
 
     Returns:
         The network's state (CPU) and the metadata, to which `sha256` of the tensors is added.
 
     Raises:
-        Refusal: The file is missing, or not a weights file of this project.
+        Refusal: It is no weights file of this project.
     """
-    if not path.is_file():
-        raise Refusal(title, missing=shown(path), made_by=made_by, found=found)
     try:
         with safe_open(path, "pt") as file:
             metadata = json.loads((file.metadata() or {})[_METADATA]) | {}  # TypeError where it is no object
@@ -99,9 +94,9 @@ def read_stage_weights(
     Raises:
         Refusal: Missing, damaged, or of another stage, system or fold.
     """
+    refuse_missing_weights(stage, system, fold, needed_by)
     path = weights_file(stage, system, fold)
-    title = f"{needed_by} needs the {stage.weights_title}"
-    state, metadata = read_weights(path, title, stage.command, progress_of(stage, system, fold))
+    state, metadata = read_weights(path, stage.command)
     found = [metadata.get(key) for key in ("stage", "system", "fold", "task")]
     if json.dumps(found) != json.dumps([stage.key, system, fold, stage.task]):  # as text: False is no fold 0
         raise Refusal(

@@ -18,7 +18,7 @@ import hashlib
 import json
 import struct
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -31,7 +31,7 @@ from PIL import Image
 from safetensors.torch import load
 from tqdm import tqdm
 
-from common.command_line import parse_export
+from common.command_line import ExportOptions
 from common.compute import set_up
 from common.demo.phantom import draw_film
 from common.files import whole_file
@@ -39,6 +39,7 @@ from common.films.own_outputs import RESEARCH_ONLY
 from common.inference.run_networks import Predictor
 from common.inference.trained_system import CLASSIFICATION, SEGMENTATION, TrainedSystem
 from common.inference.two_stage_rule import OperatingPoint, parse_operating_point
+from common.missing import refuse_missing_bundle
 from common.networks.ensemble import Nets
 from common.networks.weights import State, tensors_digest
 from common.paths import bundle_file, shown, thresholds_file, weights_file
@@ -198,8 +199,7 @@ def read_bundle(path: str | Path) -> Bundle:
             together.
     """
     path = Path(path)
-    if not path.is_file():
-        raise Refusal("there is no such bundle", missing=shown(path), made_by=EXPORT_COMMAND)
+    refuse_missing_bundle(path)
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             _refuse_other_layout(archive.infolist(), file)
@@ -360,7 +360,7 @@ def _parse_weights(content: bytes) -> tuple[State, dict[str, Any]]:
 
 def _refuse_foreign_code(metadata: dict[str, Any]) -> None:
     """Refuse a network that timm would fetch from elsewhere, or make with arguments training never gives."""
-    import timm  # takes seconds, which --help and a refusal need not wait
+    import timm  # takes seconds, which a refusal need not wait
 
     network, usual = metadata["network"], preset_network(metadata["preset"], metadata["system"])
     if not timm.is_model(network["encoder"]) or not set(network["encoder_args"]) <= set(usual.encoder_args):
@@ -377,13 +377,12 @@ def _operating_point(trained: TrainedSystem, thresholds: dict[str, Any]) -> Oper
 # --- packing ---------------------------------------------------------------------------------------
 
 
-def main(description: str, arguments: Sequence[str] | None = None) -> None:
+def export_systems(options: ExportOptions) -> None:
     """Pack the systems asked for on the command line.
 
     Raises:
         Refusal: Networks or thresholds are missing or do not belong together, or the file cannot be written.
     """
-    options = parse_export(description, arguments)
     set_up(torch.device("cpu"))
     outputs = {system: Path(options.output or bundle_file(system)) for system in options.system}
     for output in outputs.values():

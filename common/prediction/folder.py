@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from common.command_line import parse_prediction
+from common.command_line import PredictOptions
 from common.files import alone, csv_text
 from common.films.fault import FilmFault
 from common.films.own_outputs import RESEARCH_ONLY
@@ -32,7 +32,7 @@ _TABLES = ("findings.csv", "unread.csv")
 _UNREAD_COLUMNS = ("number", "case", "file", "reason", "note")
 
 
-def main(description: str) -> None:
+def predict_folder(options: PredictOptions) -> None:
     """Predict the films named on the command line.
 
     Raises:
@@ -40,7 +40,6 @@ def main(description: str) -> None:
             the input, or it holds results of another system, of other films or of unknown origin.
         SystemExit: Status 3: some films could not be read.
     """
-    options = parse_prediction(description)
     source, output = Path(options.input).absolute(), Path(options.output).absolute()
     listing = list_input(source)
     refuse_overlap(source, output, [output / name for name in FOLDERS], listing.links)

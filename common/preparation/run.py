@@ -24,7 +24,16 @@ from tqdm import tqdm
 from common.command_line import PrepareOptions, Rules
 from common.files import digest, read_json, write_csv, write_json
 from common.films.resample import resample
-from common.paths import leaks_file, prepared_folder, shown, workspace
+from common.missing import SOURCE_TITLES, folders_to_prepare, refuse_missing_films
+from common.paths import (
+    SETS,
+    leaks_file,
+    prepared_folder,
+    set_is_prepared,
+    shown,
+    source_folder,
+    workspace,
+)
 from common.preparation import fingerprints, folds
 from common.preparation.crash_safe_pool import Lost, cores, in_workers
 from common.preparation.film_store import (
@@ -76,8 +85,6 @@ from common.sources.siim_patients import PatientTable, find_patients
 from common.sources.source_film import FOUND, SourceFilm
 from common.stages import PREPARE_COMMAND
 
-TITLES = {"siim": "SIIM-ACR", "ntuh": "NTUH"}
-SETS = {"siim": ("siim",), "ntuh": ("ntuh_train", "ntuh_test")}  # prepared together
 REVIEWED = "reviewed_pairs.csv"
 BEGUN = "rules.json"  # of a set while it is prepared; then they stand in the manifest
 # The manifest goes first: a set half of which is removed is not finished.
@@ -117,21 +124,16 @@ def open_prepared(name: str, source: str | None, needed_for: str, patients: str 
         Refusal: No source; a source or table that changed since; leakage; too few films, or too many faults.
     """
     key = next(key for key, names in SETS.items() if name in names)
+    refuse_missing_films(key, source, needed_for)
     with _alone():
         prepared = PreparedSet(prepared_folder(name))
         finished = _finished(key)
-        folder = _source_folder(key, source)
+        folder = source_folder(key, source)
         table = find_patients(folder, patients) if key == "siim" else None
         if finished and table:
             _refuse_other_patients(prepared, table)
-        if not folder.is_dir():
-            if finished and source is None:  # prepared films are enough: the source may be gone
-                return prepared
-            raise Refusal(
-                f"{needed_for} needs the {TITLES[key]} films",
-                missing=shown(folder),
-                do=f"put them there, or name their folder: --{key} PATH",
-            )
+        if not folder.is_dir():  # prepared films are enough
+            return prepared
         if finished:
             _refuse_changed(key, folder, Rules(**_plain(prepared.manifest["rules"])))
         else:
@@ -145,18 +147,8 @@ def prepare_sources(options: PrepareOptions) -> None:
     Raises:
         Refusal: As in `open_prepared`; prepared before by other rules; no source at all.
     """
-    sources = {"siim": options.siim, "ntuh": options.ntuh}
-    wanted = [key for key, named in sources.items() if named or _source_folder(key, None).is_dir()]
-    if any(sources.values()):
-        wanted = [key for key, named in sources.items() if named]
-    if options.siim_patients and "siim" not in wanted:
-        wanted = ["siim", *wanted]
-    if not wanted:
-        raise Refusal("there are no films to prepare", do="name their folder: --siim PATH, --ntuh PATH")
-    for key in wanted:
-        folder = _source_folder(key, sources[key])
-        if not folder.is_dir():
-            raise Refusal(f"there are no {TITLES[key]} films", missing=shown(folder))
+    folders = folders_to_prepare(options.siim, options.ntuh, options.siim_patients)
+    for key, folder in folders.items():
         table = find_patients(folder, options.siim_patients) if key == "siim" else None
         with _alone():
             _prepare_by_rules(key, folder, options.rules, table, options.fresh)
@@ -174,7 +166,7 @@ def _prepare_by_rules(key: str, folder: Path, rules: Rules, table: PatientTable 
     _refuse_changed(key, folder, rules)
     for name in SETS[key]:
         print_flow(read_json(prepared_folder(name) / "flow.json", PREPARE_COMMAND))
-    print(f"{TITLES[key]}: prepared before, nothing to do")
+    print(f"{SOURCE_TITLES[key]}: prepared before, nothing to do")
 
 
 @contextmanager
@@ -188,7 +180,7 @@ def _alone() -> Iterator[None]:
 
 
 def _finished(key: str) -> bool:
-    return all((prepared_folder(name) / "manifest.json").exists() for name in SETS[key])
+    return all(map(set_is_prepared, SETS[key]))
 
 
 def _begun_by(key: str) -> Rules | None:
@@ -198,10 +190,6 @@ def _begun_by(key: str) -> Rules | None:
         if file.exists():
             return Rules(**_plain(read_json(file, PREPARE_COMMAND)))
     return None
-
-
-def _source_folder(key: str, source: str | None) -> Path:
-    return Path(source).expanduser().resolve() if source else workspace() / "data" / key
 
 
 def _plain(rules: dict[str, Any]) -> dict[str, Any]:
@@ -306,10 +294,10 @@ def _prepare(key: str, folder: Path, rules: Rules, table: PatientTable | None, f
         table.refuse_strange(film.identifier for film in listed["siim"])
     _refuse_foreign(key, folder)
     total = sum(not (f.excluded or f.fault) for films in listed.values() for f in films)
-    print(f"Preparing {total:,} {TITLES[key]} films once ({total * FILM_BYTES / 1e9:.1f} GB on disk)")
+    print(f"Preparing {total:,} {SOURCE_TITLES[key]} films once ({total * FILM_BYTES / 1e9:.1f} GB on disk)")
     _refuse_full_disk(total, [prepared_folder(name) for name in listed])
     growing = [_begin(name, films, rules, table, fresh) for name, films in listed.items()]
-    _read_films(growing, TITLES[key])
+    _read_films(growing, SOURCE_TITLES[key])
     _reject_noise(growing)
     for each in growing:
         _refuse_many_faults(each)
@@ -333,7 +321,7 @@ def _refuse_foreign(key: str, source: Path) -> None:
     for folder in map(prepared_folder, SETS[key]):
         if source.resolve().is_relative_to(folder.resolve()):
             raise Refusal(
-                f"the {TITLES[key]} films lie where prepared films are written",
+                f"the {SOURCE_TITLES[key]} films lie where prepared films are written",
                 found=f"{shown(source)} in {shown(folder)}",
                 do="move them to another folder",
             )

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from common.command_line import ReportOptions, parse_report
+from common.command_line import ReportOptions
 from common.files import write_csv, write_json
 from common.inference.result_files import Result, read_results
 from common.paths import shown, workspace
@@ -348,18 +348,13 @@ def _reference_note(reference: str, counts: Mapping[str, int]) -> str:
 # --- the command -----------------------------------------------------------------------------------
 
 
-def main(description: str, arguments: Sequence[str] | None = None) -> None:
+def report(options: ReportOptions) -> None:
     """Read the result files, print the tables, write metrics.csv, metrics.json and report.html.
 
-    Args:
-        description: The script's docstring, shown by `--help`.
-        arguments: Arguments of the command line; None: the script's own.
-
     Raises:
-        Refusal: An option that gives no interval, result files that cannot be trusted, or files in the way
-            that were not written by this script.
+        Refusal: Result files that cannot be trusted, or files in the way that were not written by this
+            script.
     """
-    options = parse_report(description, arguments)
     refuse_foreign(workspace() / TESTING_FOLDER, FILES)
     results = read_results(tuple(dict.fromkeys(options.system)))
     systems = {system: result.cases for system, result in results.items()}

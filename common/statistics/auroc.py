@@ -26,7 +26,7 @@ def auroc(positive: np.ndarray, score: np.ndarray) -> float:
         positive: (n,) bool, whether the film is positive; both classes occur.
         score: (n,) finite scores, higher is more positive.
     """
-    from sklearn.metrics import roc_auc_score  # takes seconds, which --help and a refusal need not wait
+    from sklearn.metrics import roc_auc_score  # takes seconds, which a refusal need not wait
 
     return float(roc_auc_score(positive, score))
 

@@ -17,7 +17,7 @@ class TaskLoss(nn.Module):
 
     def __init__(self, dice_weight: float) -> None:
         super().__init__()
-        from monai.losses import DiceLoss  # takes seconds, which --help and a refusal need not wait
+        from monai.losses import DiceLoss  # takes seconds, which a refusal need not wait
 
         self.dice_weight = dice_weight
         self.dice = DiceLoss(softmax=True, to_onehot_y=True)

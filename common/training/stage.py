@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from common import __version__
-from common.command_line import parse_train
+from common.command_line import Request
 from common.compute import seed_torch, set_up
 from common.distributed import Processes, running
 from common.files import alone, write_json
@@ -19,7 +19,7 @@ from common.networks.imagenet import load_imagenet
 from common.networks.unet import PneumothoraxNet
 from common.paths import shown, weights_file
 from common.removal import remove_temporaries, remove_written
-from common.stages import N_FOLDS, STAGES
+from common.stages import N_FOLDS, STAGES, Stage
 from common.training import checkpoint
 from common.training.batches import EpochSampler, TrainingFilms, training_loader
 from common.training.checkpoint import file_of, read_progress
@@ -31,18 +31,12 @@ from common.training.step import Learner
 METRIC = {"seg": "Dice", "cls": "AUROC"}
 
 
-def train(key: str, description: str) -> None:
-    """Run a training stage from the command line.
-
-    Args:
-        key: Key of the stage, as in `common.stages.STAGES`.
-        description: The script's docstring, shown by `--help`.
+def train_stage(stage: Stage, request: Request) -> None:
+    """Run a training stage as its command line asks.
 
     Raises:
         Refusal: Its inputs are missing or do not belong together, before any work.
     """
-    stage = STAGES[key]
-    request = parse_train(stage, description)
     with running(request.options.gpu) as processes:
         set_up(processes.device)
         inputs = check_inputs(stage, request, processes)

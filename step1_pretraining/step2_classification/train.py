@@ -7,12 +7,12 @@ Each is step 1.1's whole network plus a new head. Writes model_weights/<system>_
 runs/.
 """
 
-if __name__ == "__main__":  # all imports are below: processes that prepare films import this file again
+if __name__ == "__main__":  # all imports are below: processes that read films import this file again
     import sys
     from pathlib import Path
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from common import start
     from common.refusal import run_script
-    from common.training.stage import train
 
-    run_script(lambda: train("siim_classification", __doc__))
+    run_script(lambda: start.train("siim_classification", __doc__))

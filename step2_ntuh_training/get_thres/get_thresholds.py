@@ -9,12 +9,12 @@ Reads the networks of steps 2.1 and 2.2. Writes in cls_<system>_5fold_result: 5c
 what the other rules would choose, and how steady they are), out_of_fold.csv, roc.png and dice.png.
 """
 
-if __name__ == "__main__":  # all imports are below: processes that prepare films import this file again
+if __name__ == "__main__":  # all imports are below: processes that read films import this file again
     import sys
     from pathlib import Path
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from common.inference.choose_thresholds import main
+    from common import start
     from common.refusal import run_script
 
-    run_script(lambda: main(__doc__))
+    run_script(lambda: start.get_thresholds(__doc__))

@@ -7,12 +7,12 @@ Reads data/ntuh (or --ntuh PATH). Writes model_weights/fold_<k>_<system>_seg_ntu
 The order of steps 2.1 and 2.2 does not matter.
 """
 
-if __name__ == "__main__":  # all imports are below: processes that prepare films import this file again
+if __name__ == "__main__":  # all imports are below: processes that read films import this file again
     import sys
     from pathlib import Path
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from common import start
     from common.refusal import run_script
-    from common.training.stage import train
 
-    run_script(lambda: train("ntuh_segmentation", __doc__))
+    run_script(lambda: start.train("ntuh_segmentation", __doc__))

@@ -18,7 +18,7 @@ if __name__ == "__main__":
     from pathlib import Path
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from common.prediction.bundle import main
+    from common import start
     from common.refusal import run_script
 
-    run_script(lambda: main(__doc__))
+    run_script(lambda: start.export(__doc__))

@@ -20,15 +20,7 @@ if __name__ == "__main__":  # all imports are below: processes that read films i
     from pathlib import Path
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from common.command_line import ListenOptions
-    from common.prediction.listener.receive import Process, main
+    from common import start
     from common.refusal import run_script
 
-    def prepare(options: ListenOptions) -> Process:
-        """The system that processes films."""
-        from common.prediction.predictor import FilmPredictor
-
-        predictor = FilmPredictor.open(options.system, options.bundle, options.gpu, options.backend)
-        return predictor.process
-
-    run_script(lambda: main(__doc__, prepare))
+    run_script(lambda: start.listen(__doc__))

@@ -19,7 +19,7 @@ if __name__ == "__main__":  # all imports are below: processes that read films i
     from pathlib import Path
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from common.prediction.folder import main
+    from common import start
     from common.refusal import run_script
 
-    run_script(lambda: main(__doc__))
+    run_script(lambda: start.predict(__doc__))

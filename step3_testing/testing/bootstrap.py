@@ -35,7 +35,7 @@ if __name__ == "__main__":
     from pathlib import Path
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from common import start
     from common.refusal import run_script
-    from common.report.terminal import main
 
-    run_script(lambda: main(__doc__))
+    run_script(lambda: start.bootstrap(__doc__))

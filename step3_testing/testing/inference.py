@@ -9,12 +9,12 @@ pictures. Interrupted, even killed, the same command goes on where it stopped. F
 predicted and never counted. python bootstrap.py then computes the metrics, without a GPU.
 """
 
-if __name__ == "__main__":  # all imports are below: processes that prepare films import this file again
+if __name__ == "__main__":  # all imports are below: processes that read films import this file again
     import sys
     from pathlib import Path
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from common.inference.test_set import main
+    from common import start
     from common.refusal import run_script
 
-    run_script(lambda: main(__doc__))
+    run_script(lambda: start.inference(__doc__))

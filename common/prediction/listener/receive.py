@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.events import Event
     from pynetdicom.transport import ThreadedAssociationServer
-from common.command_line import ListenOptions, parse_listen
+from common.command_line import ListenOptions
 from common.stages import LISTENER_FOLDER
 
 Process = Callable[[Path, Path], Sequence[Path]]  # see `Listener.start`
@@ -66,23 +66,22 @@ _VERIFICATION = "1.2.840.10008.1.1"  # SOP class of C-ECHO (PS3.4 A.4)
 _SUCCESS, _OUT_OF_RESOURCES, _CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
 
 
-def main(description: str, prepare: Callable[[ListenOptions], Process]) -> None:
+def run_listener(options: ListenOptions, load: Callable[[ListenOptions], Process]) -> None:
     """Listen until SIGTERM or Ctrl-C.
 
     Args:
-        description: Docstring of the script.
-        prepare: Function of the options that returns what processes a film; see `Listener.start`.
+        options: Options of the command line.
+        load: Function of the options that returns what processes a film; see `Listener.start`.
 
     Raises:
         Refusal: pynetdicom is missing, another process works in the folder, or the port is in use; or of
-            `prepare`.
+            `load`.
     """
-    options = parse_listen(description)
     _require_pynetdicom()
     hush()
     os.umask(0o077)  # nearly all that is written holds the patients' identity
     listener = Listener(options)
-    listener.run(prepare(options))
+    listener.run(load(options))
 
 
 def _require_pynetdicom() -> None:

@@ -1,0 +1,157 @@
+"""What a step needs of earlier ones and is not there, found by looking at names only.
+
+Imports nothing that takes time to load: a missing input is said at once (`start.py`), and again by whoever
+reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.paths import (
+    SETS,
+    progress_of,
+    result_folder,
+    set_is_prepared,
+    shown,
+    source_folder,
+    thresholds_file,
+    weights_file,
+)
+from common.refusal import Refusal
+from common.stages import (
+    EXPORT_COMMAND,
+    INFERENCE_COMMAND,
+    N_FOLDS,
+    STAGES,
+    THRESHOLDS_COMMAND,
+    Stage,
+)
+
+SOURCE_TITLES = {"siim": "SIIM-ACR", "ntuh": "NTUH"}
+
+
+def folders_to_prepare(siim: str | None, ntuh: str | None, patients: str | None) -> dict[str, Path]:
+    """The folders of films to prepare: those named, else those that lie in the workspace.
+
+    Args:
+        siim: Folder of the SIIM-ACR download as the user named it, or None.
+        ntuh: Folder of the hospital's films as the user named it, or None.
+        patients: Table of SIIM-ACR's patients, which asks for these films, or None.
+
+    Returns:
+        Folder of each source, by its key.
+
+    Raises:
+        Refusal: There are none.
+    """
+    named = {"siim": siim, "ntuh": ntuh}
+    wanted = {key for key, folder in named.items() if folder}
+    wanted = wanted or {key for key in named if source_folder(key, None).is_dir()}
+    if patients:
+        wanted.add("siim")
+    if not wanted:
+        raise Refusal("there are no films to prepare", do="name their folder: --siim PATH, --ntuh PATH")
+    folders = {key: source_folder(key, named[key]) for key in named if key in wanted}
+    for key, folder in folders.items():
+        if not folder.is_dir():
+            raise Refusal(f"there are no {SOURCE_TITLES[key]} films", missing=shown(folder))
+    return folders
+
+
+def refuse_missing_films(key: str, named: str | None, needed_by: str) -> None:
+    """Refuse where the films of a source are neither prepared nor there to be prepared.
+
+    Args:
+        key: `siim` or `ntuh`.
+        named: Folder of the source as the user named it; None: the workspace's, which may be gone once its
+            films are prepared.
+        needed_by: Step that needs them, as the refusal names it.
+
+    Raises:
+        Refusal: There are none.
+    """
+    folder = source_folder(key, named)
+    if folder.is_dir() or (named is None and all(map(set_is_prepared, SETS[key]))):
+        return
+    raise Refusal(
+        f"{needed_by} needs the {SOURCE_TITLES[key]} films",
+        missing=shown(folder),
+        do=f"put them there, or name their folder: --{key} PATH",
+    )
+
+
+def refuse_missing_weights(stage: Stage, system: str, fold: int | None, needed_by: str) -> None:
+    """Refuse where a stage left no weights of a system (and fold).
+
+    Raises:
+        Refusal: There are none.
+    """
+    path = weights_file(stage, system, fold)
+    if not path.is_file():
+        raise Refusal(
+            f"{needed_by} needs the {stage.weights_title}",
+            missing=shown(path),
+            made_by=stage.command,
+            found=progress_of(stage, system, fold),
+        )
+
+
+def refuse_missing_networks(system: str, needed_by: str) -> None:
+    """Refuse where fine-tuning did not leave the networks of all folds of a system, for both tasks.
+
+    Raises:
+        Refusal: Some are missing; all of a task are listed.
+    """
+    for stage in (STAGES["ntuh_segmentation"], STAGES["ntuh_classification"]):
+        missing = [fold for fold in range(N_FOLDS) if not weights_file(stage, system, fold).is_file()]
+        if missing:
+            files = ", ".join(weights_file(stage, system, fold).name for fold in missing)
+            raise Refusal(
+                f"{needed_by} needs the {stage.weights_title} of all {N_FOLDS} folds",
+                missing=f"{shown(weights_file(stage, system, 0).parent)}/: {files}",
+                made_by=stage.command,
+                found=progress_of(stage, system, missing[0]),
+            )
+
+
+def refuse_missing_thresholds(system: str) -> None:
+    """Refuse where a system has no thresholds.
+
+    Raises:
+        Refusal: It has none.
+    """
+    path = thresholds_file(system)
+    if not path.exists():
+        raise Refusal(
+            f"testing {system} needs its thresholds", missing=shown(path), made_by=THRESHOLDS_COMMAND
+        )
+
+
+def refuse_missing_results(systems: Sequence[str]) -> None:
+    """Refuse where inference left no results of some system.
+
+    Raises:
+        Refusal: Some file is missing; all are listed.
+    """
+    files = {s: [result_folder(s) / name for name in ("cases.csv", "meta.json")] for s in systems}
+    missing = [path for paths in files.values() for path in paths if not path.is_file()]
+    if missing:
+        complete = [s for s, paths in files.items() if all(path.is_file() for path in paths)]
+        raise Refusal(
+            f"the metrics need the test results of {' and '.join(systems)}",
+            missing=", ".join(shown(path) for path in missing),
+            made_by=INFERENCE_COMMAND,
+            do=f"or --system {' '.join(complete)} for the results that are there" if complete else None,
+        )
+
+
+def refuse_missing_bundle(path: Path) -> None:
+    """Refuse where there is no file of that name.
+
+    Raises:
+        Refusal: There is none.
+    """
+    if not path.is_file():
+        raise Refusal("there is no such bundle", missing=shown(path), made_by=EXPORT_COMMAND)

@@ -1,0 +1,212 @@
+"""How each script starts: its command line, what is missing, a first word; then what takes seconds to load.
+
+torch, timm and the decoders are loaded inside these functions, so that `--help`, a flag that cannot be and a
+missing input are answered at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common.command_line import (
+    EvaluationOptions,
+    ListenOptions,
+    parse_evaluation,
+    parse_export,
+    parse_listen,
+    parse_prediction,
+    parse_prepare,
+    parse_report,
+    parse_thresholds,
+    parse_train,
+)
+from common.devices import devices_named
+from common.missing import (
+    SOURCE_TITLES,
+    folders_to_prepare,
+    refuse_missing_bundle,
+    refuse_missing_films,
+    refuse_missing_networks,
+    refuse_missing_results,
+    refuse_missing_thresholds,
+    refuse_missing_weights,
+)
+from common.refusal import Refusal
+from common.stages import STAGES, SYSTEMS
+
+if TYPE_CHECKING:
+    from common.prediction.listener.receive import Process
+
+Arguments = Sequence[str] | None  # of the command line; None: the script's own
+
+
+def prepare(description: str, arguments: Arguments = None) -> None:
+    """Start `prepare.py`.
+
+    Args:
+        description: The script's docstring, shown by `--help`; so in all functions of this file.
+        arguments: Arguments of the command line; None: the script's own.
+
+    Raises:
+        Refusal: A value that no preparation could use, no films; or of `prepare_sources`.
+    """
+    options = parse_prepare(description, arguments)
+    folders = folders_to_prepare(options.siim, options.ntuh, options.siim_patients)
+    _say(f"prepare: the films of {' and '.join(SOURCE_TITLES[key] for key in folders)}")
+    from common.preparation.run import prepare_sources
+
+    prepare_sources(options)
+
+
+def train(key: str, description: str, arguments: Arguments = None) -> None:
+    """Start a `train.py`.
+
+    Args:
+        key: Key of the stage, as in `common.stages.STAGES`.
+
+    Raises:
+        Refusal: A value that no run could use, a missing input; or of `train_stage`.
+    """
+    stage = STAGES[key]
+    request = parse_train(stage, description, arguments)
+    options = request.options
+    if stage.parent is not None:
+        for system in options.system:
+            refuse_missing_weights(STAGES[stage.parent], system, None, stage.title)
+    refuse_missing_films(stage.source, options.siim if stage.source == "siim" else options.ntuh, stage.title)
+    _say(f"{stage.title}: {' and '.join(options.system)}, preset {options.preset}, {_device(options.gpu)}")
+    from common.training.stage import train_stage
+
+    train_stage(stage, request)
+
+
+def get_thresholds(description: str, arguments: Arguments = None) -> None:
+    """Start `get_thresholds.py`.
+
+    Raises:
+        Refusal: A rule without what it needs, a missing input; or of `choose_thresholds`.
+    """
+    options = parse_thresholds(description, arguments)
+    _refuse_missing_systems(options, "get_thresholds")
+    _say(f"get_thresholds: {' and '.join(options.system)}, {_device(options.gpu)}")
+    from common.inference.choose_thresholds import choose_thresholds
+
+    choose_thresholds(options)
+
+
+def inference(description: str, arguments: Arguments = None) -> None:
+    """Start `inference.py`.
+
+    Raises:
+        Refusal: A missing input; or of `run_test_set`.
+    """
+    options = parse_evaluation(description, arguments)
+    _refuse_missing_systems(options, "inference")
+    for system in options.system:
+        refuse_missing_thresholds(system)
+    _say(f"inference: {' and '.join(options.system)} on the test films, {_device(options.gpu)}")
+    from common.inference.test_set import run_test_set
+
+    run_test_set(options)
+
+
+def bootstrap(description: str, arguments: Arguments = None) -> None:
+    """Start `bootstrap.py`.
+
+    Raises:
+        Refusal: A value that gives no interval, missing results; or of `report`.
+    """
+    options = parse_report(description, arguments)
+    refuse_missing_results(options.system)
+    _say(f"bootstrap: {' and '.join(options.system)}, {options.replicates:,} replicates")
+    from common.report.terminal import report
+
+    report(options)
+
+
+def predict(description: str, arguments: Arguments = None) -> None:
+    """Start `predict.py`.
+
+    Raises:
+        Refusal: A missing input; or of `predict_folder`.
+        SystemExit: Status 3: some films could not be read.
+    """
+    options = parse_prediction(description, arguments)
+    if not Path(options.input).exists():
+        raise Refusal(f"{options.input} is neither a file nor a folder")
+    _refuse_missing_system(options.system, options.bundle, "prediction")
+    _say(f"predict: {options.bundle or options.system or SYSTEMS[0]}, {_device(options.gpu)}")
+    from common.prediction.folder import predict_folder
+
+    predict_folder(options)
+
+
+def export(description: str, arguments: Arguments = None) -> None:
+    """Start `export.py`.
+
+    Raises:
+        Refusal: A missing input; or of `export_systems`.
+    """
+    options = parse_export(description, arguments)
+    for system in options.system:
+        refuse_missing_networks(system, "export")
+        refuse_missing_thresholds(system)
+    _say(f"export: {' and '.join(options.system)}")
+    from common.prediction.bundle import export_systems
+
+    export_systems(options)
+
+
+def listen(
+    description: str, load: Callable[[ListenOptions], Process] | None = None, arguments: Arguments = None
+) -> None:
+    """Start `listen.py`.
+
+    Args:
+        load: What makes of the options what processes a film; None: the system that they name.
+
+    Raises:
+        Refusal: Nobody may send, a missing input; or of `run_listener`.
+    """
+    options = parse_listen(description, arguments)
+    if load is None:
+        _refuse_missing_system(options.system, options.bundle, "prediction")
+    _say(f"listen: {options.bundle or options.system or SYSTEMS[0]}, {_device(options.gpu)}")
+    from common.prediction.listener.receive import run_listener
+
+    run_listener(options, load or _load_predictor)
+
+
+def _load_predictor(options: ListenOptions) -> Process:
+    from common.prediction.predictor import FilmPredictor
+
+    return FilmPredictor.open(options.system, options.bundle, options.gpu, options.backend).process
+
+
+def _refuse_missing_systems(options: EvaluationOptions, needed_by: str) -> None:
+    for system in options.system:
+        refuse_missing_networks(system, needed_by)
+    refuse_missing_films("ntuh", options.ntuh, needed_by)
+
+
+def _refuse_missing_system(system: str | None, bundle: str | None, needed_by: str) -> None:
+    if bundle is not None:
+        refuse_missing_bundle(Path(bundle))
+        return
+    refuse_missing_networks(system or SYSTEMS[0], needed_by)
+    refuse_missing_thresholds(system or SYSTEMS[0])
+
+
+def _device(gpu: str) -> str:
+    """The GPU argument in words, once it names devices at all."""
+    names = devices_named(gpu)
+    return "on the CPU" if names == ["cpu"] else f"on {gpu}" if "cpu" in names else f"on GPU {gpu}"
+
+
+def _say(text: str) -> None:
+    """Say the first word at once; of several processes the first one does."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, flush=True)

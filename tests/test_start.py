@@ -1,0 +1,71 @@
+"""What a script answers at once, it answers before anything heavy is loaded."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+SCRIPTS = [*sorted(REPOSITORY.glob("step*/*/*.py")), REPOSITORY / "common" / "prepare.py"]
+HEAVY = {
+    "torch",
+    "timm",
+    "monai",
+    "pandas",
+    "numpy",
+    "cv2",
+    "pydicom",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "rich.table",
+}
+# flags with which a script of the listener or of prediction comes as far as what is missing
+NEEDED = {"predict.py": [str(REPOSITORY), "out"], "listen.py": ["--caller", "MODALITY"]}
+
+_RUN = """
+import os, runpy, sys
+sys.argv = sys.argv[1:]
+sys.path[0] = os.path.dirname(sys.argv[0])
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print("loaded:", *sorted(sys.modules))
+"""
+
+
+def _run(script: Path, flags: list[str], workspace: Path) -> tuple[int, str, set[str]]:
+    """Exit status, what is said, and the modules that were loaded for it."""
+    command = [sys.executable, "-c", _RUN, str(script), *flags]
+    environment = {"PTX_WORKSPACE": str(workspace), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    said, _, loaded = done.stdout.rpartition("loaded:")
+    return done.returncode, said + done.stderr, set(loaded.split())
+
+
+def test_all_scripts_are_here() -> None:
+    assert len(SCRIPTS) == 11
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+@pytest.mark.parametrize(
+    ("flag", "status", "answer"),
+    [("--help", 0, "usage:"), ("--no-such-flag", 2, "--no-such-flag"), (None, 2, "error: ")],
+)
+def test_answers_at_once(script: Path, flag: str | None, status: int, answer: str, tmp_path: Path) -> None:
+    flags = [*NEEDED.get(script.name, []), *([flag] if flag else [])]
+    found, said, loaded = _run(script, flags, tmp_path)
+    assert found == status, said
+    assert answer in said
+    assert "common.start" in loaded
+    assert not HEAVY & loaded
+
+
+def test_first_word_comes_before_the_wait(tmp_path: Path) -> None:
+    """A folder of films that is no source: refused only by the reader, which has to be loaded."""
+    script = REPOSITORY / "step1_pretraining" / "step1_segmentation" / "train.py"
+    status, said, loaded = _run(script, ["--gpu", "cpu", "--siim", str(tmp_path)], tmp_path)
+    assert status == 2
+    assert said.startswith("SIIM-ACR segmentation: eff and vit, preset published, on the CPU\n")
+    assert "torch" in loaded
