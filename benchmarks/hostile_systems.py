@@ -24,7 +24,7 @@ IMPOSSIBLE: tuple[Any, ...] = (
 Blow = Callable[[bytes, np.random.Generator], bytes]
 
 
-def write_system(workspace: Path) -> None:
+def write_system(workspace: Path, cls_threshold: float = 0.5) -> None:
     """A system of ten random networks with thresholds, and its bundle, in a workspace."""
     import torch
 
@@ -62,7 +62,7 @@ def write_system(workspace: Path) -> None:
     write_json(
         thresholds_file(SYSTEM),
         {
-            "system": SYSTEM, "cls_threshold": 0.5, "seg_threshold": 20, "image_size": SIZE,
+            "system": SYSTEM, "cls_threshold": cls_threshold, "seg_threshold": 20, "image_size": SIZE,
             "made_from": trained.made_from, "novelty": likeness.to_json(),
         },
     )  # fmt: skip

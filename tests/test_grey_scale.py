@@ -108,6 +108,18 @@ def test_a_window_or_table_that_fills_less_than_half_is_told(
         assert film.notes == ((grey_scale.IS_DIM,) if is_dim else ())
 
 
+def test_a_dim_window_is_told_whatever_lies_outside_of_it(tmp_path: Path) -> None:
+    """Neither padding nor the values below the window make it less dim."""
+    padded = smooth(12) // 2 + 2048
+    padded[:, :40] = 0
+    films = {
+        "padding": (padded, {"PixelPaddingValue": 0, "WindowCenter": 1024, "WindowWidth": 6144}),
+        "values below": (smooth(12), {"WindowCenter": 4500, "WindowWidth": 5000}),
+    }
+    for name, (pixels, header) in films.items():
+        assert read_film(write_film(tmp_path / name, pixels, **header)).notes == (grey_scale.IS_DIM,), name
+
+
 def test_a_lookup_table_off_the_values_gives_way_to_their_range(tmp_path: Path) -> None:
     pixels = smooth(12)
     table = lookup_table(60000, 12, np.arange(4096, dtype=np.uint16))

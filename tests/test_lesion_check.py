@@ -70,6 +70,32 @@ def test_possible_masks_are_none(mask: np.ndarray, film: np.ndarray) -> None:
     refuse_impossible(mask, film, boxes=False)
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_border_on_any_side_is_one(turns: int) -> None:
+    film = _film()
+    film[50:900, :400] = 0  # it touches this side only
+    with pytest.raises(FilmFault, match="outside"):
+        refuse_impossible(np.rot90(LESION, turns), np.rot90(film, turns), boxes=False)
+
+
+@pytest.mark.parametrize("greys", [(128, 128), (0, 12)])
+def test_what_is_grey_or_uneven_is_no_border(greys: tuple[int, int]) -> None:
+    """Overexposed skin, and air at the edge of a film."""
+    film = _film()
+    film[:, :400] = np.random.default_rng(1).integers(*greys, (SIDE, 400), endpoint=True)
+    refuse_impossible(LESION, film, boxes=False)
+
+
+@pytest.mark.parametrize(("left", "is_fault"), [(220, False), (290, True)])
+def test_a_part_of_the_lesion_may_lie_on_the_border(left: int, is_fault: bool) -> None:
+    """A fifth may; not three quarters."""
+    if is_fault:
+        with pytest.raises(FilmFault, match="outside"):
+            refuse_impossible(LESION, _film(left=left), boxes=False)
+    else:
+        refuse_impossible(LESION, _film(left=left), boxes=False)
+
+
 def test_rectangles_may_be_twice_as_large() -> None:
     box = np.zeros((SIDE, SIDE), bool)
     box[100:900, 50:450] = True

@@ -25,6 +25,7 @@ from pydicom.uid import (
 
 from common.command_line import Rules
 from common.films.fault import FilmFault
+from common.films.lesion_names import PICKED
 from common.films.mask_files import MaskFile
 from common.films.mask_segmentation import ANOTHER, SOFT
 from common.prediction.dicom_objects import Maker, file_bytes, segmentation
@@ -159,6 +160,31 @@ def test_of_several_segments_the_pneumothorax_counts(
     assert bool(notes) == (not (expected == LESION | OTHER).all())
 
 
+@pytest.mark.parametrize("syntax", [None, RLELossless])
+def test_a_label_map(tmp_path: Path, syntax: UID | None) -> None:
+    """Its pixels are numbers of segments; highdicom describes the background as segment 0."""
+    labels = np.where(OTHER, 2, LESION).astype(np.uint8)[np.newaxis]
+    for names, expected, noted in (
+        (("Chest tube", "Pneumothorax"), OTHER, [PICKED]),
+        (("Segment 1", "Segment 2"), LESION | OTHER, []),
+        (("lesion", "lung"), LESION & ~OTHER, [PICKED]),
+    ):
+        made = _by_highdicom(labels, names, "LABELMAP")
+        if syntax:
+            made.compress(syntax, encoding_plugin="pydicom")
+        mask, notes = _read(tmp_path, made)
+        assert (mask == expected).all()
+        assert notes == noted
+
+
+def test_a_label_map_of_several_films(tmp_path: Path) -> None:
+    made = _by_highdicom(LESION[np.newaxis].astype(np.uint8), ("ptx",), "LABELMAP")
+    made.NumberOfFrames, made.PixelData = 2, made.PixelData[: ROWS * COLUMNS] * 2
+    made.PerFrameFunctionalGroupsSequence.append(made.PerFrameFunctionalGroupsSequence[0])
+    with pytest.raises(FilmFault, match="several frames"):
+        _read(tmp_path, made)
+
+
 def test_several_segments_that_might_all_be_it(tmp_path: Path) -> None:
     pixels = np.stack([LESION, OTHER], axis=-1)[np.newaxis].astype(np.uint8)
     with pytest.raises(FilmFault, match="several kinds of things; call the lesion pneumothorax"):
@@ -200,13 +226,13 @@ FAULTS = {
         f"has {ROWS} x {COLUMNS} pixels, the film {COLUMNS}",
     ),
     "no Segmentation": ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.3"}, "but no Segmentation"),
-    "of another type": ({"SegmentationType": "LABELMAP"}, "neither BINARY nor FRACTIONAL"),
+    "of another type": ({"SegmentationType": "SURFACE"}, "neither BINARY nor FRACTIONAL nor LABELMAP"),
     "no segment": ({"SegmentSequence": None}, "describes no segment"),
     "no pixels": ({"PixelData": None}, "holds no pixels"),
     "cut short": ({"PixelData": b"\0\0"}, "cannot be decoded"),
     "more frames than are described": ({"NumberOfFrames": 3}, "more or fewer frames"),
     "too many frames": ({"NumberOfFrames": 2_000_000_000}, "more than 10,000 frames"),
-    "wide pixels": ({"BitsAllocated": 16}, "neither 1 nor 8 bits"),
+    "wide pixels": ({"BitsAllocated": 16}, "is BINARY, and holds pixels of 16 bits"),
 }
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from common.films.fault import FilmFault
 from common.films.mask_files import MaskFile
+from common.films.mask_values import lesion_of_greys
 
 HEIGHT, WIDTH = 180, 200
 LESION = cv2.ellipse(np.zeros((HEIGHT, WIDTH), np.uint8), (70, 80), (18, 40), 20, 0, 360, 255, -1)
@@ -47,9 +48,10 @@ SOFT = {
     "of 16 bits": cv2.GaussianBlur(LESION.astype(np.uint16) * 257, (0, 0), 3),
     "resized": _resized(64),
     "half as bright": cv2.GaussianBlur(LESION // 2, (0, 0), 2),
-    **{f"once a JPEG of quality {q}": _jpeg(LESION, q) for q in (30, 60, 80, 95, 100)},
+    **{f"once a JPEG of quality {q}": _jpeg(LESION, q) for q in (20, 30, 60, 80, 95, 100)},
+    "blurred, of 11 greys": cv2.GaussianBlur(LESION, (0, 0), 3) // 25 * 25,
     "red, blurred": _colour(cv2.GaussianBlur(LESION, (0, 0), 3), 1, 0, 0),
-    "a colour, once a JPEG": _jpeg(_colour(LESION, 1, 1, 1), 75),
+    "a colour, once a JPEG": _jpeg(_colour(LESION, 1, 0.3, 0.2), 40),  # it leaves no pixel quite black
     "drawn with soft alpha": np.dstack(
         [np.full_like(LESION, 255)] * 3 + [cv2.GaussianBlur(LESION, (0, 0), 2)]
     ),
@@ -118,3 +120,14 @@ def test_a_palette_of_one_colour_and_transparent_pixels(tmp_path: Path) -> None:
     assert (_read(tmp_path, clear)[0] == (LESION > 0)).all()
     assert not _read(tmp_path, np.zeros((HEIGHT, WIDTH, 4), np.uint8))[0].any()
     assert notes == []
+
+
+def test_all_black_is_no_lesion(tmp_path: Path) -> None:
+    mask, notes = _read(tmp_path, np.zeros_like(LESION))
+    assert not mask.any()
+    assert notes == []
+
+
+def test_negative_values_are_a_fault() -> None:
+    with pytest.raises(FilmFault, match="no black background"):
+        lesion_of_greys(np.array([[0, -1], [2, 1]], np.int16), lambda _: None)

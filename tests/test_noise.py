@@ -21,6 +21,7 @@ from common.refusal import Refusal
 
 DRAW = np.random.default_rng(0)
 WHITE = DRAW.normal(0, 1, (1024, 1024)).astype(np.float32)
+COARSE = cv2.GaussianBlur(WHITE, (0, 0), 2.5) * 2.5 * 2 * np.sqrt(np.pi)  # as strong as WHITE
 FILM = cv2.resize(picture(3), (1024, 1024), interpolation=cv2.INTER_CUBIC)
 SET = [roughness(cv2.resize(picture(number), (1024, 1024))) for number in range(12)]
 
@@ -47,6 +48,8 @@ KINDS = {
     "squares": np.kron(DRAW.integers(0, 256, (32, 32)), np.ones((32, 32))).astype(np.uint8),
     "the lower third of a film": _half_noise(),
     "as strong as the film": np.clip(FILM + WHITE * FILM.std(), 0, 255).astype(np.uint8),
+    "fine, half as strong": np.clip(FILM + WHITE * FILM.std() * 0.45, 0, 255).astype(np.uint8),
+    "coarse, less strong": np.clip(FILM + COARSE * FILM.std() * 0.75, 0, 255).astype(np.uint8),
     "lines in any order": DRAW.permutation(FILM),
     "squares in any order": _tiles(),
 }

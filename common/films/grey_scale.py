@@ -64,7 +64,8 @@ def grey_to_8_bit(
     if shown is None:
         return show(full)
     film = show(shown)
-    filled = np.ptp(np.clip(shown[~padding], 0, 1))
+    first, last = np.flatnonzero(seen)[[0, -1]]  # padding lies apart from what the film holds
+    filled = np.ptp(np.clip(shown[first : last + 1], 0, 1))
     if filled <= DULL or implausible(film):
         by_values = show(full)
         if not implausible(by_values):

@@ -1,4 +1,4 @@
-"""A DICOM Segmentation (PS3.3 A.51) of a film -> a mask, whoever made it: BINARY or FRACTIONAL.
+"""A DICOM Segmentation (PS3.3 A.51) of a film -> a mask, whoever made it: BINARY, FRACTIONAL or LABELMAP.
 
 Films have no place in space, so pixel must lie on pixel: the Segmentation has the film's rows and columns.
 """
@@ -17,10 +17,11 @@ from pydicom.pixels import pixel_array
 
 from common.films.decode import PLUGINS
 from common.films.fault import FilmFault, Note
-from common.films.header import get_items, get_numbers, get_text, get_value, get_whole_number
+from common.films.header import get_items, get_number, get_numbers, get_text, get_value, get_whole_number
 from common.films.lesion_names import are_lesions
 
-_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
+_STORAGE = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # the latter for label maps
+_BITS = {"BINARY": (1, 8), "FRACTIONAL": (1, 8), "LABELMAP": (8, 16)}  # of a pixel
 MOST_FRAMES = 10_000
 SOFT = "its Segmentation is fractional, and was cut at half of its range"
 ANOTHER = "its Segmentation refers to another SOPInstanceUID than the film's, but has its size"
@@ -57,27 +58,30 @@ def read_segmentation(content: bytes, width: int, height: int, instance: str, no
         kind = _check(dataset, width, height)
         frames = _of_film(dataset, list(_frames(dataset)), instance, note)
         lesion = _segments(dataset, note)
-        marked = [frame for frame in frames if lesion.get(frame.segment)]
+        marked = [frame for frame in frames if kind == "LABELMAP" or lesion.get(frame.segment)]
         if len({frame.segment for frame in marked}) < len(marked):
             raise FilmFault("its Segmentation holds several frames of one segment, not one of the film")
         mask = np.zeros((height, width), dtype=bool)
         for frame in marked:
-            mask |= _pixels(dataset, frame.index, kind, note)
+            values = _pixels(dataset, frame.index)
+            mask |= (
+                _in_label_map(values, lesion) if kind == "LABELMAP" else _marked(dataset, values, kind, note)
+            )
         return mask
 
 
 def _check(dataset: Dataset, width: int, height: int) -> str:
-    """Refuse by the header, before decoding. Returns BINARY or FRACTIONAL."""
+    """Refuse by the header, before decoding. Returns BINARY, FRACTIONAL or LABELMAP."""
     kind = get_text(dataset, "SegmentationType")
-    if get_text(dataset, "SOPClassUID") != _STORAGE:
+    if get_text(dataset, "SOPClassUID") not in _STORAGE:
         raise FilmFault("its mask is a DICOM object, but no Segmentation")
-    if kind not in ("BINARY", "FRACTIONAL"):
-        raise FilmFault("its Segmentation is neither BINARY nor FRACTIONAL")
+    if kind not in _BITS:
+        raise FilmFault("its Segmentation is neither BINARY nor FRACTIONAL nor LABELMAP")
     size = get_whole_number(dataset, "Columns"), get_whole_number(dataset, "Rows")
     if size != (width, height):
         raise FilmFault(f"its Segmentation has {size[0]} x {size[1]} pixels, the film {width} x {height}")
-    if get_whole_number(dataset, "BitsAllocated") not in (1, 8):
-        raise FilmFault("its Segmentation holds pixels of neither 1 nor 8 bits")
+    if (bits := get_whole_number(dataset, "BitsAllocated")) not in _BITS[kind]:
+        raise FilmFault(f"its Segmentation is {kind}, and holds pixels of {bits} bits")
     if get_whole_number(dataset, "NumberOfFrames", 1) > MOST_FRAMES:
         raise FilmFault(f"its Segmentation holds more than {MOST_FRAMES:,} frames")
     shared = get_items(dataset, "SharedFunctionalGroupsSequence")
@@ -141,7 +145,9 @@ def _of_film(dataset: Dataset, frames: list[_Frame], instance: str, note: Note) 
 
 def _segments(dataset: Dataset, note: Note) -> dict[int, bool]:
     """Number of each segment -> whether it is the lesion, by its label and type."""
+    background = get_number(dataset, "PixelPaddingValue") or 0  # of a label map, which may describe it
     items = get_items(dataset, "SegmentSequence")
+    items = [item for item in items if get_number(item, "SegmentNumber") != background]
     if not items:
         raise FilmFault("its Segmentation describes no segment")
     numbers = [get_whole_number(item, "SegmentNumber") for item in items]
@@ -155,12 +161,21 @@ def _name(segment: Dataset) -> str:
     return " ".join([get_text(segment, "SegmentLabel"), *types])
 
 
-def _pixels(dataset: Dataset, index: int, kind: str, note: Note) -> np.ndarray:
-    """Where a frame marks its segment, (rows, columns) bool."""
+def _pixels(dataset: Dataset, index: int) -> np.ndarray:
+    """The values of a frame, (rows, columns)."""
     if not get_value(dataset, "PixelData"):
         raise FilmFault("its Segmentation holds no pixels")
     syntax = dataset.file_meta.TransferSyntaxUID
-    values = pixel_array(dataset, index=index, raw=True, decoding_plugin=PLUGINS.get(syntax, ""))
+    return pixel_array(dataset, index=index, raw=True, decoding_plugin=PLUGINS.get(syntax, ""))
+
+
+def _in_label_map(values: np.ndarray, lesion: dict[int, bool]) -> np.ndarray:
+    """Where a frame names a segment that is the lesion, (rows, columns) bool."""
+    return np.isin(values, [number for number, is_lesion in lesion.items() if is_lesion])
+
+
+def _marked(dataset: Dataset, values: np.ndarray, kind: str, note: Note) -> np.ndarray:
+    """Where a frame of one segment marks it, (rows, columns) bool."""
     if kind == "BINARY":
         return values != 0
     largest = get_whole_number(dataset, "MaximumFractionalValue", 255)

@@ -15,6 +15,7 @@ from common.films.fault import FilmFault, Note
 MOST_GREY = 0.2  # of a mask: soft edges of the largest lesions are 0.05, a film is grey all over
 FEW_VALUES = 16  # up to so many, each may be a class of its own
 EDGE_SHARE = 0.05  # of the lesion that may lie in even patches of grey (blocks of a JPEG)
+NEARLY_BLACK = 0.1  # of the brightest value: a JPEG's noise in the background
 SAME_HUE = 0.25  # largest difference of a colour's channels, each over its brightest one
 
 
@@ -37,9 +38,9 @@ def lesion_of_greys(greys: np.ndarray, note: Note) -> np.ndarray:
         return marked
     if (marked == (greys == brightest)).all() and not marked.all():
         return marked
-    if marked.all() or greys.min() < 0:
-        raise FilmFault("its mask has no black background (marks every pixel, is inverted or is no mask)")
     share = greys.astype(np.float32) / np.float32(brightest)
+    if greys.min() < 0 or share.min() > NEARLY_BLACK:
+        raise FilmFault("its mask has no black background (marks every pixel, is inverted or is no mask)")
     _refuse_classes(share, greys)
     if ((share > 0.1) & (share < 0.9)).mean() > MOST_GREY:
         raise FilmFault("its mask is grey all over: a film or a map of probabilities, no mask")
