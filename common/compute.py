@@ -18,8 +18,8 @@ def set_up(device: torch.device) -> None:
     OpenCV gets one thread: its pool would take turns with torch's on the same cores, at a cost to both.
     """
     cv2.setNumThreads(1)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.backends.cudnn.benchmark = False
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS's sums are not repeatable
+    torch.backends.cudnn.benchmark = False  # it would choose kernels by their time, others in each run
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
 
 
@@ -47,6 +47,7 @@ def seed_torch(*key: int) -> None:
 
     Randomness is keyed, not streamed: what a step draws does not depend on what was drawn before it.
     """
+    # A hash of the key: steps that follow each other get unrelated numbers, which seed + step may not give.
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():  # before, torch.manual_seed would note the stack for later: 0.3 ms a step

@@ -61,7 +61,7 @@ class Processes:
         if self.count == 1:
             return part
         parts: list[Any] = [None] * self.count
-        distributed.all_gather_object(parts, part)
+        distributed.all_gather_object(parts, part)  # objects, because parts may differ in length by one
         whole = np.empty((sum(map(len, parts)), *part.shape[1:]), dtype=part.dtype)
         for rank, each in enumerate(parts):
             whole[rank :: self.count] = each
@@ -118,7 +118,7 @@ def running(gpus: str) -> Iterator[Processes]:
     _end_with_the_launcher()
     device = _device(named[int(os.environ["LOCAL_RANK"])])
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device)  # NCCL sends objects by way of the current device
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     processes = Processes(device, distributed.get_rank(), count)
     if not processes.first:  # one voice is enough; what goes wrong is said on stderr

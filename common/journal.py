@@ -59,6 +59,7 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
         OSError: It is missing, or cannot be read.
     """
     entries = []
+    # A cut may fall inside a character; `splitlines` would split at U+2028, too, which a text may hold.
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         with suppress(ValueError):
             entries.append(json.loads(line))

@@ -33,6 +33,7 @@ def launch(script: str, gpus: str, flags: list[str]) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
+    # torchrun would set 1, which leaves most of a CPU's cores idle.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // count)))
     logging.disable()  # torchrun repeats every error at length
     one_machine = [] if "PET_NNODES" in os.environ else ["--standalone"]

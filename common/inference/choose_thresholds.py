@@ -87,8 +87,9 @@ def choose_thresholds(options: ThresholdOptions) -> None:
         prepared = processes.first_ahead(lambda: open_prepared("ntuh_train", options.ntuh, "get_thresholds"))
         for trained in systems:
             refuse_other_films(trained, prepared)
-            refuse_foreign(thresholds_file(trained.system).parent, FILES)
+            refuse_foreign(thresholds_file(trained.system).parent, FILES)  # before the long work that follows
         workers = film_readers(options.workers, processes.device)
+        # One description for both systems: it is of the films, not of a network.
         likeness = TrainingLikeness.of_films(prepared, show=True) if processes.first else None
         for trained in systems:
             found = predict_out_of_fold(trained, prepared, processes, workers)
@@ -106,12 +107,14 @@ def predict_out_of_fold(
     precision = trained.facts["recipe"]["precision"]
     predictor = Predictor(prepared, trained.image_size, processes.device, precision, workers)
     n = len(prepared.part)
+    # NaN and -1 where nothing is measured: a film that is left out cannot pass for one that scored 0.
     result = OutOfFold(np.full(n, np.nan), np.full(n, -1), np.full((n, len(MAP_THRESHOLDS)), np.nan))
     classifiers = trained.networks(CLASSIFICATION, processes.device)
     segmenters = trained.networks(SEGMENTATION, processes.device)
     for fold in range(N_FOLDS):
         rows = np.flatnonzero(prepared.part == fold)
         title = f"{trained.system} fold {fold} of 0-{N_FOLDS - 1}" if processes.first else None
+        # One network, not the ensemble: the other four have trained on this film.
         own = predictor.probabilities([classifiers[fold]], processes.share(rows), title)[:, 0]
         result.probability[rows] = processes.joined(own)
         positives = rows[prepared.has_mask[rows]]

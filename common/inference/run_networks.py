@@ -110,6 +110,7 @@ class Predictor(Generic[FilmsRead]):
             rows: Rows of the films in the set.
             title: Title of a progress bar; None: no bar.
         """
+        # Without films, too, there is a column a fold, which callers take.
         found = [each for _, each in self.scores(nets, rows, title)]
         return np.array(found, dtype=np.float64) if found else np.empty((0, len(nets)))
 
@@ -122,7 +123,7 @@ class Predictor(Generic[FilmsRead]):
         for batch in self._batches(rows, title):
             with evaluating(*nets), autocast(self.device, self.precision):
                 film = batch["film"].to(self.device, non_blocking=True)
-                found = fold_probabilities(nets, film).double().cpu().numpy()
+                found = fold_probabilities(nets, film).double().cpu().numpy()  # `double`: numpy has no bf16
             yield from zip(batch["row"].tolist(), found, strict=True)
 
     def maps(
@@ -152,6 +153,7 @@ class Predictor(Generic[FilmsRead]):
         rows = np.asarray(rows)
         positives = rows[self.prepared.has_mask[rows]]
         own = [dice(m > MAP_THRESHOLD, truth) for _, m, truth in self.maps([net], processes.share(positives))]
+        # Joined before the mean: the same sum, in the same order, however many processes there are.
         mean_dice = float(processes.joined(np.array(own)).mean())
         if net.task == "seg":
             return Validation(mean_dice, None)

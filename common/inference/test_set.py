@@ -55,6 +55,8 @@ def run_test_set(options: EvaluationOptions) -> None:
         device = processes.device
         set_up(device)
         systems = read_trained(options.system, "inference", options.preset)
+        # Before the films are opened, which may have to be prepared first: a missing threshold is said at once.
+        # Before the films are opened, which may first have to be prepared: a missing threshold is said now.
         points = {trained.system: operating_point(trained)[0] for trained in systems}
         prepared, training = (
             processes.first_ahead(partial(open_prepared, name, options.ntuh, "inference"))
@@ -66,7 +68,7 @@ def run_test_set(options: EvaluationOptions) -> None:
         workers = film_readers(options.workers, device)
         shortcuts = shortcut_probabilities(training, prepared) if processes.first else {}
         for trained in systems:
-            precision = trained.facts["recipe"]["precision"]
+            precision = trained.facts["recipe"]["precision"]  # as its epochs were validated
             predictor = Predictor(prepared, trained.image_size, device, precision, workers)
             _Inference(trained, points[trained.system], predictor, processes, shortcuts).run()
         print("Next, the metrics: cd step3_testing/testing && python bootstrap.py")
@@ -109,6 +111,8 @@ class _Inference:
         rows = np.arange(len(self.prepared.cases))
         self._classify(rows, partial)
         scores = partial.found(1)
+        # Read back from the journal even if just computed: resumed or not, the same numbers (JSON keeps floats).
+        # Read back from the journal even if just computed: resumed or not, these are the same numbers.
         by_fold = np.array([scores[row]["folds"] for row in rows.tolist()])
         probability = by_fold.mean(axis=1)
         stage_1 = np.array([self.point.stage_1(each) for each in probability])
@@ -144,8 +148,9 @@ class _Inference:
 
     def _own(self, rows: np.ndarray, done: dict[int, Entry]) -> np.ndarray:
         """This process's share of the batches that are not done."""
+        # A batch lacking one film is done again whole: a smaller one could be computed with other rounding.
         waiting = [batch for batch in self.predictor.cut(rows) if not all(row in done for row in batch)]
-        return np.concatenate([rows[:0], *self.processes.share(waiting)])
+        return np.concatenate([rows[:0], *self.processes.share(waiting)])  # nothing to join is an error
 
     def _title(self, stage: int) -> str | None:
         return f"{self.trained.system} stage {stage}" if self.processes.first else None
@@ -176,10 +181,12 @@ class _Inference:
         with partial.journal(2) as add:
             for row, found, truth in self.predictor.maps(self._networks(SEGMENTATION), own, self._title(2)):
                 pictures = self._pictures(folder, row)
+                # For eyes only: all that is measured is measured on the map itself, before this rounding.
                 _write_picture(pictures[0], np.rint(found * 255).astype(np.uint8))
                 _write_picture(pictures[1], truth.astype(np.uint8) * 255)
                 _write_picture(pictures[2], self.prepared.film(row, PICTURE_SIDE))
                 measured = self._measured(row, found, truth)
+                # Last, because an entry vouches for its pictures.
                 add(row, **measured, pictures=_pictures_digest(pictures))
 
     def _pictures(self, folder: Path, row: int) -> list[Path]:
@@ -243,6 +250,7 @@ class _Inference:
             "stage_1": int(self.point.stage_1(probability)),
             "two_stage": int(rule == POSITIVE),
             "rule": rule,
+            # Multiplied, not left out: a film that was missed counts as 0.
             "dice_positives": None if overlap is None else overlap * (rule == POSITIVE),
             "distance_unit": scale.unit,
             "film_cm2": film_cm2,
@@ -256,6 +264,7 @@ class _Inference:
     def _write(self, folder: Path, cases: list[dict[str, Any]]) -> None:
         """Everything but the pictures, which are there."""
         write_csv(folder / "cases.csv", tuple(COLUMNS), cases)
+        # Copied: `bootstrap.py` reads the result files alone, and the set may be prepared anew in between.
         shutil.copyfile(self.prepared.folder / "flow.json", folder / "flow.json")
         write_json(
             folder / "meta.json",
@@ -301,5 +310,5 @@ def _pictures_digest(pictures: list[Path]) -> str | None:
 
 
 def _write_picture(path: Path, pixels: np.ndarray) -> None:
-    if not cv2.imwrite(str(path), pixels):
+    if not cv2.imwrite(str(path), pixels):  # OpenCV does not raise: False is all it says
         raise Refusal(f"cannot write {shown(path)}", do=f"free space, then again: {INFERENCE_COMMAND}")

@@ -124,7 +124,8 @@ class Roc:
             raise ValueError(f"{rule} needs costs")
         else:
             merit = -costs.expected(self.sensitivity, self.false_positive_rate)
-        merit = np.where(self.drawn, merit, -np.inf)
+        merit = np.where(self.drawn, merit, -np.inf)  # only a drawn film's probability is a threshold
+        # The first of the equally good: thresholds fall, so it is the highest.
         return np.argmax(merit >= merit.max(axis=1, keepdims=True) - _ROUNDING, axis=1)
 
 
@@ -173,7 +174,9 @@ def dice_by_threshold(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """
     # a pixel of bin b is above the thresholds 0 ... b - 1
     bins = np.minimum(np.ceil(found * np.float32(256)), 256).astype(np.int64)
+    # Both histograms in one pass over the map: what lies in the mask goes to the second 257 bins.
     outside, inside = np.bincount((bins + 257 * truth).ravel(), minlength=2 * 257).reshape(2, 257)
+    # From bin 256 down to 1: a pixel of bin 0 is above no threshold.
     shared = inside[:0:-1].cumsum()[::-1]
     predicted = shared + outside[:0:-1].cumsum()[::-1]
     total = predicted + inside.sum()
@@ -211,7 +214,7 @@ def resampled_thresholds(
         lacks positive or negative films, or any overlap.
     """
     found = np.flatnonzero(overlaps > 0)
-    found = found[np.argsort(overlaps[found], kind="stable")]
+    found = found[np.argsort(overlaps[found], kind="stable")]  # rising: the first one drawn is the smallest
     smallest = np.append(overlaps[found], np.nan)  # the last: nothing was drawn
     cls, seg = [], []
     for counts in resample_counts(patient, positive, replicates, seed):

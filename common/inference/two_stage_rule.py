@@ -32,6 +32,7 @@ class OperatingPoint:
 
     def stage_1(self, probability: float) -> bool:
         """Whether the classification model calls the film positive."""
+        # Not `>`: the threshold is the probability of a film, which it was chosen to call positive.
         return probability >= self.cls_threshold
 
     def rule(self, probability: float, area: int | None) -> str:
@@ -43,6 +44,7 @@ class OperatingPoint:
         """
         if not self.stage_1(probability):
             return NEGATIVE_PROBABILITY
+        # Stage 2 is not run where stage 1 says negative, so only here is its absence a mistake.
         if area is None:
             raise ValueError("stage 1 says positive, so stage 2 must say how much")
         return POSITIVE if area >= self.seg_threshold else NEGATIVE_AREA

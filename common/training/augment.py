@@ -39,12 +39,14 @@ class Draw:
 
 def draw(rng: np.random.Generator, ranges: Augmentation) -> Draw:
     """Draw the parameters of one film's augmentation."""
+    # 19 are taken below: two by each `maybe`, one by each `between`, one by the flip.
     shares = iter(rng.random(19).tolist())  # at once, which is faster than one by one
 
     def between(low: float, high: float) -> float:
         return low + (high - low) * next(shares)
 
     def maybe(probability: float, low: float, high: float) -> float | None:
+        # Both are taken in any case, so that no parameter's number depends on what came before it.
         value, chosen = between(low, high), next(shares) < probability
         return value if chosen else None
 
@@ -78,6 +80,7 @@ def window(drawn: Draw, source: int) -> tuple[int, int, int, int]:
     """
     left, top, width, height = drawn.crop
     ends = ((end - 0.5) / drawn.zoom + 0.5 for end in (left, top, left + width, top + height))
+    # Whole pixels, so that cutting (`_resize`) and warping (`_warp`) show the same part of the film.
     left, top, right, bottom = (round(end * source) for end in ends)
     return left, top, right, bottom
 
@@ -94,6 +97,7 @@ def affine(drawn: Draw, source: int, target: int) -> np.ndarray:
         (2, 3) float64 for `cv2.warpAffine` (forward, pixel centres at whole numbers).
     """
     left, top, right, bottom = window(drawn, source)
+    # This scales the columns, not the rows: crop and resize come before the turn.
     linear = _turn(drawn) * (target / (right - left), target / (bottom - top))
     # The middle of the window comes to the middle of the target; both lie between pixel centres.
     middle = np.array([left + right - 1, top + bottom - 1]) / 2
@@ -127,6 +131,7 @@ def intensity_table(drawn: Draw, low: int, high: int) -> np.ndarray:
     table = GREYS * (1 + drawn.scale) + drawn.shift
     if drawn.gamma is not None and high > low:
         bottom, top = table[low], table[high]
+        # Levels below the film's lowest, as in turned corners, would be negative, which has no power.
         share = np.clip((table - bottom) / (top - bottom), 0, 1)
         table = share**drawn.gamma * (top - bottom) + bottom
     return table.astype(np.float32)
@@ -155,14 +160,17 @@ def augment(
     else:  # nothing is padded: the same map at a third of the time
         warped = _resize(film, shown, image_size, drawn.flip)
     if drawn.blur_sigma is not None:
-        warped = cv2.GaussianBlur(warped, (0, 0), drawn.blur_sigma)
+        warped = cv2.GaussianBlur(warped, (0, 0), drawn.blur_sigma)  # (0, 0): OpenCV fits the kernel to sigma
     low, high = _extremes(warped, drawn) if drawn.gamma is not None else (0, 0)
     result = cv2.LUT(warped, intensity_table(drawn, low, high))
     if drawn.noise is not None:
+        # OpenCV's generator belongs to the process: seeded by film, it draws the same in whichever worker.
         cv2.setRNGSeed(int(rng.integers(2**31)))
         noise = cv2.randn(np.empty_like(result), 0, drawn.noise)  # type: ignore[call-overload] # takes numbers
         np.add(result, noise, out=result)
     if drawn.rotation:  # the corners are padded after the intensities, so they stay zero
+        # Two polygons in one call: OpenCV fills what lies between them. The inner one is a pixel larger
+        # than the crop, whose interpolated rim belongs to the film.
         far = _corners(drawn, image_size, margin=-image_size)
         cv2.fillPoly(result, [far, _corners(drawn, image_size, margin=-1.0)], 0, shift=_SHIFT)
     mask = np.zeros((image_size, image_size), dtype=np.float32)
@@ -176,6 +184,7 @@ def _extremes(warped: np.ndarray, drawn: Draw) -> tuple[int, int]:
     inside = None
     if drawn.rotation:
         inside = np.zeros_like(warped)
+        # Less the rim, where interpolation has mixed the film with the zeros around it.
         cv2.fillConvexPoly(inside, _corners(drawn, len(warped), margin=1.5), 1, shift=_SHIFT)
     low, high, _, _ = cv2.minMaxLoc(warped, inside)
     return int(low), int(high)
@@ -225,9 +234,10 @@ def _draw_lesion(
     if left >= right or top >= bottom:  # cropped away
         return
     corners = matrix @ np.array([[left, right, left, right], [top, top, bottom, bottom], [1, 1, 1, 1]])
+    # Wider by a pixel on each side: bilinear sampling reaches beyond the corners.
     first = np.clip(np.floor(corners.min(axis=1)) - 1, 0, len(mask)).astype(int)
     last = np.clip(np.ceil(corners.max(axis=1)) + 2, 0, len(mask)).astype(int)
     if (first < last).all():
         target = (*first.tolist(), *last.tolist())
         covered = _warp(lesion.pixels, (lesion.left, lesion.top), window, matrix, target)
-        mask[target[1] : target[3], target[0] : target[2]] = covered > 127
+        mask[target[1] : target[3], target[0] : target[2]] = covered > 127  # half covered, as in preparing

@@ -74,7 +74,8 @@ class EpochSampler(Sampler):
         """Rows of the epoch in the order of their draws."""
         rng = np.random.default_rng([self.seed, self.epoch])
         if not self.films:
-            return rng.permutation(self.positives)
+            return rng.permutation(self.positives)  # so the incomplete batch leaves out other films each time
+        # Each film's kind is drawn by itself: the recipe states the expected share of positives, not a quota.
         positive = rng.random(self.films) < self.share
         return np.where(
             positive, rng.choice(self.positives, self.films), rng.choice(self.negatives, self.films)

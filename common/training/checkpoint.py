@@ -110,6 +110,7 @@ def save(
     """
     tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
     for number, state in optimiser.state_dict()["state"].items():
+        # Flat names, so that one digest covers the optimiser as it covers the weights.
         tensors |= {f"optimiser.{number}.{key}": tensor for key, tensor in state.items()}
     best = progress.best
     if best is not None:
@@ -125,6 +126,7 @@ def save(
     }
     try:
         _finite(net)
+        # As JSON: it refuses NaN, and `weights_only` then loads nothing but tensors and texts.
         texts = {"facts": canonical_json(facts), "progress": canonical_json(told)}
     except ValueError:  # such a state has no future
         raise Refusal(
@@ -150,6 +152,7 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
         try:
             torch.save(content, file)
         except RuntimeError as error:  # how torch says that the disk is full
+            # 28 is ENOSPC: `whole_file` makes a refusal of it, as of every full disk.
             raise OSError(28, "the disk is full, or the file grew too large") from error
 
 
@@ -189,6 +192,7 @@ def read_progress(path: Path) -> tuple[int, int] | None:
 def _load(path: Path) -> dict[str, Any]:
     """The content of a checkpoint, checked against its digest; facts and progress as they were given."""
     try:
+        # A pickle would run the code that it carries; `mmap` spares a second copy of the tensors in memory.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         if set(content) != _KEYS or content["sha256"] != _digest(content):
             raise ValueError
@@ -236,12 +240,13 @@ def restore(
     told, tensors = content["progress"], content["tensors"]
     try:
         net.load_state_dict(_part(tensors, "net."))
-        groups = optimiser.state_dict()["param_groups"]
+        groups = optimiser.state_dict()["param_groups"]  # not kept: the recipe gives them, each step the rate
         optimiser.load_state_dict({"state": _optimiser_state(tensors), "param_groups": groups})
         if scaling := told.pop("scaler"):  # none where the run was not scaled, as on a CPU: then it begins
             scaler.load_state_dict(scaling)
         best = told.pop("best")
         if best is not None:
+            # cloned out of the mapped file
             state = {name: tensor.clone() for name, tensor in _part(tensors, "best.").items()}
             best = Best(state, best["epoch"], best["score"])
         return Progress(**told, best=best)

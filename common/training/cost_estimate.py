@@ -77,7 +77,7 @@ def _as_on_a_gpu(device: torch.device, precision: str) -> AbstractContextManager
 def measure_cost(fit: Fit) -> Cost:
     """Time a few steps and some validation films of a run. Nothing is written; the network is changed."""
     learner, device = fit.learner, fit.processes.device
-    fit.sampler.start(0, 0.5 if fit.sampler.films else 1.0)
+    fit.sampler.start(0, 0.5 if fit.sampler.films else 1.0)  # about the mean share of a run
     learner.net.train()
     taken, activations = [], 0
     begun = time.monotonic()
@@ -85,21 +85,22 @@ def measure_cost(fit: Fit) -> Cost:
         learner.step(batch, 0.0, (0, 0, step)).tolist()  # waits for the GPU
         taken.append(time.monotonic() - begun)
         if step == 0:
+            # Accumulation adds up gradients; activations are kept of one piece at a time.
             piece = batch["film"][: max(1, len(batch["film"]) // fit.recipe.accumulation)]
             with _as_on_a_gpu(device, fit.recipe.precision):
                 activations = kept_for_backward(learner.net, piece.to(device))
-        begun = time.monotonic()
+        begun = time.monotonic()  # the estimate above is no part of the next step
     rows = fit.validation[: fit.predictor.batch_size]
-    fit.predictor.validation(learner.net, rows[:1])
+    fit.predictor.validation(learner.net, rows[:1])  # warms up, like the first step
     begun = time.monotonic()
     fit.predictor.validation(learner.net, rows)
     on_gpu = device.type == "cuda"
     peak = (
         torch.cuda.max_memory_allocated(device)
         if on_gpu
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
     )
-    timed = taken[1:] or taken
+    timed = taken[1:] or taken  # an epoch of one step has only the one that warms up
     return Cost(
         step=sum(timed) / len(timed),
         film=(time.monotonic() - begun) / len(rows),

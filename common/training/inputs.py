@@ -99,6 +99,7 @@ def check_inputs(stage: Stage, request: Request, processes: Processes) -> StageI
         Refusal: Inputs are missing, or do not belong together; what is there was made or begun otherwise.
     """
     options = request.options
+    # From cheap to dear: what is missing is said before films are prepared, which takes hours.
     parents = {system: _read_parent(stage, system) for system in options.system}
     imagenet: dict[str, Path] = {
         system: find_imagenet(request.network(system).encoder, options.imagenet)
@@ -144,6 +145,7 @@ def _read_parent(stage: Stage, system: str) -> tuple[weights.State, dict[str, An
 
 
 def _wants_imagenet(stage: Stage, system: str, request: Request) -> bool:
+    # An interrupted run is built from them, too, before its checkpoint is put in: they are in its lineage.
     interrupted = file_of(run_folder(stage, system)).is_file()
     finished = weights_file(stage, system).is_file() and not interrupted and not request.options.fresh
     return stage.parent is None and not finished and request.network(system).initial_weights == "imagenet"
@@ -291,9 +293,10 @@ def _differences_of_runs(made: Mapping[str, Any], asked: Mapping[str, Any]) -> l
 
     def compared(facts: Mapping[str, Any]) -> dict[str, Any]:
         lineage = [link for link in facts.get("lineage") or [] if link["stage"] != "start"]
+        # Keys of what is asked only: a weights file also records its result and version, which may differ.
         return {key: facts.get(key) for key in asked} | {"lineage": lineage}
 
-    return [*dict.fromkeys(_differences(compared(made), compared(asked)))]
+    return [*dict.fromkeys(_differences(compared(made), compared(asked)))]  # "other films" once, not twice
 
 
 def _differences(made: Any, asked: Any, path: str = "") -> list[str]:
@@ -308,7 +311,7 @@ def _differences(made: Any, asked: Any, path: str = "") -> list[str]:
     if made == asked:
         return []
     if path in ("content", "split", "lineage"):
-        return [{"lineage": "other earlier weights"}.get(path, "other films")]
+        return [{"lineage": "other earlier weights"}.get(path, "other films")]  # hashes tell a person nothing
     return [f"{path}: {made} -> {asked}"]
 
 
@@ -338,6 +341,7 @@ def _refuse_too_few(run: Run, prepared: PreparedSet) -> None:
         )
     masked = prepared.has_mask[validation]
     lacking = "positive" if not masked.any() else "negative" if masked.all() else None
+    # Dice needs positives, AUROC both; segmentation validates on positives only.
     if lacking == "positive" or (lacking and run.stage.task == "cls"):
         raise Refusal(
             f"{run.name}: no {lacking} film to validate on",

@@ -84,7 +84,7 @@ class TrainingLog:
         """
         row = _row(row)
         self.log.append(row)
-        self._write_log()
+        self._write_log()  # before the events: `log.csv` is what people look at first
         scalars = {f"epoch/{name}": row[name] for name in COLUMNS if name != "step"}
         sheet = films_sheet(f"{self._title}, epoch {row['epoch']}", examples) if examples else None
         if sheet is not None:
@@ -139,6 +139,7 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write_png(path: Path, picture: np.ndarray) -> None:
     """Write an RGB picture, (height, width, 3) uint8."""
+    # Encoded before it is written: OpenCV's own writing says False, where `whole_file` refuses with reason.
     content = cv2.imencode(".png", picture[..., ::-1])[1]
     with whole_file(path) as temporary:
         temporary.write_bytes(content.tobytes())
@@ -171,7 +172,7 @@ class _Events:
         number = max((int(name) for name in names if name.isdigit()), default=0) + 1
         self._path = folder / f"events.out.tfevents.{number:06d}"
         with self._refusing():
-            self._file = _File(self._path, "xb")
+            self._file = _File(self._path, "xb")  # never into another session's file
         self._writer = RecordWriter(self._file)
         self._write(Event(file_version="brain.Event:2"))
         self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
@@ -193,7 +194,7 @@ class _Events:
 
     def flush(self) -> None:
         with self._refusing():
-            os.fsync(self._file.fileno())
+            os.fsync(self._file.fileno())  # nothing is buffered before it: `_File` writes at once
 
     def close(self) -> None:
         with self._refusing():

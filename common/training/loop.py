@@ -88,7 +88,7 @@ class Fit:
         learner = self.learner
         progress = checkpoint.restore(self._last, learner.net, learner.optimiser, learner.scaler)
         if self.processes.first:
-            done = progress.epoch * len(self.sampler) + len(progress.losses)
+            done = progress.epoch * len(self.sampler) + len(progress.losses)  # TensorBoard forgets later
             title = f"{self.title} (validation n = {len(self.validation)})"
             self._log = TrainingLog(self.folder, title, progress.log, done)
             self._examples = example_rows(self.predictor.prepared, self.validation)
@@ -97,7 +97,7 @@ class Fit:
     def train_epoch(self, progress: checkpoint.Progress, bar: tqdm) -> None:
         """Draw the films of the epoch, and do and note its steps that are left."""
         recipe, sampler = self.recipe, self.sampler
-        begun = time.monotonic() - progress.seconds
+        begun = time.monotonic() - progress.seconds  # an epoch that was cut off keeps its time so far
         share = positive_share(progress.epoch, recipe.epochs, recipe.share_first, recipe.share_drop)
         sampler.start(progress.epoch, share if sampler.films else 1.0, done=len(progress.losses))
         bar.update(sampler.done)
@@ -108,13 +108,13 @@ class Fit:
             found = self.learner.step(batch, rate, (recipe.seed, progress.epoch, step))
             notes.add(step, rate, found)
             if self.processes.first and time.monotonic() - self._saved > 60 * self.save_minutes:
-                notes.finish()
+                notes.finish()  # or the last step, in the weights already, would be done again
                 progress.seconds = time.monotonic() - begun
                 self._save(progress)
-            if progress.losses:
+            if progress.losses:  # notes come a step late: none in the first
                 bar.set_postfix(loss=f"{np.mean(progress.losses[-20:]):.3f}", lr=f"{rate:.1e}", refresh=False)
             bar.update()
-        notes.finish()
+        notes.finish()  # no next step will read the last one
         progress.seconds = time.monotonic() - begun
 
     def judge_epoch(self, progress: checkpoint.Progress) -> None:
@@ -122,14 +122,14 @@ class Fit:
         begun, net = time.monotonic(), self.learner.net
         self.processes.from_first(list(net.buffers()))  # BatchNorm's, where each process has its own
         result = self.predictor.validation(net, self.validation, self.processes)
-        if progress.best is None or result.score > progress.best.score:
+        if progress.best is None or result.score > progress.best.score:  # the first of equals stays
             progress.best = checkpoint.Best.of(net, progress.epoch + 1, result.score)
         steps = (progress.epoch + 1) * len(self.sampler)
         seconds = progress.seconds + time.monotonic() - begun
         row = epoch_row(progress, result, steps, self._rate(steps), self.sampler.share, seconds)
         if self._log is not None:
             self._log.epoch(row, examples(self.predictor, net, self._examples))
-        progress.next_epoch(row)
+        progress.next_epoch(row)  # before saving, or a killed run would train this epoch again
         self._save(progress)
 
     def _rate(self, step: int) -> float:
@@ -145,6 +145,6 @@ class Fit:
     def _save(self, progress: checkpoint.Progress) -> None:
         learner = self.learner
         if self._log is not None:
-            self._log.flush()
+            self._log.flush()  # first: no checkpoint is ahead of its events
             checkpoint.save(self._last, self.facts, progress, learner.net, learner.optimiser, learner.scaler)
             self._saved = time.monotonic()

@@ -36,6 +36,7 @@ class TaskLoss(nn.Module):
             label: (b,) float32, 0 or 1.
         """
         masks, logits = output
+        # In float32: fp16 ends at 65,504, and Dice adds up 512 x 512 pixels.
         loss = self.dice_weight * self.dice(masks.float(), mask)
         if logits is not None:
             loss = loss + nn.functional.binary_cross_entropy_with_logits(logits.float(), label)

@@ -7,6 +7,7 @@ from common.recipes.recipe import Recipe
 
 def warmup(steps: int, full: int) -> int:
     """Steps of warm-up in a run of `steps`: `full` when the run has twice as many, else a tenth."""
+    # A shorter run would spend most of its steps below the rate that was asked for.
     return full if steps >= 2 * full else steps // 10
 
 
@@ -23,7 +24,7 @@ def learning_rate(step: int, steps: int, highest: float, floor: float, full_warm
     rise = warmup(steps, full_warmup)
     if step < rise:
         return highest * step / rise
-    if steps == rise:
+    if steps == rise:  # only without any step: the decay below would divide by 0
         return highest
     return floor + (highest - floor) * (1 - (step - rise) / (steps - rise))
 
@@ -37,6 +38,7 @@ def positive_share(epoch: int, epochs: int, first: float, drop: float) -> float:
         first: Share of positives in the first epoch, 0-1.
         drop: Fall of the share over the whole run, 0-1.
     """
+    # The published formula: by `epochs`, not `epochs - 1`, so the last epoch falls just short of `drop`.
     return first - drop * epoch / epochs
 
 

@@ -51,7 +51,7 @@ def train_stage(stage: Stage, request: Request) -> None:
 
 def _first_network(run: Run, imagenet: Path | None) -> tuple[PneumothoraxNet, list[dict[str, Any]]]:
     """The network with its first weights, and the lineage up to them."""
-    seed_torch(run.recipe.seed)
+    seed_torch(run.recipe.seed)  # new layers depend on the seed alone, not on runs before
     lineage = run.expected["lineage"]
     net = weights.build(run.expected)
     if run.parent is not None:
@@ -74,6 +74,7 @@ def _first_network(run: Run, imagenet: Path | None) -> tuple[PneumothoraxNet, li
 
 
 def _coverage(net: PneumothoraxNet, new: list[str]) -> str:
+    # How many were taken is said: weights whose names do not fit would else train from random unnoticed.
     total = len(net.state_dict())
     return f"{total - len(new)} of {total} tensors" + (f"; new: {', '.join(new)}" if new else "")
 
@@ -89,6 +90,7 @@ def _assemble(run: Run, inputs: StageInputs) -> Fit:
     films = TrainingFilms(prepared, recipe.image_size, recipe.seed, recipe.augmentation)
     device = processes.device
     predictor = Predictor(
+        # Twice the films of a step fit: nothing is kept for a backward pass.
         prepared, recipe.image_size, device, recipe.precision, inputs.workers, 2 * recipe.batch_size
     )
     return Fit(
@@ -100,7 +102,7 @@ def _assemble(run: Run, inputs: StageInputs) -> Fit:
         recipe=recipe,
         processes=processes,
         folder=run.folder,
-        facts=run.expected | {"lineage": lineage},
+        facts=run.expected | {"lineage": lineage},  # with the hash of ImageNet's file, known by now
         title=run.name,
         save_minutes=inputs.options.save_minutes,
     )
@@ -109,6 +111,7 @@ def _assemble(run: Run, inputs: StageInputs) -> Fit:
 def _train(run: Run, inputs: StageInputs) -> None:
     begun = time.monotonic()
     with _alone(run, inputs.processes):
+        # Without a checkpoint, too: a run that was killed before its first one has left a log and events.
         if inputs.options.fresh or not file_of(run.folder).is_file():
             inputs.processes.wait()  # no process may look for a checkpoint that is being dropped
             if inputs.processes.first:
@@ -119,7 +122,7 @@ def _train(run: Run, inputs: StageInputs) -> None:
         fit = _assemble(run, inputs)
         print(f"{run.name}: {_describe(run, fit, read_progress(file_of(run.folder)))}", flush=True)
         if inputs.processes.first:
-            write_json(run.folder / "config.json", fit.facts)
+            write_json(run.folder / "config.json", fit.facts)  # first: by it, the folder is known as ours
         inputs.processes.wait()
         best = fit.run()
         if not inputs.processes.first:
@@ -134,7 +137,7 @@ def _train(run: Run, inputs: StageInputs) -> None:
         # recorded beside what later steps compare, and never compared itself
         made = {"result": result, "computed_on": inputs.processes.device.type, "version": __version__}
         weights.save_weights(run.file, best.state, fit.facts | made)
-        checkpoint.drop(run.folder)
+        checkpoint.drop(run.folder)  # last: killed before it, the run ends from its checkpoint again
     print(
         f"{run.name}: {metric} {best.score:.3f} at epoch {best.epoch}, {time.monotonic() - begun:.0f} s "
         f"-> {shown(run.file)}",
@@ -176,7 +179,7 @@ def _print_cost(inputs: StageInputs) -> None:
         done = None if inputs.options.fresh else read_progress(file_of(run.folder))
         print(f"{run.name}: {_describe(run, fit, done)}", flush=True)
         if run.system not in costs:
-            costs[run.system] = measure_cost(fit)
+            costs[run.system] = measure_cost(fit)  # changes the network, which is built anew to train
             print(costs[run.system].lines(run.recipe.precision))
         epochs, steps = done or (0, 0)
         left = run.recipe.epochs - epochs

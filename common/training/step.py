@@ -40,6 +40,7 @@ class Learner:
         self.recipe, self.processes, self.device = recipe, processes, processes.device
         with _memory_help(recipe):
             net = net.to(self.device)
+        # SyncBatchNorm exists for GPUs only: processes on a CPU, as in the tests, see their own films.
         if processes.count > 1 and self.device.type == "cuda":
             from timm.layers import convert_sync_batchnorm  # as slow to import as the networks
 
@@ -51,6 +52,7 @@ class Learner:
         if processes.count > 1:
             devices = [self.device] if self.device.type == "cuda" else None
             shallow = len(net.unet.decoder.blocks) < 5  # timm then keeps a last stage that nothing uses
+            # The view saves a copy of all gradients: they lie where they are averaged.
             self.model = DistributedDataParallel(
                 net, device_ids=devices, gradient_as_bucket_view=True, find_unused_parameters=shallow
             )
@@ -75,17 +77,19 @@ class Learner:
         Raises:
             Refusal: Memory runs out.
         """
+        # A torch scheduler would be state of its own in every checkpoint; a number of the step needs none.
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        seed_torch(*key, self.processes.rank)
+        seed_torch(*key, self.processes.rank)  # by rank, or all would drop the same places
         self.optimiser.zero_grad(set_to_none=True)
         pieces = self.recipe.accumulation
         found = torch.zeros(2, device=self.device)
         with _memory_help(self.recipe):
             for number in range(pieces):
+                # Pieces are equal (`inputs.py` refuses others), so that their mean is the mean of the batch.
                 own = {name: tensor.chunk(pieces)[number] for name, tensor in batch.items()}
                 found += self._backward(own, last=number == pieces - 1) / pieces
-            self.scaler.unscale_(self.optimiser)
+            self.scaler.unscale_(self.optimiser)  # before the norm, which would be that of scaled gradients
             norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
             self.scaler.step(self.optimiser)
             self.scaler.update()
@@ -102,9 +106,9 @@ class Learner:
         with alone:
             with autocast(self.device, self.recipe.precision):
                 output = self.model(batch["film"])
-            loss = self.loss_of(output, batch["mask"], batch["label"])
+            loss = self.loss_of(output, batch["mask"], batch["label"])  # in float32: outside `autocast`
             self.scaler.scale(loss / self.recipe.accumulation).backward()
-        return torch.stack([loss.detach(), batch["label"].mean()])
+        return torch.stack([loss.detach(), batch["label"].mean()])  # `item()` would wait for the GPU
 
 
 @contextmanager
@@ -115,6 +119,7 @@ def _memory_help(recipe: Recipe) -> Iterator[None]:
     except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's has no type of its own
         if not any(text in str(error) for text in _NO_MEMORY):
             raise
+        # Only flags that would help this run are named: a batch of one, say, cannot be cut.
         help_lines = ["--checkpointing (about a third slower, the same result)"]
         if recipe.batch_size // recipe.accumulation > 1:
             help_lines.append(
