@@ -55,7 +55,6 @@ def run_test_set(options: EvaluationOptions) -> None:
         device = processes.device
         set_up(device)
         systems = read_trained(options.system, "inference", options.preset)
-        # Before the films are opened, which may have to be prepared first: a missing threshold is said at once.
         # Before the films are opened, which may first have to be prepared: a missing threshold is said now.
         points = {trained.system: operating_point(trained)[0] for trained in systems}
         prepared, training = (
@@ -111,7 +110,6 @@ class _Inference:
         rows = np.arange(len(self.prepared.cases))
         self._classify(rows, partial)
         scores = partial.found(1)
-        # Read back from the journal even if just computed: resumed or not, the same numbers (JSON keeps floats).
         # Read back from the journal even if just computed: resumed or not, these are the same numbers.
         by_fold = np.array([scores[row]["folds"] for row in rows.tolist()])
         probability = by_fold.mean(axis=1)

@@ -74,7 +74,6 @@ def _first_network(run: Run, imagenet: Path | None) -> tuple[PneumothoraxNet, li
 
 
 def _coverage(net: PneumothoraxNet, new: list[str]) -> str:
-    # How many were taken is said: weights whose names do not fit would else train from random unnoticed.
     total = len(net.state_dict())
     return f"{total - len(new)} of {total} tensors" + (f"; new: {', '.join(new)}" if new else "")
 
@@ -89,8 +88,8 @@ def _assemble(run: Run, inputs: StageInputs) -> Fit:
     )
     films = TrainingFilms(prepared, recipe.image_size, recipe.seed, recipe.augmentation)
     device = processes.device
+    # Twice the films of a step fit: nothing is kept for a backward pass.
     predictor = Predictor(
-        # Twice the films of a step fit: nothing is kept for a backward pass.
         prepared, recipe.image_size, device, recipe.precision, inputs.workers, 2 * recipe.batch_size
     )
     return Fit(
