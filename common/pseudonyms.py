@@ -19,6 +19,7 @@ def _pseudonyms(root: Path) -> hmac.HMAC:
     path = root / "data" / "pseudonym.key"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        # EXCL: of two that start at once one makes the key. 600: nobody else may read it.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         pass  # made earlier, or by another process just now
@@ -43,6 +44,6 @@ def pseudonym(kind: str, identifier: str) -> str:
         kind: `case` or `patient`; the same identifier gives different names in the two kinds.
         identifier: The hospital's own identifier.
     """
-    code = _pseudonyms(workspace()).copy()
+    code = _pseudonyms(workspace()).copy()  # an HMAC is used up by what is put in
     code.update(f"{kind}:{identifier}".encode(errors="surrogateescape"))  # a path may be any bytes
     return f"{kind[0]}{code.hexdigest()[:16]}"

@@ -87,6 +87,7 @@ def read_rectangles(path: Path) -> tuple[tuple[int, int], np.ndarray]:
     try:
         if path.stat().st_size > LARGEST_LABEL:
             raise FilmFault(f"label.json is larger than {LARGEST_LABEL / 1e6:g} MB")
+        # `-sig`: Windows writes a byte-order mark in front, which JSON does not know.
         content = json.loads(path.read_bytes().decode("utf-8-sig"), parse_int=whole)
         width, height = (length(value) for value in content["size"])
         shapes = [corner(shape["a"]) + corner(shape["b"]) for shape in content["shapes"]]

@@ -156,6 +156,7 @@ def decode_film(content: bytes, replace_saturated: bool = False) -> Film:
 
 def _decode_dicom(content: bytes, has_preamble: bool, replace_saturated: bool) -> Film:
     try:
+        # `force`: some archives export without the preamble by which a DICOM file is known.
         dataset = pydicom.dcmread(BytesIO(content), force=True)
     except Exception as error:
         raise FilmFault("is damaged" if has_preamble else "is no DICOM, PNG, JPEG or TIFF file") from error
@@ -304,7 +305,8 @@ def _decode(dataset: Dataset, syntax: uid.UID) -> np.ndarray:
     colours = (3,) if dataset.SamplesPerPixel == 3 else ()
     if stored.shape != (get_whole_number(dataset, "Rows"), get_whole_number(dataset, "Columns"), *colours):
         raise FilmFault(f"{_name(syntax)}: its header contradicts its pixels")
-    dataset.BitsStored = bits
+    dataset.BitsStored = bits  # as it was: `_by_plugin` names all bits
+    # OpenCV takes the machine's own byte order only.
     stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     return stored >> below if below else stored
 

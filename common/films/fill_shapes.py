@@ -34,7 +34,7 @@ def fill_rectangles(corners: np.ndarray, width: int, height: int) -> np.ndarray:
     # +1 where a rectangle begins, -1 where it ends: the sums over rows and columns count the rectangles
     counts = np.zeros((height + 1, width + 1), dtype=np.int32)
     for rows, columns, step in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
-        np.add.at(counts, (rows, columns), step)
+        np.add.at(counts, (rows, columns), step)  # `at`: rectangles may share a corner
     np.cumsum(counts, axis=0, out=counts)
     np.cumsum(counts, axis=1, out=counts)
     return counts[:height, :width] > 0
@@ -59,6 +59,7 @@ def fill_polygon(points: np.ndarray, width: int, height: int) -> np.ndarray:
     first, count = rows.min(axis=0), np.abs(rows[0] - rows[1])
     if count.sum() > MOST_CROSSINGS:
         raise FilmFault(f"its mask holds a polygon of {len(points):,} points, which is no drawing")
+    # Level edges cross no row: repeated 0 times, they are not divided by 0 below.
     edge = np.repeat(np.arange(len(points)), count)
     row = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + first[edge]
     (x0, y0), (x1, y1) = start[edge].T, end[edge].T

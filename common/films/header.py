@@ -214,7 +214,7 @@ def _age_by_dates(dataset: Dataset) -> float | None:
     if film is None or birth == _NO_BIRTH_DATE or not _day(birth):
         return None
     film = film.replace("-", "")
-    age = int(film[:4]) - int(birth[:4]) - (film[4:] < birth[4:])
+    age = int(film[:4]) - int(birth[:4]) - (film[4:] < birth[4:])  # less a year before the birthday
     return float(age) if 0 <= age <= OLDEST else None
 
 
@@ -312,12 +312,12 @@ def _body_part(dataset: Dataset) -> str | None:
     """Among several that BodyPartExamined names, the chest comes last; in free text, it comes first."""
     parts = _parts(dataset, "BodyPartExamined")
     if parts:
-        return min(parts, key=CHEST.__eq__)
+        return min(parts, key=CHEST.__eq__)  # False is less than True: any other part first
     for item in get_items(dataset, "AnatomicRegionSequence")[:1]:
         if get_text(item, "CodeValue") and get_text(item, "CodingSchemeDesignator") in _SNOMED:
             return CHEST if get_text(item, "CodeValue") in _CHEST_CODES else OTHER
     parts = _parts(dataset, "ProtocolName", "SeriesDescription", "StudyDescription")
-    return max(parts, key=CHEST.__eq__, default=None)
+    return max(parts, key=CHEST.__eq__, default=None)  # True is the largest: the chest first
 
 
 def _parts(dataset: Dataset, *keywords: str) -> list[str]:

@@ -68,6 +68,7 @@ def lesion_of_colours(pixels: np.ndarray, note: Note) -> np.ndarray:
             raise FilmFault("its mask is black on a transparent background: no colour marks the lesion")
         if (alpha != 255).any():
             greys = np.rint(greys.astype(np.float32) * alpha / 255).astype(np.uint8)
+    # Twice a grey level is more than 8 bits hold.
     bright = pixels[..., :3][2 * greys.astype(np.int32) >= max(int(greys.max()), 1)].astype(np.float32)
     hues = bright / bright.max(axis=-1, keepdims=True) if len(bright) else bright
     if len(hues) and (np.abs(hues - np.median(hues, axis=0)).max(axis=-1) > SAME_HUE).mean() > EDGE_SHARE:

@@ -143,4 +143,5 @@ def _tag(image: Image.Image, number: int) -> tuple[int, ...] | int | None:
 def stretch(values: np.ndarray) -> np.ndarray:
     """Smallest value -> 0, largest -> 255, rounded, as uint8; an image of one value is black."""
     low, high = float(values.min()), float(values.max())
+    # An image of one value is not divided by 0.
     return np.rint((values.astype(np.float32) - low) / (high - low or 1.0) * 255).astype(np.uint8)

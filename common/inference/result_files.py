@@ -105,6 +105,7 @@ def _read_meta(path: Path, system: str) -> dict[str, Any]:
         raise Refusal(f"{shown(path)} is of another system", found=meta["system"], do=again)
     for key in _NUMBERS:
         number = meta[key]
+        # To Python, true is a number.
         if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
             raise Refusal(f"{shown(path)} is malformed", found=f"{key} is {number!r}", do=again)
     return meta
@@ -158,6 +159,7 @@ class _CaseReader:
         for name, column in COLUMNS.items():
             self._check_given(name, column, columns, meta)
         case = columns["case"].tolist()
+        # Reversed, so that of rows with one name the first stays.
         first = dict(reversed([(name, i) for i, name in enumerate(case)]))
         self._require(
             np.array([first[name] == i for i, name in enumerate(case)]),
@@ -198,6 +200,7 @@ class _CaseReader:
         found, expected = columns[name], follows.value(columns, meta)
         if found.dtype.kind == "f":
             with np.errstate(invalid="ignore"):
+                # Numbers are written with all their digits; what is left is rounding.
                 holds = np.isclose(found, expected, rtol=1e-9, atol=1e-9) | np.isnan(expected)
         else:
             holds = found == expected
@@ -262,6 +265,7 @@ def _aligned(result: Result, system: str, first: Result, first_system: str) -> R
     if row_of.keys() != set(first.cases.case.tolist()):
         different = sorted(row_of.keys() ^ set(first.cases.case.tolist()))
         raise refusal(f"{len(different)} cases are in one of them only, first {different[0]}")
+    # Aligned, because paired comparisons and shared draws take row i of both systems as one film.
     order = np.array([row_of[case] for case in first.cases.case.tolist()])
     cases = result.cases.taken(order)
     for name in (name for name, column in COLUMNS.items() if column.of_film):

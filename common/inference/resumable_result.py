@@ -83,6 +83,7 @@ class ResumableResult:
                 refuse_foreign(folder, written_in(folder))
             self._lock = alone(self.folder / LOCK, busy)
             if self._heading() != belongs_to:
+                # We hold the lock: were its file removed, another run could lock a new one.
                 remove_written(self.folder, written_in(self.folder), spared=[LOCK])
                 write_json(self.folder / _HEADING, belongs_to)
             self._gather()
@@ -120,9 +121,10 @@ class ResumableResult:
 
         What is not ours in the earlier one moves along.
         """
+        # Emptied first: a folder can be renamed over another one only where that is empty.
         kept = remove_written(self._target, written_in(self._target))
         move_along(kept, self._target, self.folder)
         for path in (*_journals(self.folder), self.folder / _HEADING, self.folder / LOCK):
             path.unlink()
-        self.folder.rename(self._target)
+        self.folder.rename(self._target)  # at once: no reader finds half a result
         self._lock.close()

@@ -47,6 +47,7 @@ def shortcut_probabilities(training: PreparedSet, test: PreparedSet) -> dict[str
     facts = header_facts(training.cases)
     facts = facts.loc[:, facts.nunique() > 1]  # what all films have in common tells nothing
     if facts.shape[1]:
+        # A word that only test films have is dropped: no weight was fitted for it.
         facts_of_test = header_facts(test.cases).reindex(columns=facts.columns, fill_value=0.0)
         found["header"] = _regression().fit(facts, positive).predict_proba(facts_of_test)[:, 1]
     return found

@@ -20,6 +20,7 @@ from common.stages import N_FOLDS, STAGES, THRESHOLDS_COMMAND, Stage
 CLASSIFICATION, SEGMENTATION = STAGES["ntuh_classification"], STAGES["ntuh_segmentation"]
 # What all folds of a task must share, and what the two tasks must share
 _SAME_IN_FOLDS = ("network", "recipe", "preset", "content", "split", "lineage")
+# Not the recipe, which each task has of its own, nor the lineage, which is longer in classification.
 _SAME_IN_TASKS = ("network", "preset", "content", "split")
 
 

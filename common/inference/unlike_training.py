@@ -76,9 +76,11 @@ class TrainingLikeness:
         for fold in range(N_FOLDS):
             held = prepared.part == fold
             outside[held] = _distances(*_fit(found[~held, 0]), found[held])
+        # `higher`, so that no more than the stated share is called far.
         threshold = float(np.quantile(outside[:, 0], 1 - FALSE_WARNINGS, method="higher"))
         warned = (outside[:, 0] > threshold) | (_nearest_change(outside) >= 0)
         mean, covariance = _fit(found[:, 0])
+        # Rounded here, too, so that these judge exactly as what is read back from the thresholds file.
         return cls(_rounded(mean), _rounded(covariance), threshold, n, float(warned.mean()))
 
     def distance(self, film: np.ndarray) -> float:
@@ -135,7 +137,7 @@ class TrainingLikeness:
             finite = np.isfinite([*mean.ravel(), *covariance.ravel()]).all()
             if content["features"] != _FEATURES or mean.shape != (_N_FEATURES,) or not finite:
                 raise ValueError("other features, or numbers that are not finite")
-            np.linalg.cholesky(covariance)
+            np.linalg.cholesky(covariance)  # raises where it is not positive definite
             return cls(mean, covariance, float(threshold), count, float(rate))
         except (KeyError, TypeError, ValueError, OverflowError, np.linalg.LinAlgError) as error:
             raise Refusal(
@@ -162,14 +164,14 @@ def features(film: np.ndarray) -> np.ndarray:
     thumbnail = resample(ranks, _GRID)
     thumbnail = (thumbnail - thumbnail.mean()) / max(thumbnail.std(), 0.01)
     grey = grey.astype(np.float32) / 255
-    spread = max(grey.std(), 0.01)
+    spread = max(grey.std(), 0.01)  # a film of one grey is not divided by 0
     offset = grey - grey.mean()
     gradient = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
     texture = np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 2))
     statistics = [
         grey.mean(),
         grey.std(),
-        np.sqrt(np.mean(grey < 0.02)),
+        np.sqrt(np.mean(grey < 0.02)),  # roots and logarithms: nearer to a normal distribution
         np.sqrt(np.mean(grey > 0.98)),
         np.mean(offset * offset[:, ::-1]) / spread**2,
         np.log(gradient.mean() / spread + 0.001),
@@ -180,7 +182,7 @@ def features(film: np.ndarray) -> np.ndarray:
 
 def _with_changes(film: np.ndarray) -> np.ndarray:
     """Features of a film and of its changed copies, (1 + changes, 43) float64."""
-    grey = resample(film, _DETAIL)
+    grey = resample(film, _DETAIL)  # once, not by `features` for each copy
     return np.array([features(grey), *(features(change(grey)) for _, change in _CHANGES)])
 
 

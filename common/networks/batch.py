@@ -23,5 +23,5 @@ def batch_item(film: np.ndarray, mask: np.ndarray, row: int, label: bool) -> Bat
         "film": torch.from_numpy(film)[None],
         "mask": torch.from_numpy(mask.astype(np.float32, copy=False))[None],
         "label": torch.tensor(float(label)),
-        "row": torch.tensor(row),
+        "row": torch.tensor(row),  # the loader does not say which film it was
     }

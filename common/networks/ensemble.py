@@ -23,6 +23,7 @@ def fold_probabilities(nets: Nets, film: torch.Tensor) -> torch.Tensor:
         nets: Classification networks.
         film: (b, 1, s, s) float32 grey levels, 0-1.
     """
+    # A network gives a value a film, `AcceleratedNets` one a fold: as columns they are the same.
     logits = [net.classify(film).float().view(len(film), -1) for net in nets]
     return torch.cat(logits, dim=1).sigmoid()
 
@@ -35,4 +36,5 @@ def mean_map(nets: Nets, film: torch.Tensor) -> torch.Tensor:
         film: (b, 1, s, s) float32 grey levels, 0-1.
     """
     folds = [fold for net in nets for fold in net(film)[0].split(2, dim=1)]
+    # The mean of the maps, not of the logits: one fold that is very sure must not outvote four.
     return torch.stack([fold.float().softmax(dim=1)[:, 1] for fold in folds]).mean(dim=0)

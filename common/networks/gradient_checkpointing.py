@@ -44,13 +44,13 @@ def _checkpoint(block: nn.Module) -> None:
         if not (block.training and torch.is_grad_enabled()):
             return compute(*inputs, **options)
         return checkpoint(
-            partial(compute, **options),
+            partial(compute, **options),  # `checkpoint` has keywords of its own
             *inputs,
-            use_reentrant=False,
+            use_reentrant=False,  # the only kind that takes `context_fn`
             context_fn=lambda: (contextlib.nullcontext(), _statistics_kept(block)),
         )
 
-    block.forward = forward
+    block.forward = forward  # not a module around it, which would rename the weights
 
 
 @contextlib.contextmanager

@@ -82,6 +82,7 @@ def find_imagenet(encoder: str, location: str | None) -> Path:
     folder = Path(location).expanduser() if location else workspace() / "data" / "imagenet"
     if folder.is_file():
         return folder
+    # timm's earlier names have no tag after a point, and files are often kept under them.
     bare = encoder.split(".")[0]
     for name in (encoder, bare):
         for ending in (".safetensors", ".pth", ".pt", ".bin"):
@@ -94,10 +95,11 @@ def find_imagenet(encoder: str, location: str | None) -> Path:
         "do": f"on a machine with internet, fetch {url}",
         "put_it": f"here as {target} (or anywhere, and name it: --imagenet FILE)",
     }
+    # A place that was named is meant: nothing is fetched in its stead.
     if location:
         raise Refusal(f"no ImageNet weights of {encoder} in {shown(folder)}", **help_lines)
     cached = try_to_load_from_cache(repository, _HUB_FILE)
-    if isinstance(cached, str):
+    if isinstance(cached, str):  # else None, or a mark that the hub has no such file
         return Path(cached)
     if problem := _in_time(lambda: _ask(url), _FIRST_ANSWER):
         raise Refusal(
@@ -136,7 +138,7 @@ def _in_time(ask: Callable[[], str | None], seconds: float) -> str | None:
     def call() -> None:
         answer[0] = ask()
 
-    thread = threading.Thread(target=call, daemon=True)
+    thread = threading.Thread(target=call, daemon=True)  # or a hanging look-up would keep us from ending
     thread.start()
     thread.join(seconds)
     return answer[0]

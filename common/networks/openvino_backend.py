@@ -51,9 +51,10 @@ class AcceleratedNets(nn.Module):
     def _of_each(self, films: torch.Tensor) -> torch.Tensor:
         found = []
         for film in films.split(1):
+            # Shared, not copied: OpenVINO then takes the memory as one piece.
             self._request.infer([np.ascontiguousarray(film)], share_inputs=True)
             outputs = [self._request.get_output_tensor(fold).data for fold in range(self._folds)]
-            found.append(torch.from_numpy(np.concatenate(outputs, axis=1)))
+            found.append(torch.from_numpy(np.concatenate(outputs, axis=1)))  # a copy: outputs are overwritten
         return torch.cat(found)
 
     def _refuse_other(self, task: str) -> None:

@@ -44,6 +44,7 @@ class PneumothoraxNet(nn.Module):
         except (RuntimeError, TypeError, ValueError, KeyError) as error:
             raise Refusal(f"no network can be built on the encoder {network.encoder}", found=error) from error
         self.task = task
+        # Not persistent: constants of the program, which a weights file has in its metadata.
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         self.to(memory_format=torch.channels_last)  # a training step is 1.2 to 1.4 times as fast

@@ -39,6 +39,7 @@ def tensors_digest(state: State) -> str:
     """SHA-256 of names, types, shapes and values, independent of the file format and its metadata."""
     parts: list[memoryview | str] = []
     for name in sorted(state):
+        # Contiguous, because how a network lies in memory (channels last) must not change its hash.
         tensor = state[name].detach().cpu().contiguous()
         parts += [
             f"{name} {tensor.dtype} {list(tensor.shape)}",
@@ -156,7 +157,7 @@ def load(net: PneumothoraxNet, state: State, source: Path) -> list[str]:
             left_over=", ".join(left_over) or "nothing",
             other_shape=", ".join(reshaped) or "nothing",
         )
-    net.load_state_dict({**own, **state})
+    net.load_state_dict({**own, **state})  # `own`: a new head keeps what it was drawn with
     return new
 
 

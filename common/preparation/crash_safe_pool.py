@@ -152,6 +152,7 @@ def _give_up(worker: _Worker, reason: str) -> Lost:
     worker.process.kill()
     worker.pipe.close()
     if not worker.ready:
+        # No film's fault: one after the other would be started and lost.
         raise Refusal("the processes that read films cannot be started", found=reason)
     worker.task = None
     return Lost(reason)
@@ -205,7 +206,7 @@ def _keep_memory() -> None:
 
 def _limit_time(seconds: int) -> None:
     """Have the kernel end this process (SIGXCPU) when it has computed for so long from now on."""
-    limit = math.ceil(time.process_time()) + seconds
+    limit = math.ceil(time.process_time()) + seconds  # the kernel counts whole seconds since the start
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
     if most != resource.RLIM_INFINITY:
         limit = min(limit, most)

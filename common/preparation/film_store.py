@@ -57,7 +57,7 @@ class Lesion:
     @classmethod
     def of_packed(cls, packed: np.ndarray) -> Lesion | None:
         """The lesion of a bit-packed mask, (side, side / 8) uint8, unpacking no more than that."""
-        left, top, width, height = cv2.boundingRect(packed)
+        left, top, width, height = cv2.boundingRect(packed)  # of the bytes, so columns count by eight
         box = np.unpackbits(packed[top : top + height, left : left + width], axis=1) * np.uint8(255)
         return cls(8 * left, top, box) if width else None
 
@@ -74,6 +74,7 @@ class PreparedSet:
 
     folder: Path
     _kept: dict[tuple[str, int, int], Any] = field(default_factory=dict, repr=False, compare=False)
+    # A list of one number, since the attributes of a frozen object cannot be set.
     _kept_bytes: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
 
     @cached_property
@@ -92,7 +93,7 @@ class PreparedSet:
 
     @cached_property
     def _films(self) -> np.ndarray:
-        return np.load(self.folder / ARRAYS[0], mmap_mode="r")
+        return np.load(self.folder / ARRAYS[0], mmap_mode="r")  # 12 GB of SIIM-ACR, shared by all processes
 
     @cached_property
     def _masks(self) -> np.ndarray:
@@ -167,11 +168,12 @@ class PreparedSet:
         if key not in self._kept:
             view = make()
             pixels = view.pixels if isinstance(view, Lesion) else view
+            # At full size the system keeps the file's pages anyway.
             if pixels is None or side == self._films.shape[1]:
                 return view
             if self._kept_bytes[0] + pixels.nbytes > KEPT_BYTES:
                 return view
-            pixels.flags.writeable = False
+            pixels.flags.writeable = False  # all who ask get this very array
             self._kept[key] = view
             self._kept_bytes[0] += pixels.nbytes
         return self._kept[key]
@@ -250,6 +252,7 @@ class GrowingArrays:
         """
         with open(self.films, "rb+") as file:
             for row, old in enumerate(rows):
+                # Rows only move forward: none is overwritten before it has moved.
                 if row != old:
                     film = self.film(old)
                     file.seek(_HEADER + row * FILM_BYTES)

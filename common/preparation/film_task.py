@@ -70,17 +70,18 @@ class Outcome:
 
 def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
     """Read, check and stretch one film with its mask, and write them into the arrays."""
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(1)  # there is a worker a core already
     file = ""
     notes: list[str] = []
     try:
         content = read_content(task.film.file, alive)
         file = file_digest(content)
         image = decode_film(content, task.rules.replace_saturated)
-        del content
+        del content  # the worker's memory is limited
         notes += image.notes
         alive()
         facts = _facts(task.film, image)
+        # Rules before faults: a film that is left out anyway need not be in order, and counts as no fault.
         if excluded := exclusion(facts, task.rules):
             return Outcome(EXCLUDED, excluded, file)
         if reason := implausible(image.pixels):
@@ -92,13 +93,14 @@ def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
     except MemoryError:
         return Outcome(REJECTED, "needs more memory than any film should", file)
     except OSError as error:
-        return Outcome(REJECTED, f"its file cannot be read ({error.strerror})", file)
+        return Outcome(REJECTED, f"its file cannot be read ({error.strerror})", file)  # its text has the path
     except Exception as error:  # whatever it is, it costs this film only
+        # Its type only: the text of an error may quote the header.
         return Outcome(REJECTED, f"cannot be prepared ({type(error).__name__})", file)
     try:
         GrowingArrays(task.folder).write(task.row, pixels, mask)
     except OSError as error:
-        return Outcome(FULL, error.strerror or str(error))
+        return Outcome(FULL, error.strerror or str(error))  # no fault of the film: the run stops
     return Outcome(
         PREPARED,
         file=file,

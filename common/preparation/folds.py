@@ -67,11 +67,13 @@ def _deal(positives: np.ndarray, negatives: np.ndarray, seed: int) -> np.ndarray
     """
     shuffled = np.random.default_rng(seed).permutation(len(positives))
     films = positives + negatives
+    # Large patients first: once the folds are nearly full, only small ones can still even them out.
     order = shuffled[np.argsort(-films[shuffled], kind="stable")]
     weights = [1 / max(kind.sum(), 1) ** 2 for kind in (positives, negatives)]
     held_positive, held_negative = [0.0] * N_FOLDS, [0.0] * N_FOLDS
     folds = np.empty(len(positives), dtype=int)
     for patient, p, n in np.stack([order, positives[order], negatives[order]], axis=1).astype(int).tolist():
+        # (h + p)^2 - h^2 = 2 h p + p^2, and p^2 is the same whichever fold it is.
         growth = [
             p * held_positive[k] * weights[0] + n * held_negative[k] * weights[1] for k in range(N_FOLDS)
         ]

@@ -57,7 +57,7 @@ def canonical(identifier: str) -> str:
     """An identifier without leading zeros, capitals and blanks, and without the `.0` of a spreadsheet."""
     text = re.sub(r"\s+", "", identifier).casefold()
     text = re.sub(r"^([0-9]+)[.,]0+$", r"\1", text)
-    return re.sub(r"(?<![0-9.])0+(?=[0-9])", "", text)
+    return re.sub(r"(?<![0-9.])0+(?=[0-9])", "", text)  # not after a point, as in the parts of a UID
 
 
 def is_rounded(identifier: str) -> bool:

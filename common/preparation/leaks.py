@@ -241,6 +241,7 @@ def _sharing(key: np.ndarray, part: np.ndarray, most: int) -> tuple[np.ndarray, 
     taken = partners[order_a]
     if total > most:
         taken[-1] -= int(taken.sum()) - most
+    # The k-th partner of a film stands k places behind the end of the film's own part.
     step = np.arange(taken.sum()) - np.repeat(np.cumsum(taken) - taken, taken)
     a, b = order[np.repeat(order_a, taken)], order[np.repeat(start[order_a], taken) + step]
     return np.minimum(a, b), np.maximum(a, b), max(total - most, 0)
@@ -276,7 +277,7 @@ def _merged(found: list[tuple[np.ndarray, np.ndarray, np.ndarray]], count: int) 
     # a pair as one number
     pair, which = np.unique(first * count + second, return_inverse=True)
     reasons = np.zeros(len(pair), dtype=np.int64)
-    np.bitwise_or.at(reasons, which.ravel(), reason)
+    np.bitwise_or.at(reasons, which.ravel(), reason)  # `at`, because a pair may be there several times
     return list(
         zip((pair // max(count, 1)).tolist(), (pair % max(count, 1)).tolist(), reasons.tolist(), strict=True)
     )

@@ -54,5 +54,5 @@ def _border(film: np.ndarray) -> np.ndarray:
     edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     at_edge = np.zeros(parts, dtype=bool)
     at_edge[edge] = True
-    at_edge[0] = False
+    at_edge[0] = False  # 0: what is not even
     return at_edge[labels]

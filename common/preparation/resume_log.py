@@ -30,13 +30,14 @@ class ResumeLog:
         self.entries = {
             entry["row"]: entry for entry in _read(self._path, heading) if _on_disk(folder, entry)
         }
+        # Written anew: an entry whose film is not on the disk must not come back at the next interruption.
         write_journal(self._path, [{"heading": heading}, *self.entries.values()])
         self._journal = Journal(self._path)
 
     def add(self, entry: dict[str, Any]) -> None:
         """Add the entry of a film; it has at least `row` and `kind`."""
         self.entries[entry["row"]] = entry
-        self._journal.add(entry)
+        self._journal.add(entry)  # not settled: what a power cut takes, `_on_disk` notices
 
     def close(self) -> None:
         """Close the file; it stays on disk."""

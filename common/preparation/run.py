@@ -311,7 +311,7 @@ def _prepare(key: str, folder: Path, rules: Rules, table: PatientTable | None, f
     for each, content in zip(growing, contents, strict=True):
         write_json(each.folder / "manifest.json", content | {"rules": dataclasses.asdict(rules)})
     for each in growing:
-        GrowingArrays(each.folder).remove_masks()
+        GrowingArrays(each.folder).remove_masks()  # not before: until then, an interrupted run goes on
         (each.folder / BEGUN).unlink()
         each.journal.remove()
 
@@ -352,6 +352,7 @@ def _begin(
     name: str, listed: list[SourceFilm], rules: Rules, table: PatientTable | None, fresh: bool
 ) -> Growing:
     """Begin a set, or go on where an earlier run stopped, unless it is to be prepared afresh."""
+    # First, because by this file the folder is known as ours.
     write_json(prepared_folder(name) / BEGUN, dataclasses.asdict(rules))
     if name == "siim":  # age and view are rules of the hospital: pre-training takes every film
         rules = dataclasses.replace(rules, minimum_age=0, views=())
@@ -378,6 +379,7 @@ def _read_films(growing: list[Growing], title: str) -> None:
         total=total, initial=total - len(tasks), desc=f"preparing {title}", unit="film", disable=None
     )
     with progress:
+        # This process alone writes the journals, so that no two lines are ever mixed.
         for task, outcome in in_workers(prepare_film, tasks, min(cores(), max(len(tasks), 1))):
             journals[task.folder].add(journal_entry(task, outcome))
             progress.update()
@@ -391,6 +393,7 @@ def _reject_noise(growing: list[Growing]) -> None:
     noise = are_noise([entry["roughness"] for _, entry in read])
     for (each, entry), is_noise in zip(read, noise, strict=True):
         if is_noise:
+            # In memory only: what is noise depends on the other films, and is asked anew with more of them.
             rejected = {"kind": REJECTED, "reason": NOISE, "picture": None, "perceptual": None}
             each.journal.entries[entry["row"]] = entry | rejected
 
@@ -604,7 +607,7 @@ def _refuse_leakage(
     pairs_file = leaks_file()
     otherwise = _spelt_otherwise(growing, rows)
     listed = dataclasses.replace(leaks, warnings=[*leaks.warnings, *otherwise])
-    write_csv(pairs_file, list(PAIR_COLUMNS), pair_rows(listed))
+    write_csv(pairs_file, list(PAIR_COLUMNS), pair_rows(listed))  # before the refusal, which points to it
     if leaks.errors:
         raise Refusal(
             f"{len(leaks.errors) + leaks.unlisted:,} pairs of films leak between parts that must not share a "
@@ -682,6 +685,7 @@ def _finish(growing: Growing, rows: list[dict[str, Any]], part: list[int]) -> di
     _write_rejected(growing)
     notes = _notes(growing)
     write_notes(folder, notes)
+    # By object, not by identifier: a table may list one twice.
     places = {id(film): place for place, film in enumerate(growing.listed)}
     by_place = {places[id(growing.readable[row])]: e for row, e in growing.journal.entries.items()}
     fingerprints.write(folder, growing.listed, by_place)
@@ -691,6 +695,7 @@ def _finish(growing: Growing, rows: list[dict[str, Any]], part: list[int]) -> di
     write_json(folder / "flow.json", flow)
     draw_flow(flow, folder / "flow.png")
     write_json(folder / "folds.json", {"part": part})
+    # Last: films move, and the journal no longer says where they are.
     GrowingArrays(growing.folder).close_gaps([entry["row"] for entry in entries])
     print_flow(flow)
     print_notes(folder, notes)

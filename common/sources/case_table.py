@@ -270,7 +270,7 @@ def _faults(table: pd.DataFrame) -> dict[int, str]:
     whole = table[table["image"].notna()]
     faults = dict.fromkeys(table.index.difference(whole.index), RAGGED)
     try:
-        _SCHEMA.validate(whole, lazy=True)
+        _SCHEMA.validate(whole, lazy=True)  # all rows: one fault must not hide the others
     except pa.errors.SchemaErrors as errors:
         found = errors.failure_cases
         order = {fault: place for place, (_, fault) in enumerate(_CELLS.values())}
@@ -358,7 +358,7 @@ class _Listing:
             return row["set"] == "test"
         if not re.fullmatch(_DATE, row["date"]):
             return None
-        return row["date"] >= self.rules.test_from
+        return row["date"] >= self.rules.test_from  # as texts: YYYY-MM-DD sorts like the days
 
     def _film(
         self, row: Mapping[Any, Any], case: str, origin: str, image: Path, mask: Path | None, is_test: bool

@@ -105,6 +105,7 @@ def _unlisted(folder: Path, layout: Layout, paths: list[Path]) -> list[SourceFil
 def _image_files(folder: Path, end: str) -> dict[str, list[Path]]:
     """ImageId -> its files; more than one where a name occurs twice. Hidden files are none."""
     files: dict[str, list[Path]] = {}
+    # Sorted, since disks list a folder in any order. Hidden: macOS leaves `._` files beside the true ones.
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() == end and not path.name.startswith(".") and path.is_file():
             files.setdefault(path.stem, []).append(path)

@@ -60,7 +60,7 @@ def auroc_interval(films: Ranked, confidence: float = CONFIDENCE) -> tuple[float
         return newcombe
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     logit = math.log(estimate / (1 - estimate))
-    half = z * math.sqrt(variance) / (estimate * (1 - estimate))
+    half = z * math.sqrt(variance) / (estimate * (1 - estimate))  # the logit's slope there (delta method)
     low, high = (float(expit(logit + side * half)) for side in (-1, 1))
     return (min(low, newcombe[0]), high) if estimate >= 0.5 else (low, max(high, newcombe[1]))
 
@@ -85,6 +85,7 @@ def newcombe_interval(
     def beyond(area: float) -> float:
         """The estimate less this AUROC, in standard errors."""
         spread = 1 + others * ((1 - area) / (2 - area) + area / (1 + area))
+        # At 0 and 1 there is no variance, and any distance is beyond.
         variance = max(area * (1 - area) * spread / (positives * negatives), 1e-18)
         return (estimate - area) / math.sqrt(variance)
 
@@ -159,7 +160,7 @@ def _by_patient(deviations: np.ndarray, films: Ranked) -> _Spread:
     for each in (films.positive, ~films.positive):
         patients = len(np.unique(films.patient[each]))
         fewest = min(fewest, patients)
-        weight = math.sqrt(patients / (patients - 1)) / int(each.sum())
+        weight = math.sqrt(patients / (patients - 1)) / int(each.sum())  # the root: sums are squared below
         sums += weight * np.bincount(films.patient[each], deviations[each], len(sums))
     variance = float(sums @ sums)
     return _Spread(variance if variance > 1e-24 else 0.0, fewest)

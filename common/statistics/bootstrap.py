@@ -54,6 +54,7 @@ _BLOCK = 500_000
 
 def patient_numbers(patient: np.ndarray) -> np.ndarray:
     """The films' patients as 0, 1, ... in order of first appearance (int64, length n)."""
+    # Not by `np.unique`, whose order is that of the pseudonyms, which differ between machines.
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(name, len(numbers)) for name in patient.tolist()], dtype=np.int64)
 
@@ -99,6 +100,7 @@ def resample_counts(
 
 def _draw(stream: np.random.Generator, rows: int, size: int) -> np.ndarray:
     """How often each of `size` is among `size` draws with replacement: int64, (rows, size)."""
+    # Each replicate gets its own range of numbers, so that one count serves the whole block.
     choice = stream.integers(0, size, size=(rows, size)) + size * np.arange(rows)[:, None]
     return np.bincount(choice.ravel(), minlength=rows * size).reshape(rows, size)
 
@@ -114,7 +116,7 @@ def jackknife_counts(patient: np.ndarray, positive: np.ndarray) -> Iterator[np.n
     """
     number, first = patient_numbers(patient), patient_groups(patient, positive)
     size = np.where(first, first.sum(), (~first).sum())
-    weight = size / np.maximum(size - 1, 1)
+    weight = size / np.maximum(size - 1, 1)  # of a single patient, nothing is left that could weigh more
     block = max(1, _BLOCK // len(number))
     for start in range(0, len(first), block):
         left_out = np.arange(start, min(start + block, len(first)))[:, None]
@@ -193,6 +195,7 @@ def bootstrap(
     independent = int(number.max()) + 1 == len(cases)
     # The products of matrices are small: more threads would only wait for each other on a busy machine.
     with threadpool_limits(1, "blas"):
+        # Each film once, through the same code: the estimate cannot be of another kind than its replicates.
         estimates = _values(prepared, [np.ones((1, len(cases)))], 1)
         draws = resample_counts(cases.patient, positive, replicates, seed)
         found = _values(prepared, draws, replicates)

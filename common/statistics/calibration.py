@@ -29,7 +29,7 @@ class Calibration:
 
     def __init__(self, probability: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> None:
         clipped = np.clip(probability, CLIP, 1 - CLIP)
-        logit = np.log(clipped) - np.log1p(-clipped)
+        logit = np.log(clipped) - np.log1p(-clipped)  # log1p: 1 - p would lose digits of a small p
         # In the order of the logits, so that the estimates do not depend on the order of the films.
         order = np.lexsort((positive, logit))
         self._order = order[(positive | negative)[order]]
@@ -113,7 +113,7 @@ class _Fit:
             step = self._step(counts if len(left) == len(counts) else counts[left], signs[left], fit[left])
             reach = self._reach(step)
             fit[left] += step * _damping(reach)
-            left = left[~(reach[:, 0] < _TOLERANCE)]
+            left = left[~(reach[:, 0] < _TOLERANCE)]  # not `>=`: what has become NaN is never done
         fit[left] = np.nan
         return fit
 

@@ -91,6 +91,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
     discordant, fewer = only_first + only_second, min(only_first, only_second)
     if not discordant:
         return 1.0
+    # Whole numbers up to the division: powers of 1/2 would run out of range with many films.
     ways = 2 * sum(math.comb(discordant, k) for k in range(fewer + 1)) - math.comb(discordant, fewer)
     return min(1.0, ways / 2**discordant)
 
@@ -234,6 +235,7 @@ def pair_rows(
             continue
         row = {"system": f"{first}-{second}", "reference": reference, "decision": decision}
         row |= {"stratum": stratum, "metric": metric, **_difference(pair, metric, one, other)}
+        # Where films are too few for an interval, they are for a test.
         if stratum == "all" and metric in _TESTS and row["interval"] != "none":
             _add_test(row, pair, one, other)
         rows.append(row)

@@ -99,7 +99,7 @@ def _curve(
 def _band(values: Sequence[np.ndarray], cases: Cases, positive: np.ndarray) -> np.ndarray:
     """Lower and upper edge at each abscissa, from the ordinates of each resample."""
     fewest = min(len(np.unique(cases.patient[films])) for films in (positive, ~positive) if films.any())
-    tail = percentile_tail(max(2, fewest))
+    tail = percentile_tail(max(2, fewest))  # of one patient, Student's t has no degree of freedom
     return np.quantile(np.array(values), [tail, 1 - tail], axis=0)
 
 

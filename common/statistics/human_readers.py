@@ -197,7 +197,7 @@ def _rows_of(
     """The rows of one reader under one reference."""
     note = f"read {len(reading.rows)} of {len(reading.rows) + reading.unread} films"
     films = {system: cases.taken(reading.rows) for system, cases in systems.items()} | {name: reading.cases}
-    metrics = _METRICS[0 if reading.has_confidence else 1 :]
+    metrics = _METRICS[0 if reading.has_confidence else 1 :]  # the first, AUROC, needs confidences
     found = {
         key: bootstrapped
         for key, bootstrapped in bootstrap(films, reference, replicates, seed, metrics=metrics).items()

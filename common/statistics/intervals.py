@@ -163,6 +163,7 @@ def effective_films(values: np.ndarray, patient: np.ndarray) -> float:
     _, member, films = np.unique(patient, return_inverse=True, return_counts=True)
     largest = float((films**2).sum() / n)
     independent = float(((values - mean) ** 2).sum() / n**2)
+    # With one patient, a residual without the patient would be divided by 0.
     if len(films) == n or independent <= 0 or len(films) == 1:
         return n / largest
     residual = np.bincount(member, values - mean) / (1 - films / n)
@@ -194,7 +195,7 @@ def tango_interval(
         b = (2 * n - first_only + second_only) * difference - first_only - second_only
         c = -second_only * difference * (1 - difference)
         share = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)  # of the second only: most likely
-        variance = max(n * (2 * share + difference * (1 - difference)), 1e-12)
+        variance = max(n * (2 * share + difference * (1 - difference)), 1e-12)  # at -1 and 1 there is none
         return (first_only - second_only - n * difference) / math.sqrt(variance)
 
     observed = (first_only - second_only) / n
@@ -229,6 +230,7 @@ def koopman_interval(
         )
 
     observed = first / n_first / (second / n_second) if second else math.inf
+    # On the logarithm, where a ratio and its inverse are alike and the ends lie about as far from it.
     inside = observed if 0 < observed < math.inf else _inside(within, first > 0)
     low = 0.0 if not first else math.exp(root(lambda x: -within(math.exp(x)), -30.0, math.log(inside)))
     high = math.inf if not second else math.exp(root(lambda x: within(math.exp(x)), math.log(inside), 30.0))
@@ -248,6 +250,7 @@ def root(falling: Callable[[float], float], low: float, high: float) -> float:
     """Where a falling function crosses 0 between two places; the end of them where it does not."""
     if falling(low) < 0 or low == high:
         return low
+    # brentq raises where both ends have one sign.
     return high if falling(high) > 0 else float(brentq(falling, low, high, xtol=1e-14))
 
 

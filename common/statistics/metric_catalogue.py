@@ -196,7 +196,7 @@ class Rates:
 
 def _probability(prevalence: float, ratio: float) -> float:
     """Bayes' rule: the probability of disease after a call with this likelihood ratio."""
-    if math.isinf(ratio):
+    if math.isinf(ratio):  # the formula would be infinity over infinity
         return 1.0
     return prevalence * ratio / (prevalence * ratio + 1 - prevalence)
 

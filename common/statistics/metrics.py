@@ -71,6 +71,7 @@ class Sums(Generic[Key]):
             key: (index(_summable(np.where(films, value, 0.0))), index(films.astype(float)))
             for key, (films, value) in table.items()
         }
+        # Films that no metric is over would only make the product larger.
         self._films = np.flatnonzero(np.any([films for films, _ in table.values()], axis=0))
         self._columns = np.stack(values, axis=1)[self._films]
 
@@ -110,6 +111,7 @@ class Ranks:
         order = np.argsort(scores, kind="stable")
         self._positives, self._negatives = order[positive[order]], order[negative[order]]
         positives, negatives = scores[self._positives], scores[self._negatives]
+        # Both sides, because a tie counts half: it is not below, but not above either.
         self._below = np.searchsorted(negatives, positives, side="left")
         self._not_above = np.searchsorted(negatives, positives, side="right")
         self._own_below = np.searchsorted(positives, positives, side="left")
@@ -320,7 +322,7 @@ class _Stratum:
             (decision, name): (mean.over(each), mean.value(each))
             for decision, each in seen.items()
             for name, mean in (decided if decision else sums).items()
-            if decision or name not in decided
+            if decision or name not in decided  # what no decision changes is summed once
         }
         self._formulas = formulas
         self._films = {key: films for key, (films, _) in table.items()}

@@ -31,6 +31,7 @@ def strata(cases: Cases, reference: str) -> dict[str, np.ndarray]:
         bool arrays of length n, by name: STRATA, then the groups that occur.
     """
     positive, counted = cases.positive(reference), cases.counted(reference)
+    # NaN, the area without a mask, sorts behind the large ones: `has_mask` keeps it out of them.
     size = np.searchsorted(SIZE_EDGES, cases.mask_area_fraction, side="right")
     sized = {name: ~positive | (cases.has_mask & (size == i)) for i, name in enumerate(STRATA[1:])}
     found = {"all": np.ones(len(cases), dtype=bool), **sized, **groups(cases)}
