@@ -12,7 +12,8 @@ status=0
 "$PYTHON" -m mypy & # beside the tests, which wait now and then
 types=$!
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # two tests run at a time
-"$PYTHON" -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder "$@" || status=1
+# No other process takes the place of one that crashed: it would crash at the same test, and the other one wait
+"$PYTHON" -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder "$@" || status=1
 wait "$types" || status=1
 echo "tests: $((SECONDS - start)) s"
 exit $status

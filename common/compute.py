@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import torch
 
+_BF16_FROM = (8, 0)  # compute capability
+
 
 def set_up(device: torch.device) -> None:
     """Same seed, same bits on a CPU; on a GPU as far as its kernels allow (they warn where they do not).
@@ -20,15 +22,26 @@ def set_up(device: torch.device) -> None:
     cv2.setNumThreads(1)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS's sums are not repeatable
     torch.backends.cudnn.benchmark = False  # it would choose kernels by their time, others in each run
+    # float32 is float32: TensorFloat-32 has 10 bits of mantissa, and not every card has it
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Mixed precision on a GPU (bf16 where it has it, else fp16), full precision otherwise."""
+    """Mixed precision on a GPU (see `half_precision`), full precision otherwise."""
     if device.type != "cuda" or precision == "fp32":
         return contextlib.nullcontext()
-    half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.autocast("cuda", dtype=half)
+    return torch.autocast("cuda", dtype=half_precision(device))
+
+
+def half_precision(device: torch.device) -> torch.dtype:
+    """bf16 on a GPU of compute capability 8.0 and more, else fp16.
+
+    `torch.cuda.is_bf16_supported()` says yes to a T4, too, since it counts emulation; but cuDNN has no
+    convolution in bf16 there.
+    """
+    capable = torch.cuda.get_device_capability(device) >= _BF16_FROM
+    return torch.bfloat16 if capable else torch.float16
 
 
 def film_readers(asked: int | None, device: torch.device) -> int:
@@ -38,8 +51,8 @@ def film_readers(asked: int | None, device: torch.device) -> int:
 
 def gradient_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
     """Loss scaling, active only with fp16."""
-    fp16 = device.type == "cuda" and precision == "auto" and not torch.cuda.is_bf16_supported()
-    return torch.amp.GradScaler("cuda", enabled=fp16)
+    mixed = device.type == "cuda" and precision == "auto"
+    return torch.amp.GradScaler("cuda", enabled=mixed and half_precision(device) == torch.float16)
 
 
 def seed_torch(*key: int) -> None:
@@ -51,7 +64,7 @@ def seed_torch(*key: int) -> None:
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():  # before, torch.manual_seed would note the stack for later: 0.3 ms a step
-        torch.cuda.manual_seed_all(seed)
+        torch.cuda.manual_seed(seed)  # of this process's own GPU: no other one is touched
 
 
 @contextlib.contextmanager

@@ -117,9 +117,11 @@ def running(gpus: str) -> Iterator[Processes]:
         return
     _end_with_the_launcher()
     device = _device(named[int(os.environ["LOCAL_RANK"])])
-    if device.type == "cuda":
-        torch.cuda.set_device(device)  # NCCL sends objects by way of the current device
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    on_gpu = device.type == "cuda"
+    # with its device named, NCCL need not guess it, and opens no context on another GPU
+    distributed.init_process_group(
+        "nccl" if on_gpu else "gloo", timeout=_PATIENCE, device_id=device if on_gpu else None
+    )
     processes = Processes(device, distributed.get_rank(), count)
     if not processes.first:  # one voice is enough; what goes wrong is said on stderr
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
@@ -155,7 +157,9 @@ def _device(name: str) -> torch.device:
         )
     if int(name) >= torch.cuda.device_count():
         raise Refusal(f"GPU {name}: this machine has GPUs 0 to {torch.cuda.device_count() - 1}")
-    return torch.device("cuda", int(name))
+    device = torch.device("cuda", int(name))
+    torch.cuda.set_device(device)  # or page-locked memory and the like would open a context on GPU 0
+    return device
 
 
 def _end_with_the_launcher() -> None:

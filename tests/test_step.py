@@ -234,3 +234,20 @@ def test_every_parameter_is_trained_at_the_rate_that_was_told(system: str, task:
             moved += bool(far.any())
             assert torch.isfinite(new).all(), name
         assert moved > 0.8 * sum(p.grad is not None for p in learner.net.parameters())
+
+
+# --- fp16 ------------------------------------------------------------------------------------------
+
+
+def test_fp16_run_whose_steps_are_all_left_out_stops_with_the_reason() -> None:
+    learner = _learner("eff", "cls")
+    learner.scaler = torch.amp.GradScaler("cpu")
+    before = copy.deepcopy(learner.net.state_dict())
+    learner.step(batches()[0], 1e-3, (0, 0, 1))
+    assert any(not torch.equal(before[name], now) for name, now in learner.net.state_dict().items())
+    with torch.no_grad():
+        next(learner.net.parameters()).fill_(torch.nan)
+    for step in range(2, 18):  # 65,536 halved sixteen times
+        learner.step(batches()[0], 1e-3, (0, 0, step))
+    with pytest.raises(Refusal, match=r"no step counts(.|\n)*--precision fp32"):
+        learner.step(batches()[0], 1e-3, (0, 0, 18))

@@ -61,7 +61,6 @@ class FilmPredictor:
         self.deployed, self.device, self.backend = deployed, device, backend
         self._written: WrittenFiles | None = None
         if isinstance(deployed, Bundle):
-            torch.backends.cudnn.allow_tf32 = False  # a GPU's shorter float32, which another machine lacks
             allowed = ROUNDING if backend == "torch" else ACCELERATED_ROUNDING
             check_here(deployed, deployed.check, device, (self._classifiers, self._segmenters), allowed)
 

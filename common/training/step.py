@@ -17,6 +17,7 @@ from common.recipes.recipe import Recipe
 from common.refusal import Refusal
 from common.training.losses import TaskLoss
 
+_SMALLEST_SCALE = 1.0  # 65,536 at first, halved at each step that is left out: 16 more than were done
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -75,7 +76,7 @@ class Learner:
             is not waited for.
 
         Raises:
-            Refusal: Memory runs out.
+            Refusal: Memory runs out, or no step counts any more in fp16.
         """
         # A torch scheduler would be state of its own in every checkpoint; a number of the step needs none.
         for group in self.optimiser.param_groups:
@@ -93,9 +94,19 @@ class Learner:
             norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
             self.scaler.step(self.optimiser)
             self.scaler.update()
+        self._refuse_standstill()
         if not self.scaler.is_enabled():  # which leaves out such a step, and lowers its scale
             found[0] += norm * 0  # of a gradient that is not finite nothing must follow: the loss says it
         return self.processes.mean(found)
+
+    def _refuse_standstill(self) -> None:
+        """Refuse to train on where every step is left out: loss scaling was halved until nothing was left."""
+        if self.scaler.is_enabled() and self.scaler.get_scale() < _SMALLEST_SCALE:
+            raise Refusal(
+                "the gradient is not finite in fp16, however small the loss is scaled: no step counts",
+                found=f"loss scale {self.scaler.get_scale():.3g}",
+                do="start anew (--fresh): lower --learning-rate, or --precision fp32",
+            )
 
     def _backward(self, batch: dict[str, torch.Tensor], last: bool) -> torch.Tensor:
         """Add the gradients of a piece of the batch; its loss and share of positives."""

@@ -1,0 +1,76 @@
+"""Which GPU computes, and in which precision: no GPU is needed to know."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+
+from common import compute, distributed
+
+GPU = torch.device("cuda", 1)
+
+
+@pytest.fixture
+def cards(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Two GPUs, a T4 as number 1; what is chosen of them."""
+    chosen: list[object] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: [(8, 0), (7, 5)][device.index])
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)  # as a T4 says, by emulation
+    return chosen
+
+
+@pytest.mark.parametrize(("index", "expected"), [(0, torch.bfloat16), (1, torch.float16)])
+def test_a_card_gets_the_precision_that_it_has(cards: list, index: int, expected: torch.dtype) -> None:
+    assert compute.half_precision(torch.device("cuda", index)) == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "scaled"),
+    [(GPU, "auto", True), (GPU, "fp32", False), (torch.device("cuda", 0), "auto", False)],
+)
+def test_losses_are_scaled_in_fp16_only(
+    cards: list, monkeypatch: pytest.MonkeyPatch, device: torch.device, precision: str, scaled: bool
+) -> None:
+    made = {}
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda kind, enabled: made.update({kind: enabled}))
+    compute.gradient_scaler(device, precision)
+    assert made == {"cuda": scaled}
+
+
+def test_full_precision_is_float32_everywhere() -> None:
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        compute.set_up(torch.device("cpu"))
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert isinstance(compute.autocast(GPU, "fp32"), contextlib.nullcontext)
+
+
+def test_only_the_chosen_gpu_is_touched(cards: list) -> None:
+    with distributed.running("1") as processes:
+        assert processes.device == GPU
+    assert cards == [GPU]
+    assert distributed.one_device("1") == GPU
+
+
+def test_processes_name_their_gpu_to_the_group(cards: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {}
+    monkeypatch.setattr(
+        distributed.distributed, "init_process_group", lambda kind, **more: named.update(more)
+    )
+    monkeypatch.setattr(distributed.distributed, "get_rank", lambda: 0)
+    monkeypatch.setattr(distributed.distributed, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(distributed, "_end_with_the_launcher", lambda: None)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with distributed.running("0,1"):
+        pass
+    assert named["device_id"] == GPU
+    assert cards == [GPU]
