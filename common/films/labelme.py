@@ -46,6 +46,7 @@ class Drawing:
             size = length(read["imageWidth"]), length(read["imageHeight"])
             shapes = read["shapes"]
             labels = tuple(str(shape["label"]) for shape in shapes)
+            # Files of early versions name no kind: all their shapes are polygons.
             kinds = tuple(str(shape.get("shape_type") or "polygon") for shape in shapes)
             points = tuple(
                 np.array([corner(point) for point in shape["points"]], dtype=np.float64).reshape(-1, 2)

@@ -352,6 +352,7 @@ def _assemble(system: str, read: Callable[[str], bytes]) -> Deployed:
 
 def _parse_weights(content: bytes) -> tuple[State, dict[str, Any]]:
     """As `weights.read_weights`: state, and metadata with `sha256` of the tensors."""
+    # From the very bytes that were hashed: a file could change between two readings.
     state = load(content)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     (metadata,) = header["__metadata__"].values()  # one key, holding all

@@ -289,7 +289,7 @@ def segmentation(
             pixel_array=outline.astype(np.uint8)[np.newaxis],
             segmentation_type="BINARY",
             segment_descriptions=[_segment(source, maker)],
-            omit_empty_frames=False,
+            omit_empty_frames=False,  # an empty one says: looked at, nothing found
             content_label="PNEUMOTHORAX",
             content_description=f"Outlined by {maker.system}; {RESEARCH_ONLY}",
             content_creator_name="",  # type 2

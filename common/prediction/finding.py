@@ -128,6 +128,7 @@ def find(
     if decision == POSITIVE and mean_map is not None and pixels is not None:  # as it is with every positive
         outline = on_film(mean_map, height, width)
         scale = Scale.of(point.image_size, width, height, *(film.spacing or (None, None)))
+        # By the map at the working size, as threshold and testing count it; the outline is for the eye.
         fraction = pixels / point.image_size**2
         area_cm2 = None if scale.film_cm2 is None else fraction * scale.film_cm2
     return Finding(
@@ -149,6 +150,7 @@ def on_film(mean_map: np.ndarray, height: int, width: int) -> np.ndarray:
 
     The way back of `store.resample`: the film was stretched to a square, so the map is stretched to the film.
     """
+    # The map is enlarged and then cut: an enlarged mask would have the steps of its pixels.
     return cv2.resize(mean_map, (width, height), interpolation=cv2.INTER_LINEAR) > MAP_THRESHOLD
 
 

@@ -113,7 +113,7 @@ class FindingFiles:
             same = film.file is not None and known["file"] == film.file.digest
             same = same or known.get("identity") == identity
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            same = True
+            same = True  # nothing came before, or nothing that can be read
         case = self.case if same else pseudonym("case", f"{self.case} {identity}")
         return replace(self, case=case, identity=identity, second=not same)
 
@@ -167,6 +167,7 @@ def write_finding(
         "made_by": made_by,
         "files": {kind: str(path.relative_to(files.folder)) for kind, path in paths.items()},
     }
+    # Former files first: this finding may have fewer, and an old outline must not stay beside it.
     remove_finding(files, written)
     written.write(
         {paths[kind]: data for kind, data in contents.items()} | {files.json: json_text(content).encode()}

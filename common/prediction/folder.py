@@ -41,6 +41,7 @@ def predict_folder(options: PredictOptions) -> None:
         SystemExit: Status 3: some films could not be read.
     """
     source, output = Path(options.input).absolute(), Path(options.output).absolute()
+    # Whatever can be refused by looking at the folders is, before the networks are read.
     listing = list_input(source)
     refuse_overlap(source, output, [output / name for name in FOLDERS], listing.links)
     _refuse_unknown_results(output)
@@ -150,6 +151,7 @@ class _Folder:
             unit="film",
             disable=None,
         ) as bar:
+            # Without a film `read` would start a process for each core.
             for chunk in _chunks(zip(places, read, strict=True)) if places else ():
                 films = {place: each for place, each in chunk if isinstance(each, NewFilm)}
                 for place, each in chunk:

@@ -135,7 +135,7 @@ def read_new_film(
     try:
         stamp = _stamp(path.stat())
         content = read_content(path, alive)
-        if _stamp(path.stat()) != stamp:
+        if _stamp(path.stat()) != stamp:  # a film that is still being copied into the folder
             raise FilmFault("its file was changed while it was read")
     except OSError as error:
         raise FilmFault(f"its file cannot be read ({error.strerror})") from error
@@ -192,6 +192,7 @@ class FilmReader:
 
     def _begin(self) -> None:
         self._paths: deque[Path] = deque()
+        # `in_workers` asks for a task only within `read`, which has just put a path there.
         tasks = iter(lambda: _Task(0, self._paths.popleft(), None), None)
         self._results = in_workers(_read, tasks, count=1)
 

@@ -35,6 +35,7 @@ def overlay(film: np.ndarray, finding: Finding, system: str) -> np.ndarray:
     shrinks = shown[0] < width
     grey = cv2.resize(film, shown, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     picture = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    # Nearest, so that it stays 0 or 1.
     outline = cv2.resize(finding.outline.astype(np.uint8), shown, interpolation=cv2.INTER_NEAREST)
     contours, _ = cv2.findContours(outline, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     for colour, thickness in ((_HALO, 4), (_LINE, 2)):

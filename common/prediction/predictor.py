@@ -160,6 +160,7 @@ class FilmPredictor:
 
     def _made(self, content: dict[str, Any]) -> bool:
         """Whether a finding was made by this very system."""
+        # By way of JSON, as what it is compared with came.
         return content["made_by"] == json.loads(json_text(self.provenance))
 
     def _require_working(self) -> None:
@@ -172,7 +173,7 @@ class FilmPredictor:
         blank = NewFilms([np.zeros((SIDE, SIDE), dtype=np.uint8)])
         predictor = Predictor(blank, size, self.device, self.deployed.precision, batch_size=1)
         try:
-            dict(predictor.scores(self._classifiers, [0]))
+            dict(predictor.scores(self._classifiers, [0]))  # nothing is computed before it is asked for
             list(predictor.maps(self._segmenters, [0]))
         except Exception as error:
             raise Refusal(
@@ -188,7 +189,9 @@ class FilmPredictor:
         )
         rows = np.arange(len(films))
         point = self.deployed.point
+        # The same order as in testing: classify all, then segment only what stage 1 calls.
         folds = dict(predictor.scores(self._classifiers, rows))
+        # With a type, since an empty list would become an array of floats, which is no index.
         called = np.array(
             [row for row in rows.tolist() if point.stage_1(float(np.mean(folds[row])))], dtype=int
         )

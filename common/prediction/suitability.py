@@ -84,7 +84,7 @@ def _pose(film: Film) -> str:
     """How a film lies by PatientOrientation; `""`: upright, not mirrored, or unknown."""
     if film.orientation is None:
         return ""
-    across, down = (direction[0] for direction in film.orientation)
+    across, down = (direction[0] for direction in film.orientation)  # the first letter leads
     if across in "LR" and down in "HF":
         return UPSIDE_DOWN if down == "H" else _MIRRORED if across == "R" else ""
     return TURNED if across in "HF" and down in "LR" else _OTHER_PLANE

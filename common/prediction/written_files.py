@@ -45,6 +45,7 @@ class WrittenFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._manifest = folder / MANIFEST
+        # Several a file: a killed process has noted a content that it may not have written.
         self._digests: defaultdict[str, set[str]] = defaultdict(set)
         try:
             entries = read_journal(self._manifest)
@@ -68,6 +69,7 @@ class WrittenFiles:
         if path.is_symlink() or not path.is_file():
             return False
         known = self._digests.get(self._name(path), set())
+        # Plain SHA-256, not `digest`, so that `sha256sum` gives the same to whoever checks a folder.
         return bool(known) and hashlib.sha256(path.read_bytes()).hexdigest() in known
 
     def write(self, contents: Mapping[Path, bytes]) -> None:

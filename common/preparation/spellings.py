@@ -56,4 +56,4 @@ def spelt_otherwise(
                 pairs.append(
                     Pair(case_a, part_a, case_b, part_b, f"same {column}, spelt in another way", None)
                 )
-    return sorted(pairs)
+    return sorted(pairs)  # keys that were intersected have no order

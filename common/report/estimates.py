@@ -22,7 +22,7 @@ def number(value: float, like: float | None = None) -> str:
         return f"{value:,}"
     size = abs(value if like is None else like)
     text = f"{value:.{3 if size < 10 else 2 if size < 100 else 1}f}"
-    return text.replace("-", "−") if float(text) else text.lstrip("-")
+    return text.replace("-", "−") if float(text) else text.lstrip("-")  # no -0.000
 
 
 def estimate_text(row: Row) -> str:

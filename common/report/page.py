@@ -35,7 +35,7 @@ from common.statistics.metric_catalogue import METRICS
 from common.statistics.strata import STRATA
 from common.statistics.tested_films import Cases
 
-BAND_REPLICATES = 500
+BAND_REPLICATES = 500  # a band is looked at, not read to the third digit
 PLOTS = ("roc", "precision_recall", "calibration", "folds", "dice_by_size", "area_agreement", "froc")
 _PACKAGES = (
     "numpy", "scipy", "scikit-learn", "pandas", "opencv-python-headless", "pillow", "matplotlib", "jinja2",
@@ -121,7 +121,7 @@ def _page(
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a misspelt name is an error, not an empty cell
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -16,7 +16,7 @@ import matplotlib
 matplotlib.use("Agg")  # no screen is needed
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure  # not pyplot, which keeps each figure until it is closed
 from matplotlib.ticker import FuncFormatter
 
 from common.statistics.curves import Curve, Tenth
@@ -37,7 +37,7 @@ def _svg(draw: Callable[[], Figure], name: str) -> bytes:
     with matplotlib.rc_context(
         {
             "svg.fonttype": "none",
-            "svg.hashsalt": name,
+            "svg.hashsalt": name,  # else the identifiers in the file are random
             "font.family": "sans-serif",
             "font.size": 9,
             "axes.spines.top": False,
@@ -215,7 +215,7 @@ def _draw_spread(axes: Axes, cases: Cases, colour: str) -> None:
         label="positive",
     )
     axes.hist(cases.probability[~cases.has_mask], bins, color="black", histtype="step", label="negative")
-    axes.set_yscale("symlog", linthresh=1)
+    axes.set_yscale("symlog", linthresh=1)  # a logarithm has no place for bins without a film
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.legend(loc="upper center", fontsize=7)
 
@@ -248,7 +248,7 @@ def folds_plot(
             if single is None and whole is None:
                 axes.text(0.5, row, "not defined: all films are of one class", color=_GREY, ha="center")
         axes.set(yticks=range(len(names)), yticklabels=names, xlabel="AUROC")
-        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_ylim(len(names) - 0.5, -0.5)  # downwards: the first system on top
         handles, labels = axes.get_legend_handles_labels()
         if handles:
             axes.legend(handles[:2], labels[:2], loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8)
@@ -323,7 +323,7 @@ def _draw_dice(axes: Axes, cases: Cases, means: Mapping[str, float], colour: str
     for stratum, left, right in zip(STRATA[1:], edges, edges[1:], strict=False):
         if stratum in means and left < right:
             axes.plot([left, right], [means[stratum]] * 2, color="black", linewidth=1.2)
-            middle = np.sqrt(left * right)
+            middle = np.sqrt(left * right)  # of a logarithmic axis
             box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
             axes.text(
                 middle, means[stratum] + 0.03, f"{means[stratum]:.2f}", ha="center", fontsize=8, bbox=box

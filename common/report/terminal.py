@@ -286,6 +286,7 @@ def _print_groups(console: Console, found: Mapping[tuple, dict[str, Any]], syste
     for group in groups:
         rows = [of_block[group, metric] for metric in _OF_GROUPS]
         positives, negatives = (of_block[group, name]["n"] for name in ("sensitivity", "specificity"))
+        # The counts have columns of their own.
         texts = (line_text(row, digits=2, with_n=False) for row in rows)
         table.add_row(group, str(positives), str(negatives), *texts)
     console.print(table)
@@ -356,7 +357,7 @@ def report(options: ReportOptions) -> None:
             script.
     """
     refuse_foreign(workspace() / TESTING_FOLDER, FILES)
-    results = read_results(tuple(dict.fromkeys(options.system)))
+    results = read_results(tuple(dict.fromkeys(options.system)))  # a system that is named twice is read once
     systems = {system: result.cases for system, result in results.items()}
     readers = read_readers(options.readers, next(iter(systems.values()))) if options.readers else {}
     rows = table_rows(systems, readers, options)
@@ -396,6 +397,7 @@ def table_rows(
 
 def _console() -> Console:
     """The terminal; to a file or a pipe, plain text of 100 columns."""
+    # Names of readers and devices are printed as they are: `[red]` in one is no markup.
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = _WIDTH

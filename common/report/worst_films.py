@@ -90,4 +90,5 @@ def _picture(cases: Cases, row: int, folder: Path) -> bytes | None:
 
 def _grey(path: Path) -> np.ndarray | None:
     """A picture as (height, width) uint8; None where there is none."""
+    # Asked first, since OpenCV prints a warning of a file that is not there.
     return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if os.path.isfile(path) else None

@@ -395,6 +395,7 @@ def agreement(
         films_a_patient: Mean of the full sample, at least 1.
     """
     bias = share(total, n)
+    # Rounding may leave a little less than 0.
     variance = share(np.maximum(squares - total * bias, 0), n - films_a_patient)
     half = LIMITS_OF_AGREEMENT * np.sqrt(variance)
     return {"area_bias": bias, "area_loa_low": bias - half, "area_loa_high": bias + half}

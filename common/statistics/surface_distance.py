@@ -113,6 +113,7 @@ def _surface_distances(a: np.ndarray, b: np.ndarray, scale: Scale) -> tuple[np.n
         slice(max(places[0] - 1, 0), places[-1] + 2)
         for places in (np.flatnonzero(either.any(axis=1)), np.flatnonzero(either.any(axis=0)))
     )
+    # Erosion takes what lies beyond the film as outside, so that the film's edge is a surface.
     edges = [mask[box] & ~binary_erosion(mask[box]) for mask in (a, b)]
     away = [distance_transform_edt(~edge, sampling=(scale.row, scale.column)) for edge in edges]
     return away[1][edges[0]], away[0][edges[1]]

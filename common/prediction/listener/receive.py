@@ -115,6 +115,7 @@ class Listener:
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._largest = options.largest_film * _MB
+        # Weak, so that associations that ended drop out by themselves.
         self._held: WeakKeyDictionary[Association, int] = WeakKeyDictionary()
         self._sender: Sender | None = None
         if options.destination:
@@ -243,7 +244,7 @@ class Listener:
         ae.require_called_aet, ae.require_calling_aet = True, list(options.caller)
         ae.maximum_associations, ae.maximum_pdu_size = options.associations, _PDU
         ae.network_timeout = ae.dimse_timeout = options.idle
-        ae.acse_timeout = min(options.idle, 10)
+        ae.acse_timeout = min(options.idle, 10)  # a caller names itself at once, or is none
         for sop_class in _image_classes():
             ae.add_supported_context(sop_class, _syntaxes())
         ae.add_supported_context(_VERIFICATION)
@@ -382,6 +383,7 @@ class Listener:
         for tries, wait in enumerate(growing(self._first_wait), start=1):
             try:
                 objects: Sequence[Path] = ()
+                # A film at which the process dies, as for want of memory, would hold up all behind it.
                 reason = f"the listener ended {deaths} times at it" if deaths >= _DEATHS else ""
                 if not reason:
                     objects, reason = self._process_film(name, tries)

@@ -130,6 +130,7 @@ class Sender:
             self._collect()
             sent, now = self._log.counts["sent"], time.monotonic()
             due = [each for each in self._waiting.values() if each.due <= now]
+            # First what never failed: an object that is refused again and again holds nothing up.
             there = not due or self._send_some(sorted(due, key=lambda each: (each.failures, each.name)))
             if there or self._log.counts["sent"] > sent:
                 waits = growing(self._first_wait)
@@ -191,7 +192,7 @@ class Sender:
         ae.connection_timeout, ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = 10, 30, 60, 60
         for sop_class, syntaxes in sorted({found for path in objects if (found := _context(path))}):
             ae.add_requested_context(sop_class, list(syntaxes))
-        if not ae.requested_contexts:
+        if not ae.requested_contexts:  # an association cannot be asked for without one
             ae.add_requested_context(uid.SecondaryCaptureImageStorage)
         to = self._destination
         association = ae.associate(
