@@ -15,5 +15,6 @@ from common.files import whole_file
 def save_plot(figure: plt.Figure, path: Path) -> None:
     """Write a figure as PNG, the same bytes each time, and close it."""
     with whole_file(path) as temporary:
+        # Without `Software`, or matplotlib's version would be in the bytes.
         figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
     plt.close(figure)

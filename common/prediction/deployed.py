@@ -11,7 +11,7 @@ from common.inference.trained_system import TrainedSystem, operating_point, read
 from common.inference.two_stage_rule import OperatingPoint
 from common.inference.unlike_training import TrainingLikeness
 
-# How a film is brought to the networks (`store.resample`, `PneumothoraxNet`): part of what a system is
+# How a film is brought to the networks (`resample.resample`, `PneumothoraxNet`): part of what a system is
 PREPROCESSING = {
     "grey_scale": "DICOM PS3.3 C.11 to 8 bits, air dark",
     "geometry": "stretched by area to 1024 x 1024, then to the working size",
@@ -62,7 +62,7 @@ class Deployed:
 
     @property
     def precision(self) -> str:
-        """In which it computes, as `runtime.autocast` has it: as in training and testing."""
+        """In which it computes, as `compute.autocast` has it: as in training and testing."""
         return self.trained.facts["recipe"]["precision"]
 
     @cached_property

@@ -148,7 +148,7 @@ def find(
 def on_film(mean_map: np.ndarray, height: int, width: int) -> np.ndarray:
     """The outline of a map on the pixels of the original film, (height, width) bool.
 
-    The way back of `store.resample`: the film was stretched to a square, so the map is stretched to the film.
+    The way back of `resample`: the film was stretched to a square, so the map is stretched to the film.
     """
     # The map is enlarged and then cut: an enlarged mask would have the steps of its pixels.
     return cv2.resize(mean_map, (width, height), interpolation=cv2.INTER_LINEAR) > MAP_THRESHOLD

@@ -116,6 +116,7 @@ def draw_flow(flow: dict[str, Any], path: Path) -> None:
     _box(axes, 4.9, tops[-1], ends, "left")
     axes.annotate("", (4.8, tops[-1]), (3.7, tops[-1]), arrowprops={"arrowstyle": "->"})
     with whole_file(path) as temporary:
+        # Without `Software`, or matplotlib's version would be in the bytes.
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 

@@ -24,6 +24,7 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
+        # newline="": line ends within a cell are the csv module's. Strict: an open quote eats no rows.
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except UnicodeDecodeError:
         raise Refusal(

@@ -39,7 +39,7 @@ class SourceFilm:
         chest_tube: 1 or 0; None where the source does not say.
         facts: Facts in the source's table, which go before those of the header. Keys:
             patient_id, study (str), age (years), sex (`M`, `F`), view, position, manufacturer,
-            date (`YYYY-MM-DD`), as attributes of `dicom.Film`.
+            date (`YYYY-MM-DD`), as attributes of `decode.Film`.
         notes: What was odd about its row, which was read all the same, written as `fault`.
     """
 

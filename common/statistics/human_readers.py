@@ -180,8 +180,9 @@ def reader_rows(
         seed: Seed of the resampling, 0 or more.
 
     Returns:
-        Rows with the columns of `compare.pair_rows`: those of `reader <name>`, whose decision is `call`,
-        then those of `<system>-reader <name>`, whose decision is the system's. P-values are unadjusted.
+        Rows with the columns of `compare_systems.pair_rows`: those of `reader <name>`, whose decision is
+        `call`, then those of `<system>-reader <name>`, whose decision is the system's. P-values are
+        unadjusted.
     """
     return [
         row

@@ -248,7 +248,7 @@ class MetricValues:
         metrics: Only these, which takes only their time; None: all.
 
     Attributes:
-        keys: (decision, stratum, metric) of each value, in the order of DECISIONS, `groups.strata`, METRICS.
+        keys: (decision, stratum, metric) of each value, in the order of DECISIONS, `strata.strata`, METRICS.
     """
 
     def __init__(
