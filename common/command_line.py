@@ -158,6 +158,7 @@ def parse_train(stage: Stage, description: str, arguments: Sequence[str] | None 
     Raises:
         Refusal: A value that no run could use. (A flag that does not exist is tyro's own exit 2.)
     """
+    # Flags without a default of their own: what is not given stays as the preset has it.
     numbers = _override_type(stage)
     both = dataclasses.make_dataclass(
         "Train",
@@ -177,7 +178,7 @@ def parse_train(stage: Stage, description: str, arguments: Sequence[str] | None 
     for name in ("image_size", "epochs", "batch_size", "learning_rate", "accumulation"):
         if name in changes and changes[name] <= 0:
             raise Refusal(f"--{name.replace('_', '-')} {changes[name]} must be positive")
-    if changes.get("image_size", 32) % 32:
+    if changes.get("image_size", 32) % 32:  # the encoder halves the side five times
         raise Refusal(f"--image-size {changes['image_size']} must be a multiple of 32")
     return Request(options, changes)
 
@@ -471,6 +472,7 @@ def parse_listen(description: str, arguments: Sequence[str] | None = None) -> Li
         raise Refusal(
             "nobody may send films", do="name each device that may: --caller AE_TITLE, once for each"
         )
+    # Refused here: pynetdicom would raise a ValueError only when it begins to listen.
     for name, titles in (("--caller", options.caller), ("--ae-title", (options.ae_title,))):
         for title in titles:
             ae_title(name, title)

@@ -32,6 +32,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         Refusal: The folder cannot be written or the disk is full; an earlier file stays as it was.
     """
     path = Path(path)
+    # Beside `path`, because renaming is whole only within one disk.
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +69,7 @@ def _left_over(folder: Path) -> dict[str, list[Path]]:
 
 def _lives(process: int) -> bool:
     try:
-        os.kill(process, 0)
+        os.kill(process, 0)  # signal 0 only asks
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):  # somebody else's, or no process's number

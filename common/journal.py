@@ -23,6 +23,7 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
+        # `+`, to see whether a kill cut the last line short.
         self._file = open(path, "ab+")  # noqa: SIM115
         if self._file.tell():
             self._file.seek(-1, os.SEEK_END)

@@ -326,6 +326,7 @@ def _heard() -> Iterator[None]:
     Raises:
         ValueError: It said that.
     """
+    # A file, not a pipe, which would fill up and block while nobody reads it.
     with tempfile.TemporaryFile() as printed:
         before = os.dup(2)
         os.dup2(printed.fileno(), 2)

@@ -178,6 +178,7 @@ class _CaseReader:
         else:
             values = np.array([_number(text) for text in texts])
             with np.errstate(invalid="ignore"):
+                # NaN, a text that is no number, compares as false: it is refused like a number out of range.
                 holds = np.isfinite(values) & (values >= 0) & (values <= _high(column, meta))
             holds &= (values > 0) | (not column.above)
             if column.kind == "flag":
@@ -268,6 +269,7 @@ def _aligned(result: Result, system: str, first: Result, first_system: str) -> R
     # Aligned, because paired comparisons and shared draws take row i of both systems as one film.
     order = np.array([row_of[case] for case in first.cases.case.tolist()])
     cases = result.cases.taken(order)
+    # What is of the film cannot differ between systems, or one of them was tested on another preparation.
     for name in (name for name, column in COLUMNS.items() if column.of_film):
         mine, other = cases.column(name), first.cases.column(name)
         same = (mine == other) | ((mine != mine) & (other != other))  # unknown in both

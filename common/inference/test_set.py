@@ -138,9 +138,9 @@ class _Inference:
             "thresholds": asdict(self.point),
             "films": self.prepared.content,
             "cases": digest((self.prepared.folder / "cases.csv").read_bytes()),
-            "device": self.predictor.device.type,
+            "device": self.predictor.device.type,  # as another kind of device does
             "precision": self.predictor.precision,
-            "batch_size": self.predictor.batch_size,
+            "batch_size": self.predictor.batch_size,  # another size may round otherwise
             "columns": list(COLUMNS),  # a journal of fewer is not gone on with
         }
 

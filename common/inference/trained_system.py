@@ -75,7 +75,7 @@ class TrainedSystem:
         for fold, state in enumerate(self._states[stage.key]):
             net = weights.build(self.facts, stage.task)
             weights.load(net, state, weights_file(stage, self.system, fold))
-            fuse_batchnorm(net.to(device).eval())
+            fuse_batchnorm(net.to(device).eval())  # eval: only there are BatchNorm's statistics fixed
             yield net
 
 

@@ -47,7 +47,7 @@ def _listed(film: SourceFilm) -> str:
         annotation = film.annotation.content() if film.annotation else b""
     except OSError:
         annotation = b"cannot be read"
-    return digest(repr(said), annotation)[:16]
+    return digest(repr(said), annotation)[:16]  # 64 bits notice a change; they prove nothing to a forger
 
 
 def file_digest(content: bytes) -> str:
@@ -63,7 +63,7 @@ def of_file(path: Path, digest_of_file: str) -> dict[str, Any]:
     try:
         known = path.stat()
     except OSError:
-        return {"bytes": -1, "modified": 0, "file": digest_of_file}
+        return {"bytes": -1, "modified": 0, "file": digest_of_file}  # -1: no size that was ever noted
     return {"bytes": known.st_size, "modified": known.st_mtime_ns, "file": digest_of_file}
 
 
@@ -92,7 +92,7 @@ def read(folder: Path) -> pd.DataFrame:
         Refusal: Missing or malformed.
     """
     try:
-        table = pd.read_csv(folder / FILE, dtype=str, keep_default_na=False)
+        table = pd.read_csv(folder / FILE, dtype=str, keep_default_na=False)  # empty cells stay texts
     except (OSError, ValueError) as error:
         raise Refusal(f"{shown(folder / FILE)} cannot be read", found=type(error).__name__) from None
     if list(table.columns) != list(COLUMNS):
@@ -110,7 +110,7 @@ def changes(folder: Path, films: Sequence[SourceFilm]) -> list[str]:
     known = dict(zip(table["film"], table.to_dict("records"), strict=True))
     kinds: dict[str, list[str]] = {}
     for film, (name, listed) in zip(films, listing(films), strict=True):
-        row = known.pop(name, None)
+        row = known.pop(name, None)  # what is left in the end is no longer listed
         if row is None:
             kinds.setdefault("new", []).append(film.origin)
         elif row["listing"] != listed:

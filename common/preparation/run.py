@@ -296,12 +296,14 @@ def _prepare(key: str, folder: Path, rules: Rules, table: PatientTable | None, f
     total = sum(not (f.excluded or f.fault) for films in listed.values() for f in films)
     print(f"Preparing {total:,} {SOURCE_TITLES[key]} films once ({total * FILM_BYTES / 1e9:.1f} GB on disk)")
     _refuse_full_disk(total, [prepared_folder(name) for name in listed])
+    # All sets of a source are read before any is finished: they are searched for leaks together.
     growing = [_begin(name, films, rules, table, fresh) for name, films in listed.items()]
     _read_films(growing, SOURCE_TITLES[key])
     _reject_noise(growing)
     for each in growing:
         _refuse_many_faults(each)
     rows = {each.name: case_rows(each) for each in growing}
+    # Within one hospital only: numbers of two hospitals may be alike and be of two people.
     if key == "ntuh":
         _unite_spellings(growing, rows)
     parts = {each.name: assign_parts(each.name, rows[each.name]) for each in growing}
@@ -444,6 +446,7 @@ def journal_entry(task: Task, outcome: Outcome | Lost) -> dict[str, Any]:
             kind: pseudonym(kind, canonical(name)) if name else None for kind, name in identifiers.items()
         }
         entry["facts"] = facts | {
+            # `exam ` in front, or an exam's number could meet a patient's.
             "patient": _named("patient", patient or f"exam {task.film.identifier}", task.rules),
             "patient_known": int(bool(patient)),
             "study": _named("study", study, task.rules) if study else None,

@@ -307,6 +307,7 @@ class _Listing:
         case = row.get("case") or "/".join(self._parts(row["image"])) or origin
         again = self._again(case, image, mask)
         is_test = self._is_test(row)
+        # The first fault is the one that is told: a cell's own, before what follows from several.
         if image and image == mask:
             fault = fault or "mask is the image itself"
         if is_test is None:
@@ -333,7 +334,7 @@ class _Listing:
 
     def _parts(self, text: str) -> tuple[str, ...]:
         r"""The parts of a path inside the folder, written with / or \; none where it leads out of it."""
-        path = PureWindowsPath(text)
+        path = PureWindowsPath(text)  # takes both kinds of slash
         if ".." in path.parts:
             return ()
         if text.startswith("/"):

@@ -71,6 +71,7 @@ def _layout(folder: Path) -> Layout:
             found="; ".join(map(str, present)),
             do="name a folder with one of them: their films are the same",
         )
+    # The layout of which most is there is the one that was meant: only what it lacks is told.
     nearest = max(known, key=lambda layout: _parts(folder, layout))
     missing = [name for name in (nearest.images, *nearest.tables) if not (folder / name).exists()]
     raise Refusal(
@@ -147,7 +148,7 @@ def _png_films(folder: Path) -> list[SourceFilm]:
                 RAGGED if len(cells) != 3 else _png_fault(cells, images.get(stem, []), masks.get(stem, []))
             )
             if identifier in films:
-                identifier, fault = origin, "its film is listed a second time"
+                identifier, fault = origin, "its film is listed a second time"  # the first row keeps the name
             named.add(stem)
             films[identifier] = SourceFilm(
                 identifier=identifier,

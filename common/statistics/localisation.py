@@ -132,7 +132,7 @@ def outlines(found: np.ndarray, outline: np.ndarray, truth: np.ndarray) -> Outli
     for number, box in list(enumerate(boxes))[1:]:
         scores[number] = found[box][parts[box] == number].max()
     lesions, touching = [], np.zeros(len(boxes), dtype=bool)
-    touching[0] = True
+    touching[0] = True  # the background is no outline
     of_truth, boxes = _parts(truth)
     for number, box in list(enumerate(boxes))[1:]:
         met = np.unique(parts[box][of_truth[box] == number])

@@ -310,6 +310,7 @@ def _count(title: str, short: str, value: Callable[[Counts], np.ndarray]) -> Met
 
 METRICS: dict[str, Metric] = {
     "auroc": Metric("AUROC", Joint.RANKS, ("probability",), both_classes=True, auroc_of=("probability",)),
+    # Shortcuts are not compared: they are of the films, so both systems have the same.
     "auroc_thumbnail": Metric(
         "AUROC of a shortcut: the film at 24 x 24 pixels",
         ShortcutAuroc("thumbnail_probability"),

@@ -160,7 +160,7 @@ def _keep_former(path: Path) -> None:
     """Keep the former checkpoint under another name, at no moment without one of the two."""
     former = path.with_name(_FORMER)
     with suppress(OSError):  # a file system without hard links does without
-        former.unlink(missing_ok=True)
+        former.unlink(missing_ok=True)  # a link replaces nothing
         os.link(path, former)
 
 

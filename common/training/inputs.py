@@ -35,10 +35,10 @@ RUN_FILES = Written(
         "log.csv",
         "curves.png",
         "films.png",
-        "events.out.tfevents." + "[0-9]" * 6,
+        "events.out.tfevents." + "[0-9]" * 6,  # ours; others' end with host and process
         "config.json",
     ),
-    {"config.json": '"recipe"'},
+    {"config.json": '"recipe"'},  # the mark by which a folder is known as a run's
 )
 
 
@@ -116,7 +116,7 @@ def check_inputs(stage: Stage, request: Request, processes: Processes) -> StageI
     ]
     waiting = [run for run in runs if options.fresh or not _finished(run)]
     for run in waiting:
-        _refuse_too_few(run, prepared)
+        _refuse_too_few(run, prepared)  # finished runs need no films
         _refuse_uneven(run, processes)
         _refuse_foreign(run)
         if not options.fresh:
@@ -198,12 +198,14 @@ def _run(
         network = metadata["network"]
         if "image_size" not in request.changes:  # networks stay at the size that they have learned
             recipe = dataclasses.replace(recipe, image_size=metadata["recipe"]["image_size"])
+        # Weights that have learned from other grey levels would start from a wrong place.
         if metadata["preprocessing"]["replace_saturated"] != prepared.replace_saturated:
             with_or_without = "without" if prepared.replace_saturated else "with"
             raise Refusal(
                 f"{stage.title}: the earlier weights were trained {with_or_without} --replace-saturated",
                 do=f"prepare SIIM-ACR and NTUH films by the same rules: {PREPARE_COMMAND}",
             )
+        # A link a stage, by hashes: any later weights can be traced to the films that made them.
         own = {key: metadata[key] for key in ("stage", "sha256", "content", "split")}
         own |= _patients(metadata.get("patient_table"))
         lineage = [*metadata["lineage"], own]
@@ -215,6 +217,7 @@ def _run(
                 found="the films were prepared anew since",
                 do=f"train it again: {earlier.command} --fresh",
             )
+    # What runs are compared by: all that decides the weights, and nothing that changes only time or memory.
     expected = {
         "stage": stage.key,
         "system": system,

@@ -150,6 +150,7 @@ def _alone(run: Run, processes: Processes) -> Iterator[None]:
     if not processes.first:
         yield
         return
+    # Beside the folder: in it, `remove_written` would take it for somebody else's.
     lock = run.folder.with_name(f".{run.name}.lock")
     with alone(lock, f"{run.name} is being trained by another process"):
         yield

@@ -48,6 +48,7 @@ class Learner:
             net = convert_sync_batchnorm(net)
         if checkpointing:
             checkpointed(net)
+        # `net` is what is validated and saved; `model`, the same network, averages gradients.
         self.net = net
         self.model: nn.Module = net
         if processes.count > 1:
