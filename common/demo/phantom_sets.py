@@ -417,6 +417,7 @@ def _patients(rng: np.random.Generator, films: int) -> list[int]:
 
 def _write_sheet(path: Path, jobs: list[Job], trained: bool) -> None:
     header = ["PERSONID2", "ACCESSNO2", REPORT, CHEST_TUBE] + (["Training"] if trained else []) + ["EXAM"]
+    # As the hospital's tables are: with a byte-order mark and CRLF.
     with path.open("w", encoding="utf-8-sig", newline="") as handle:
         sheet = csv.writer(handle, lineterminator="\r\n")
         sheet.writerow(header)

@@ -26,4 +26,4 @@ def resample_mask(mask: np.ndarray, side: int) -> np.ndarray:
     """Stretch a mask to a square: pixels of which more than half are covered. Bool in, bool out."""
     if mask.shape == (side, side):
         return mask
-    return resample(mask.astype(np.float32), side) > 0.5
+    return resample(mask.astype(np.float32), side) > 0.5  # float: OpenCV 5 resizes no bool

@@ -77,6 +77,7 @@ def _read_result(system: str) -> Result:
         content = path.read_bytes()
     except OSError as error:
         raise Refusal(f"{shown(path)} cannot be read", found=error.strerror) from None
+    # Before any value is looked at: an edited table is called that, not by its first odd cell.
     if digest(content) != meta["cases_sha256"]:
         raise Refusal(
             f"{shown(path)} is not the file that {shown(folder / 'meta.json')} belongs to",

@@ -199,6 +199,7 @@ class _Inference:
 
     def _measured(self, row: int, found: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         """What stage 2 found in a film, and how well where it has a mask."""
+        # At the working size, as the decision counts; then at full size, against the mask as it is there.
         predicted = found > MAP_THRESHOLD
         measured: dict[str, Any] = {"area_pixels": int(predicted.sum())}
         full, lesion = resample(found, SIDE), self.prepared.mask(row)

@@ -92,6 +92,7 @@ class Roc:
             probability: (n,) float64, finite probabilities, 0-1.
             counts: How often each film was drawn, float64 whole numbers, (r, n); None: the films themselves.
         """
+        # Not scikit-learn's: its curve begins at an infinite threshold, and takes one resample at a time.
         counts = np.ones((1, len(positive))) if counts is None else counts
         order = np.argsort(-probability, kind="stable")
         falling = probability[order]

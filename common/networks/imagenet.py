@@ -34,6 +34,7 @@ def load_imagenet(net: PneumothoraxNet, encoder: str, path: Path) -> tuple[str, 
     state = _read_timm(path)
     own = net.unet.encoder.model.state_dict()
     matched = {_encoder_name(name, own): tensor for name, tensor in state.items()}
+    # Counted, not loaded with `strict=False`: of other names for the same tensors it would say nothing.
     missing = [n for n in own if n not in matched or matched[n].shape != own[n].shape]
     left_over = [n for n in matched if n not in own and not n.startswith(_CLASSIFIER_PARTS)]
     if missing or left_over:

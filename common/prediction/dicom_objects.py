@@ -396,7 +396,7 @@ def presentation(
             ],
             graphic_layers=[layer],
             presentation_lut_transformation=PresentationLUTTransformation(
-                "INVERSE" if photometric == "MONOCHROME1" else "IDENTITY"
+                "INVERSE" if photometric == "MONOCHROME1" else "IDENTITY"  # as the film is (PS3.3 C.8.11.3)
             ),
             series_description=f"Outline {maker.system}, {RESEARCH_ONLY}",
             **_identification(source, maker, "presentation"),

@@ -120,6 +120,7 @@ class _Folder:
             for path in self.written.remove_all():
                 print(f"kept, since it was changed after it was written: {shown(path)}")
             return
+        # What is there must be of these films and this system: findings of others would pass for theirs.
         cases = {self.files(place).case for place in range(len(self.entries))}
         left = {path.stem for path in (self.output / "findings").glob("*.json") if self.written.is_ours(path)}
         again = "choose another output folder, or add --fresh to delete the findings there"

@@ -65,6 +65,7 @@ def list_input(source: Path) -> Listing:
     entries: list[Entry] = []
     links: list[Path] = []
     passed_over = 0
+    # Not `rglob`, which passes over folders that it cannot read, and says nothing.
     folders = [source]
     while folders:
         folder = folders.pop()

@@ -99,6 +99,7 @@ def draw_flow(flow: dict[str, Any], path: Path) -> None:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set(xlim=(0, 10), ylim=(-sum(lines) - 8.5, 1.5))
+    # Each step lies below as many lines of reasons as leave before it.
     tops = [0.0, -lines[0] - 3.0, -sum(lines) - 6.0]
     for text, y in zip(steps, tops, strict=True):
         _box(axes, 2.4, y, text, "center")

@@ -108,9 +108,11 @@ def choose_validation(positive: np.ndarray, patients: np.ndarray, seed: int = 0)
     counts = films.sum(axis=0)
     wanted = np.array(LARGE_VALIDATION) if (counts >= LARGE).all() else np.maximum(counts // 5, 1)
     shuffled = np.random.default_rng([seed, 0]).permutation(len(films))
+    # With a positive first: they are rare, and bring negatives along, of which there are enough.
     order = shuffled[np.argsort(films[shuffled, 0] == 0, kind="stable")]
     taken = np.zeros(len(films), dtype=bool)
     held = np.zeros(2, dtype=int)
+    # First whoever fits; then, where films are lacking, one patient who does not quite.
     for patient in order:
         if (held + films[patient] <= wanted).all():
             taken[patient] = True

@@ -178,6 +178,7 @@ def find_leaks(
     most = MOST_PAIRS + len(reviewed)  # so that the limit never leaves only pairs that are cleared
     is_reviewed = _reviewed_test(films.case, reviewed)
     found, unlisted = [], 0
+    # What is shared exactly: patient, study, pixels.
     for reason, values in zip(_REASONS, (films.patient, films.study, films.picture), strict=True):
         first, second, beyond = _sharing(_codes(values), part, most)
         if reason == _PICTURE:
@@ -186,6 +187,7 @@ def find_leaks(
         found.append((first, second, np.full(len(first), reason)))
         unlisted += beyond
     correlations, warnings, unconfirmed = {}, [], 0
+    # What only looks alike: hashes nominate pairs, their films decide.
     if radius is not None:
         first, second, distance, unconfirmed = nominated(films.perceptual, part, radius)
         known = (films.picture[first] == films.picture[second]) & (films.picture[first] != "")
@@ -205,7 +207,7 @@ def find_leaks(
         (i, j, _why(reasons, correlations.get((i, j))), correlations.get((i, j)))
         for i, j, reasons in _merged(found, len(films))
     ]
-    told = {(i, j) for i, j, *_ in errors}
+    told = {(i, j) for i, j, *_ in errors}  # an error is no warning as well
     warnings = [w for w in warnings if w[:2] not in told]
     warnings.sort(key=lambda w: (-abs(w[3]), w[0], w[1]))
     return Leaks(_pairs(films, errors), _pairs(films, warnings), unlisted, unconfirmed)

@@ -116,6 +116,7 @@ def nominated(
     """
     if not 0 <= radius < 32:
         raise ValueError(f"radius {radius} is not between 0 and 31")
+    # Sorted by part, so that a tile needs no mask of pairs to leave out.
     order = np.argsort(part, kind="stable")
     distances = (_distances_by_counting if hasattr(np, "bitwise_count") else _distances_by_product)(
         hashes[order]

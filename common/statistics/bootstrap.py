@@ -347,6 +347,7 @@ def estimate_columns(
     elif bootstrapped.too_few:
         notes.append(TOO_FEW)
     else:
+        # Also without an estimate: a ratio by none has no value, but a lower end.
         kind, ends = _interval(metric, bootstrapped, interval)
         if ends is None:
             kind = "none"

@@ -253,6 +253,7 @@ def _difference(
         notes.append("conditional on the case mix")
     kind, ends = "none", None
     calls = paired(one, other, pair[first].patient)
+    # What is known of the films as pairs goes first; the bootstrap, which needs nothing, is the last resort.
     if estimate is None:
         notes.append(NOT_ESTIMABLE)
     elif one.too_few or other.too_few:

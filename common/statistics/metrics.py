@@ -312,6 +312,7 @@ class _Stratum:
         ratios = {name: each for name, each in formulas.items() if isinstance(each, Ratio)}
         self._divisors = {name: f"{name}, divisor" for name in ratios}
         sums = {name: each for name, each in formulas.items() if isinstance(each, Mean)}
+        # Ratios are two sums: the numerator under its own name, the divisor under another.
         sums |= {name: Mean(each.over, each.numerator) for name, each in ratios.items()}
         decided = {name: each for name, each in sums.items() if METRICS[name].by_decision}
         decided |= {self._divisors[name]: Mean(each.over, each.denominator) for name, each in ratios.items()}
@@ -327,6 +328,7 @@ class _Stratum:
         self._formulas = formulas
         self._films = {key: films for key, (films, _) in table.items()}
         self._values = {key: value for key, (_, value) in table.items()}
+        # From the full sample: in a resample, a patient drawn twice would pass for one with two films.
         self._films_a_patient = films_a_patient(cases.patient[self.positive & cases.has_mask])
         self._sums = Sums(table) if table else None
         classes = cases.probability, self.positive, self.negative

@@ -43,6 +43,7 @@ def train_stage(stage: Stage, request: Request) -> None:
         if request.options.check:
             _print_cost(inputs)
             return
+        # All in one process: loading the libraries takes seconds.
         for run in inputs.waiting:
             _train(run, inputs)
         if processes.first:
