@@ -212,6 +212,9 @@ class ThresholdOptions(EvaluationOptions):
     cost_ratio: Annotated[
         float | None, flag("cost of a miss over cost of a false alarm, for lowest-cost", "1", "X")
     ] = None
+    area_rule: Literal["smallest", "percentile-2.5"] = "smallest"
+    """How the area threshold is chosen: the smallest out-of-fold overlap above 0, or their 2.5th percentile,
+    which hangs less on single films. Choose before testing."""
 
 
 @dataclass(frozen=True)

@@ -26,15 +26,19 @@ from test_threshold_rules import RARE, searched_threshold
 
 from common import start
 from common.distributed import Processes
-from common.inference import choose_thresholds, threshold_plots
+from common.inference import choose_thresholds, threshold_plots, threshold_rules
 from common.inference.choose_thresholds import STABILITY, OutOfFold, write_thresholds
 from common.inference.run_networks import Predictor
 from common.inference.threshold_rules import (
+    AREA_RULES,
     LOWEST_COST,
+    PERCENTILE,
     RULES,
     SENSITIVITY_95,
+    SMALLEST,
     YOUDEN,
     Costs,
+    area_threshold,
     resampled_thresholds,
 )
 from common.inference.trained_system import read_trained
@@ -79,13 +83,17 @@ TRAINED = SimpleNamespace(system="eff", image_size=64, facts={"preset": "demo"},
 
 
 def _written(
-    folder: Path, rule: str = YOUDEN, costs: Costs | None = None, overlapping: bool = True
+    folder: Path,
+    rule: str = YOUDEN,
+    costs: Costs | None = None,
+    overlapping: bool = True,
+    area_rule: str = SMALLEST,
 ) -> tuple[dict, str]:
     """The content of the file that was written in a workspace, and what was printed."""
     prepared = _prepared()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
         patch.setenv("PTX_WORKSPACE", str(folder))
-        write_thresholds(TRAINED, prepared, _found(prepared, overlapping), NOVELTY, rule, costs)
+        write_thresholds(TRAINED, prepared, _found(prepared, overlapping), NOVELTY, rule, costs, area_rule)
         content = json.loads(thresholds_file("eff").read_text())
         point, _ = read_thresholds("eff")
     assert point == OperatingPoint(content["cls_threshold"], content["seg_threshold"], 64)
@@ -114,6 +122,24 @@ def test_the_rule_that_was_asked_for_is_the_one_in_use(tmp_path: Path, rule: str
         assert f"{each['threshold']:.4f}" in line
         assert line.endswith(f"{each['sensitivity']:.3f}         {each['specificity']:.3f}")
     assert "at a prevalence of 0.1, a miss costing as much as 5 false alarms" in said
+
+
+def test_the_area_rule_that_was_asked_for_is_the_one_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(threshold_rules._SHARES, PERCENTILE, 0.1)  # so that 34 positives tell the two apart
+    smallest, said = _written(tmp_path)
+    steady, also_said = _written(tmp_path, area_rule=PERCENTILE)
+    overlaps = _found(_prepared()).overlap
+    expected = {rule: area_threshold(overlaps, rule) for rule in AREA_RULES}
+    for content in (smallest, steady):
+        assert content["seg_alternatives"] == expected
+    assert smallest["seg_threshold"] == expected[SMALLEST]
+    assert steady["seg_threshold"] == expected[PERCENTILE]
+    assert steady["seg_rule"] == AREA_RULES[PERCENTILE]
+    assert expected[SMALLEST] < expected[PERCENTILE]
+    assert f"{AREA_RULES[PERCENTILE]}: {expected[PERCENTILE]}" in said
+    assert f"{AREA_RULES[SMALLEST]}: {expected[SMALLEST]}" in also_said
 
 
 def test_stability_is_written_and_printed_as_such(written: tuple[dict, str]) -> None:

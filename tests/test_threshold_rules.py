@@ -9,16 +9,19 @@ from sklearn.metrics import accuracy_score, roc_curve
 from common.inference.threshold_rules import (
     LOWEST_COST,
     MAP_THRESHOLDS,
+    PERCENTILE,
     RULES,
     SENSITIVITY_95,
+    SMALLEST,
     YOUDEN,
     Costs,
     Roc,
     RocPoint,
+    area_threshold,
     choose,
     dice_by_threshold,
+    extreme,
     resampled_thresholds,
-    smallest_overlap,
 )
 from common.statistics.bootstrap import resample_counts
 from common.statistics.overlap import dice
@@ -122,9 +125,20 @@ def test_lowest_cost_at_known_prevalences() -> None:
     assert accuracy[chosen] == max(accuracy.values())
 
 
-def test_smallest_overlap() -> None:
-    assert smallest_overlap(np.array([0, 30, 7, 900])) == 7
-    assert smallest_overlap(np.array([-1, 0])) is None
+def test_area_thresholds_by_hand() -> None:
+    overlaps = np.array([0, 30, 7, -1, *range(100, 177)])  # of 79 above 0, 2.5% are 1.975
+    assert area_threshold(overlaps) == area_threshold(overlaps, SMALLEST) == 7
+    assert area_threshold(overlaps, PERCENTILE) == 30
+    assert area_threshold(np.append(overlaps, 9), PERCENTILE) == 9  # of 80 films, 2 are 2.5%
+    assert area_threshold(np.append(overlaps, [200, 201]), PERCENTILE) == 100
+    assert area_threshold(np.array([4]), PERCENTILE) == 4
+    assert area_threshold(np.array([-1, 0])) is None
+
+
+def test_thresholds_near_0_and_1_are_extreme() -> None:
+    assert "reaches it for fewer films; expect a lower sensitivity" in str(extreme(0.97))
+    assert "reaches it for more films; expect a lower specificity" in str(extreme(0.01))
+    assert extreme(0.05) is extreme(0.5) is extreme(0.95) is None
 
 
 # --- Dice at every threshold of the map ------------------------------------------------------------
@@ -165,8 +179,27 @@ def test_resamples_equal_repeated_films(rule: str) -> None:
         for i in range(30):
             films = np.repeat(np.arange(40), counts[i])
             assert cls[i] == searched_threshold(rule, positive[films], scores[films])
-            assert seg[i] == smallest_overlap(overlaps[films])
+            assert seg[i] == area_threshold(overlaps[films])
     assert len(set(seg.tolist())) > 1
+
+
+def test_resampled_percentiles_equal_those_of_repeated_films() -> None:
+    rng = np.random.default_rng(6)
+    positive, probability, patient = (
+        rng.random(300) < 0.6,
+        rng.random(300),
+        rng.integers(0, 200, 300).astype(str),
+    )
+    overlaps = np.where(positive, rng.integers(0, 5000, 300), -1)
+    counts = np.concatenate(list(resample_counts(patient, positive, 40, 2))).astype(int)
+    areas = {
+        rule: resampled_thresholds(YOUDEN, positive, probability, overlaps, patient, None, 40, 2, rule)[1]
+        for rule in (SMALLEST, PERCENTILE)
+    }
+    for i in range(40):
+        for rule, found in areas.items():
+            assert found[i] == area_threshold(overlaps[np.repeat(np.arange(300), counts[i])], rule)
+    assert (areas[PERCENTILE] > areas[SMALLEST]).mean() > 0.8
 
 
 def test_resamples_that_define_no_threshold() -> None:

@@ -14,16 +14,19 @@ from common.files import write_csv, write_json
 from common.inference.run_networks import Predictor
 from common.inference.threshold_plots import dice_picture, roc_picture
 from common.inference.threshold_rules import (
+    AREA_RULES,
     LOWEST_COST,
     MAP_THRESHOLDS,
     RULES,
+    SMALLEST,
     YOUDEN,
     Costs,
     RocPoint,
+    area_threshold,
     choose,
     dice_by_threshold,
+    extreme,
     resampled_thresholds,
-    smallest_overlap,
 )
 from common.inference.trained_system import (
     CLASSIFICATION,
@@ -94,7 +97,8 @@ def choose_thresholds(options: ThresholdOptions) -> None:
         for trained in systems:
             found = predict_out_of_fold(trained, prepared, processes, workers)
             if likeness is not None:  # in the first process
-                write_thresholds(trained, prepared, found, likeness, options.rule, costs)
+                rules = options.rule, costs, options.area_rule
+                write_thresholds(trained, prepared, found, likeness, *rules)
 
 
 def predict_out_of_fold(
@@ -136,6 +140,7 @@ def write_thresholds(
     likeness: TrainingLikeness,
     rule: str = YOUDEN,
     costs: Costs | None = None,
+    area_rule: str = SMALLEST,
 ) -> None:
     """Choose the thresholds; write `5cv_avg.json`, `out_of_fold.csv`, `roc.png` and `dice.png`; print them.
 
@@ -146,6 +151,7 @@ def write_thresholds(
         likeness: Description of what the training films look like.
         rule: Rule of the probability threshold, a key of RULES.
         costs: Costs for the rule `lowest-cost`, which is listed only where they are given.
+        area_rule: Rule of the area threshold, a key of AREA_RULES.
     """
     positive, probability = prepared.has_mask, found.probability
     points = {
@@ -156,18 +162,20 @@ def write_thresholds(
         "cls_threshold": points[rule].threshold,
         "fpr": points[rule].false_positive_rate,
         "tpr": points[rule].sensitivity,
-        "seg_threshold": smallest_overlap(found.overlap) or 1,  # where none overlaps, a pixel is enough
+        "seg_threshold": area_threshold(found.overlap, area_rule)
+        or 1,  # where none overlaps, a pixel is enough
         "image_size": trained.image_size,
         "system": trained.system,
         "rule": rule,
-        "seg_rule": "smallest out-of-fold overlap above 0",
+        "seg_rule": AREA_RULES[area_rule],
         "n_films": len(positive),
         "n_patients": int(prepared.cases["patient"].nunique()),
         "n_positive": int(positive.sum()),
         "n_positive_with_overlap": int((found.overlap > 0).sum()),
         "alternatives": {name: _alternative(name, point, costs) for name, point in points.items()},
+        "seg_alternatives": {name: area_threshold(found.overlap, name) for name in AREA_RULES},
         "out_of_fold": _out_of_fold(prepared, found),
-        "stability": _stability(prepared, found, rule, costs),
+        "stability": _stability(prepared, found, rule, costs, area_rule),
         "preset": trained.facts["preset"],
         "made_from": trained.made_from,
         "novelty": likeness.to_json(),  # the key that thresholds files have always had
@@ -221,7 +229,9 @@ def _out_of_fold(prepared: PreparedSet, found: OutOfFold) -> dict[str, Any]:
     return {"label": OPTIMISTIC, "pooled": scores(prepared.part >= 0), "folds": folds}
 
 
-def _stability(prepared: PreparedSet, found: OutOfFold, rule: str, costs: Costs | None) -> dict[str, Any]:
+def _stability(
+    prepared: PreparedSet, found: OutOfFold, rule: str, costs: Costs | None, area_rule: str
+) -> dict[str, Any]:
     """Both thresholds by the same rules from each fold alone, and from resamples of the patients."""
     positive, probability = prepared.has_mask, found.probability
     folds = []
@@ -231,12 +241,12 @@ def _stability(prepared: PreparedSet, found: OutOfFold, rule: str, costs: Costs 
             {
                 "fold": fold,
                 "cls_threshold": choose(rule, positive[films], probability[films], costs).threshold,
-                "seg_threshold": smallest_overlap(found.overlap[films]),
+                "seg_threshold": area_threshold(found.overlap[films], area_rule),
             }
         )
     patient = prepared.cases["patient"].to_numpy()
     cls, seg = resampled_thresholds(
-        rule, positive, probability, found.overlap, patient, costs, _REPLICATES, _SEED
+        rule, positive, probability, found.overlap, patient, costs, _REPLICATES, _SEED, area_rule
     )
     return {
         "label": STABILITY,
@@ -280,7 +290,8 @@ def _summary(content: dict[str, Any]) -> str:
         chosen = f"{name} (chosen)" if name == content["rule"] else name
         threshold, sensitivity = f"{point['threshold']:.4f}", f"{point['sensitivity']:.3f}"
         lines.append(f"  {chosen:<25}{threshold:<16}{sensitivity:<14}{point['specificity']:.3f}")
-    lines += [*_cost_lines(content), *_area_lines(content), *_stability_lines(content)]
+    lines += [*_extreme_lines(content), *_cost_lines(content)]
+    lines += [*_area_lines(content), *_stability_lines(content)]
     return "\n".join([*lines, _likeness_line(content["novelty"])])
 
 
@@ -290,6 +301,11 @@ def _likeness_line(likeness: dict[str, Any]) -> str:
         "  new films unlike these, turned or inverted will get no answer: "
         f"{warned} of these themselves, out-of-fold (n = {likeness['n_films']:,})"
     )
+
+
+def _extreme_lines(content: dict[str, Any]) -> list[str]:
+    warning = extreme(content["cls_threshold"])
+    return [f"  warning: {warning}"] if warning else []
 
 
 def _cost_lines(content: dict[str, Any]) -> list[str]:
@@ -311,6 +327,12 @@ def _area_lines(content: dict[str, Any]) -> list[str]:
         f"  seg_threshold {content['seg_threshold']:,} pixels at {content['image_size']} px: "
         f"{content['seg_rule']} (n = {overlapping:,} of {content['n_positive']:,} positive)"
     ]
+    others = {
+        AREA_RULES[name]: pixels
+        for name, pixels in content["seg_alternatives"].items()
+        if pixels and AREA_RULES[name] != content["seg_rule"]
+    }
+    lines += [f"    {rule}: {pixels:,}" for rule, pixels in others.items()]
     if not overlapping:
         lines.append(
             f"  warning: {content['system']}: no out-of-fold mask overlaps its truth: "

@@ -21,8 +21,15 @@ RULES = {
     SENSITIVITY_95: "highest specificity at a sensitivity of at least 0.95",
     LOWEST_COST: "lowest expected cost at a stated prevalence and cost ratio (Metz, Semin Nucl Med 1978)",
 }
+SMALLEST, PERCENTILE = "smallest", "percentile-2.5"
+AREA_RULES = {
+    SMALLEST: "smallest out-of-fold overlap above 0",
+    PERCENTILE: "2.5th percentile of the out-of-fold overlaps above 0",
+}
+_SHARES = {SMALLEST: 0.0, PERCENTILE: 0.025}
 MAP_THRESHOLDS = np.arange(256) / 256  # of a map of pneumothorax; 0.5 is one of them
 _ROUNDING = 1e-12
+_EXTREME = 0.05
 Rates = TypeVar("Rates", float, np.ndarray)
 
 
@@ -146,17 +153,41 @@ def choose(rule: str, positive: np.ndarray, probability: np.ndarray, costs: Cost
     )
 
 
-def smallest_overlap(overlaps: np.ndarray) -> int | None:
-    """The smallest lesion that the system has shown it can find.
+def extreme(threshold: float) -> str | None:
+    """What is to be feared of a probability threshold near 0 or 1; None where it is neither.
+
+    It is chosen on single folds' probabilities and applied to the mean of five, which is rarely as extreme.
+    """
+    if _EXTREME <= threshold <= 1 - _EXTREME:
+        return None
+    few, rate = ("fewer", "sensitivity") if threshold > 0.5 else ("more", "specificity")
+    return (
+        f"cls_threshold {threshold:.4g} is extreme: it was chosen on single folds' probabilities, and the "
+        f"mean of five reaches it for {few} films; expect a lower {rate} than out of fold"
+    )
+
+
+def area_threshold(overlaps: np.ndarray, rule: str = SMALLEST) -> int | None:
+    """The area that the system must find, from lesions that it has shown it can find.
+
+    The smallest overlap hangs on one film; the percentile is steadier, and gives up the smallest lesions.
 
     Args:
         overlaps: (positives,) int: pixels shared by predicted and true mask of each out-of-fold positive.
+        rule: A key of AREA_RULES.
 
     Returns:
-        The smallest overlap above 0, in pixels; None when there is none.
+        An overlap above 0 that occurred, in pixels; None when there is none.
     """
-    found = overlaps[overlaps > 0]
-    return int(found.min()) if len(found) else None
+    found = np.sort(overlaps[overlaps > 0])
+    return int(found[_place(np.ones((1, len(found))), rule)[0]]) if len(found) else None
+
+
+def _place(counts: np.ndarray, rule: str) -> np.ndarray:
+    """Place of a rule's overlap among rising ones, each there as often as drawn (r, k): (r,) int64."""
+    reached = counts.cumsum(axis=1)
+    enough = np.maximum(_SHARES[rule] * reached[:, -1:] - _ROUNDING, 1)
+    return np.argmax(reached >= enough, axis=1)
 
 
 def dice_by_threshold(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -193,6 +224,7 @@ def resampled_thresholds(
     costs: Costs | None = None,
     replicates: int = 2000,
     seed: int = 0,
+    area_rule: str = SMALLEST,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both thresholds in resamples of the patients, drawn as in `bootstrap.resample_counts`.
 
@@ -209,19 +241,24 @@ def resampled_thresholds(
         costs: Costs for the rule `lowest-cost`; None for the others.
         replicates: Number of resamples.
         seed: Seed of the resampling, 0 or more.
+        area_rule: A key of AREA_RULES.
 
     Returns:
         `cls_threshold` and `seg_threshold` (in pixels), each (replicates,) float64; NaN where a resample
         lacks positive or negative films, or any overlap.
     """
     found = np.flatnonzero(overlaps > 0)
-    found = found[np.argsort(overlaps[found], kind="stable")]  # rising: the first one drawn is the smallest
-    smallest = np.append(overlaps[found], np.nan)  # the last: nothing was drawn
+    found = found[np.argsort(overlaps[found], kind="stable")]  # rising
+    rising = overlaps[found].astype(float)
     cls, seg = [], []
     for counts in resample_counts(patient, positive, replicates, seed):
         roc = Roc.of(positive, probability, counts)
         defined = np.isfinite(roc.sensitivity[:, 0] + roc.false_positive_rate[:, 0])
         cls.append(np.where(defined, roc.thresholds[roc.chosen(rule, costs)], np.nan))
-        drawn = np.pad(counts[:, found] > 0, ((0, 0), (0, 1)), constant_values=True)
-        seg.append(smallest[drawn.argmax(axis=1)])
+        drawn = counts[:, found]
+        seg.append(
+            np.where(drawn.any(axis=1), rising[_place(drawn, area_rule)], np.nan)
+            if len(found)
+            else np.full(len(counts), np.nan)
+        )
     return np.concatenate(cls), np.concatenate(seg)
