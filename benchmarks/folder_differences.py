@@ -51,6 +51,8 @@ MAY_DIFFER = (
     ("*/figures/froc.svg", "*", "since the metrics of localisation"),
     ("*/result_*/cases.csv", "columns", "the same"),
     ("*/metrics.json", "/rows/*", "the rows of metrics.csv, by number"),
+    ("*/looks.json", "*", "since looks at the test films are counted"),
+    ("*/metrics.json", "/plan*", "since plans of a test"),
     ("*/metrics.csv", "columns", "positives stand beside n"),
     ("*/metrics.csv", "*, positives", "the same"),
     *(
@@ -78,6 +80,7 @@ MAY_DIFFER = (
 LATER = (
     *("*dice_full_size*", "*dice_lesser_half*", "*laterality*", "*hit*", "*lesions*", "*lesion_scores*"),
     *("*false_outlines*", "*false_scores*", "*thumbnail*", "*header*", "*sensitivity_without_tube*"),
+    *("*mask_or_clear*", "*single_folds*", "*_majority*", "*vetoed*"),
 )
 # of these the bytes may differ where the content is the same; of all others they may not
 CONTAINERS = (".png", ".jpg", ".bundle")

@@ -335,6 +335,10 @@ class ReportOptions:
     """Give PPV and NPV at this prevalence, too, from sensitivity and specificity."""
     readers: Path | None = None
     """CSV of human readers' calls (columns case, reader, call, perhaps confidence), scored as the systems."""
+    plan: Path | None = None
+    """Plan of the test, as --write-plan begins it: stated in every output, with its verdicts."""
+    write_plan: Path | None = None
+    """Begin a plan in this new file, and do nothing else; fill it in before the first look at the results."""
 
 
 def parse_report(description: str, arguments: Sequence[str] | None = None) -> ReportOptions:

@@ -341,6 +341,7 @@ def pointed(rng: np.random.Generator, has_mask: np.ndarray, area: np.ndarray) ->
         "false_outlines": np.where(np.isfinite(area), rng.integers(0, 4, n), NAN),
         "thumbnail_probability": np.round(np.clip(0.4 + 0.1 * has_mask + rng.normal(0, 0.2, n), 0, 1), 2),
         "header_probability": np.round(rng.random(n), 1),
+        "fold_votes": rng.integers(0, 6, n) / 5,
     }
 
 
@@ -387,6 +388,7 @@ def plainly(
     outlined = one_sided & called & (films.area_fraction > 0)
     false = np.where(called & np.isfinite(films.area_fraction), films.column("false_outlines"), 0)
     without_tube = positive & (films.chest_tube == 0)
+    votes = films.column("fold_votes")
     return {
         **{name: formula() if both else NAN for name, formula in of_both.items()},
         **{f"auroc_{name}": value for name, value in shortcut.items()},
@@ -404,6 +406,11 @@ def plainly(
         ),
         "false_outlines": false.mean(),
         "sensitivity_without_tube": mean(called, without_tube),
+        "sensitivity_single_folds": mean(votes, positive),
+        "specificity_single_folds": 1 - mean(votes, ~positive),
+        "sensitivity_majority": mean(votes > 0.5, positive),
+        "specificity_majority": mean(votes < 0.5, ~positive),
+        "vetoed": sum(films.stage_1 & ~called),
         "prevalence": positive.mean(),
         "brier": brier_score_loss(positive, p, pos_label=True) if both else np.mean((p - positive) ** 2),
         "sensitivity": sensitivity,
@@ -579,7 +586,7 @@ def test_what_no_film_defines_is_nan_without_a_warning():
     of_one_size = table([film for film in FILMS if film[0] in "cd"])
     found = on_full_sample(of_one_size, "mask", prevalence=0.5)
     for metric in METRICS:
-        empty = 0 if metric in ("tp", "fp", "fn", "tn") else NAN
+        empty = 0 if METRICS[metric].kind == "count" else NAN
         assert found["stage_1", "small", metric] == pytest.approx((0, empty), nan_ok=True)
 
     nothing_called = table([(*film[:6], 0, 0, film[8]) for film in FILMS])

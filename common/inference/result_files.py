@@ -20,7 +20,7 @@ from common.inference.result_columns import COLUMNS, Column, Follows
 from common.missing import refuse_missing_results
 from common.paths import result_folder, shown
 from common.refusal import Refusal
-from common.stages import INFERENCE_COMMAND
+from common.stages import INFERENCE_COMMAND, N_FOLDS
 from common.statistics.tested_films import Cases
 
 META_KEYS = (
@@ -169,7 +169,7 @@ class _CaseReader:
         for name, column in COLUMNS.items():
             if column.follows:
                 self._check_follows(name, column.follows, columns, meta)
-        return _as_cases(columns), ~np.isnan(columns["report"])
+        return _as_cases(columns, meta), ~np.isnan(columns["report"])
 
     def _values(self, name: str, column: Column, meta: dict[str, Any]) -> np.ndarray:
         """A column as what it is; empty cells pass, an empty flag or number as NaN."""
@@ -232,11 +232,15 @@ class _CaseReader:
         return f"{name} is {self._shown(name, i)}, not {wanted}"
 
 
-def _as_cases(columns: dict[str, np.ndarray]) -> Cases:
+def _as_cases(columns: dict[str, np.ndarray], meta: dict[str, Any]) -> Cases:
+    """The films; beside the file's columns `fold_votes`, the share of the folds that call a film, 0-1."""
     flags = {name: columns[name] == 1 for name in ("has_mask", "report", "stage_1", "two_stage")}
     known = columns | flags | {"in_mm": columns["distance_unit"] == "mm"}
     names = {each.name for each in fields(Cases)} - {"further"}
     further = {name: values for name, values in columns.items() if name not in names}
+    further["fold_votes"] = np.mean(
+        [columns[f"fold_{fold}"] >= meta["cls_threshold"] for fold in range(N_FOLDS)], axis=0
+    )
     return Cases(**{name: known[name] for name in names}, further=further)
 
 

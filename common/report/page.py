@@ -19,15 +19,16 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from common import __version__
-from common.files import digest, read_json, whole_file
+from common.files import read_json, whole_file
 from common.inference.result_files import Result
-from common.paths import result_folder, thresholds_file, workspace
+from common.paths import result_folder, workspace
 from common.report import plots
 from common.report.claim_checklist import Known, checklist
 from common.report.estimates import Row, estimate_text, films_text, number, p_text
 from common.report.tables import tables
+from common.report.thresholds_kept import tested_thresholds, threshold_sentences
 from common.report.worst_films import shown_films, worst_films
-from common.stages import INFERENCE_COMMAND, N_FOLDS, TESTING_FOLDER, THRESHOLDS_COMMAND
+from common.stages import INFERENCE_COMMAND, N_FOLDS, TESTING_FOLDER
 from common.statistics.auroc import auroc
 from common.statistics.curves import calibration, froc, precision_recall, roc
 from common.statistics.intervals import EXPANDED
@@ -65,7 +66,11 @@ _PRIMARY = ("mask", "two_stage", "all")
 
 
 def write_report(
-    results: Mapping[str, Result], rows: Sequence[Row], replicates: int, seed: int
+    results: Mapping[str, Result],
+    rows: Sequence[Row],
+    replicates: int,
+    seed: int,
+    planned: Sequence[str] = (),
 ) -> list[Path]:
     """Write report.html and figures/*.svg beside the result folders.
 
@@ -75,6 +80,7 @@ def write_report(
             ci_high` and, where there are any, `interval`, `note`, `p_value`, `p_holm`, `test`.
         replicates: Number of resamples behind the rows' intervals.
         seed: Seed of the resampling, for the rows and the curves' bands.
+        planned: What is said of the plan of the test, a sentence each.
 
     Returns:
         What was written, report.html first.
@@ -84,7 +90,7 @@ def write_report(
     """
     folder = workspace() / TESTING_FOLDER
     drawn = draw_plots(results, rows, seed)
-    page = _page(results, rows, replicates, seed, drawn)
+    page = _page(results, rows, replicates, seed, drawn, planned)
     contents = {folder / "report.html": page.encode()} | {
         folder / "figures" / f"{name}.svg": svg for name, svg in drawn.items()
     }
@@ -100,11 +106,12 @@ def _page(
     replicates: int,
     seed: int,
     drawn: Mapping[str, bytes],
+    planned: Sequence[str],
 ) -> str:
     cases = {system: result.cases for system, result in results.items()}
     first = next(iter(cases.values()))
     flow = _flow(next(iter(results)))
-    thresholds = {system: _thresholds(system, result) for system, result in results.items()}
+    thresholds = {system: tested_thresholds(system, result) for system, result in results.items()}
     statistics = (
         f"Patients, with all their films, are resampled {replicates:,} times (seed {seed}), those with a "
         f"positive film and the others apart; {EXPANDED}; the interval of each metric is named in the tables."
@@ -134,7 +141,12 @@ def _page(
         characteristics=_characteristics(first),
         views=_views(first),
         statistics=statistics,
+        planned=planned,
         tables=tables(rows, list(results)),
+        kept={
+            system: threshold_sentences(rows, system, result.meta["cls_threshold"], thresholds[system])
+            for system, result in results.items()
+        },
         shortcuts={system: _shortcuts(rows, system) for system in results},
         figures={name: _data_uri("image/svg+xml", svg) for name, svg in drawn.items()},
         band_replicates=BAND_REPLICATES,
@@ -363,21 +375,6 @@ def _estimates(rows: Sequence[Row], system: str) -> str:
         if (row["system"], row["reference"], row["decision"], row["stratum"]) == (system, *_PRIMARY)
     }
     return ", ".join(f"{METRICS[m].title} {estimate_text(found[m])}" for m in metrics if m in found)
-
-
-def _thresholds(system: str, result: Result) -> dict[str, Any] | None:
-    """What the thresholds file tells; None where it is absent or holds other thresholds than were tested."""
-    path = thresholds_file(system)
-    if not path.is_file():
-        return None
-    content = read_json(path, THRESHOLDS_COMMAND)
-    meta = result.meta
-    tested = [meta["cls_threshold"], meta["seg_threshold"], meta["weights"]]
-    if [content.get(key) for key in ("cls_threshold", "seg_threshold", "made_from")] != tested:
-        return None
-    # what is nested (other rules, stability, hashes) stays in the file, whose hash is given
-    told = {key: value for key, value in content.items() if not isinstance(value, dict | list)}
-    return {"SHA-256 of the file": digest(path.read_bytes()), **told}
 
 
 def _threshold_text(found: Mapping[str, Any]) -> str:

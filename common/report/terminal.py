@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,9 @@ from common.inference.result_files import Result, read_results
 from common.paths import shown, workspace
 from common.removal import Written, refuse_foreign
 from common.report.estimates import line_text, p_text
+from common.report.looks import note_look
 from common.report.page import PLOTS, write_report
+from common.report.thresholds_kept import tested_thresholds, threshold_sentences
 from common.stages import SYSTEMS, TESTING_FOLDER
 from common.statistics.bootstrap import RESAMPLING, bootstrap, metric_rows
 from common.statistics.compare_systems import PAIR, comparison_rows
@@ -24,6 +27,7 @@ from common.statistics.human_readers import CALL, Reading, read_readers, reader_
 from common.statistics.intervals import CONFIDENCE, EXPANDED, MIN_FILMS, MIN_PATIENTS
 from common.statistics.metric_catalogue import METRICS
 from common.statistics.metrics import DECISIONS, OF_CLEAR, REFERENCES
+from common.statistics.plan import Plan, begin_plan, plan_sentences, read_plan, verdicts
 from common.statistics.strata import SIZE_EDGES, STRATA
 from common.statistics.tested_films import CLEAR, Cases
 
@@ -98,7 +102,10 @@ def cohort(result: Result) -> dict[str, int]:
 
 
 def write_metrics(
-    results: Mapping[str, Result], rows: Sequence[dict[str, Any]], options: ReportOptions
+    results: Mapping[str, Result],
+    rows: Sequence[dict[str, Any]],
+    options: ReportOptions,
+    planned: Planned,
 ) -> tuple[Path, Path]:
     """Write metrics.csv (the tidy table) and metrics.json (the same and where it comes from).
 
@@ -127,6 +134,8 @@ def write_metrics(
             "interval": options.interval,
             "resampling": RESAMPLING,
             "prevalence": options.prevalence,
+            "plan": planned.plan and {"sha256": planned.plan.sha256, "written": str(planned.plan.written)},
+            "planned": planned.sentences,
             "fewest_for_an_interval": {"films": MIN_FILMS, "patients": MIN_PATIENTS},
             "size_edges": list(SIZE_EDGES),
             "cohort": cohort(next(iter(results.values()))),
@@ -144,11 +153,17 @@ def write_metrics(
 
 
 def print_report(
-    console: Console, results: Mapping[str, Result], rows: Sequence[dict[str, Any]], options: ReportOptions
+    console: Console,
+    results: Mapping[str, Result],
+    rows: Sequence[dict[str, Any]],
+    options: ReportOptions,
+    planned: Planned,
 ) -> None:
     """Print the header and, for each system, the tables of each reference and decision, and of the groups."""
     for line in _header(next(iter(results.values())), options):
         console.print(line)
+    for sentence in planned.sentences:
+        console.print(sentence)
     found = {tuple(row[key] for key in _ROW_KEY): row for row in rows}
     for system, result in results.items():
         console.print()
@@ -158,6 +173,9 @@ def print_report(
             f"cls_threshold {meta['cls_threshold']:.6g}; seg_threshold {meta['seg_threshold']:g} pixels "
             f"at {meta['image_size']} x {meta['image_size']}"
         )
+        chosen = tested_thresholds(system, result)
+        for sentence in threshold_sentences(rows, system, meta["cls_threshold"], chosen):
+            console.print(sentence)
         console.print(
             f"NSD: share of both outlines within {meta['nsd_tolerance_mm']:g} mm "
             f"({meta['nsd_tolerance_px']:g} pixels where the spacing is unknown) of the other. Outlines made "
@@ -353,20 +371,52 @@ def report(options: ReportOptions) -> None:
     """Read the result files, print the tables, write metrics.csv, metrics.json and report.html.
 
     Raises:
-        Refusal: Result files that cannot be trusted, or files in the way that were not written by this
-            script.
+        Refusal: A plan that is none, result files that cannot be trusted, or files in the way that were not
+            written by this script.
     """
+    if options.write_plan:
+        begin_plan(options.write_plan)
+        print(f"begun: {shown(options.write_plan)}; fill it in before the first look at the results")
+        return
+    plan = read_plan(options.plan) if options.plan else None
+    if plan:
+        options = replace(options, prevalence=plan.prevalence_with(options.prevalence))
     refuse_foreign(workspace() / TESTING_FOLDER, FILES)
     results = read_results(tuple(dict.fromkeys(options.system)))  # a system that is named twice is read once
     systems = {system: result.cases for system, result in results.items()}
     readers = read_readers(options.readers, next(iter(systems.values()))) if options.readers else {}
     rows = table_rows(systems, readers, options)
+    planned = Planned.of(plan, rows, note_look(results, plan))
     # Written first: a reader that closes the pipe early (`| head`) must not cost the files.
-    written = write_metrics(results, rows, options)
-    page, *_ = write_report(results, rows, options.replicates, options.seed)
+    written = write_metrics(results, rows, options, planned)
+    page, *_ = write_report(results, rows, options.replicates, options.seed, planned.sentences)
     console = _console()
-    print_report(console, results, rows, options)
+    print_report(console, results, rows, options, planned)
     console.print(f"\nwritten: {', '.join(shown(path) for path in (*written, page))}")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The plan of the test, and what every output says of it.
+
+    Attributes:
+        plan: The plan; None without one.
+        sentences: What is said of it, of the looks at the test films, and its verdicts.
+    """
+
+    plan: Plan | None
+    sentences: list[str]
+
+    @classmethod
+    def of(cls, plan: Plan | None, rows: Sequence[dict[str, Any]], looks: Sequence[str]) -> Planned:
+        """With the verdicts of these rows; the notes of the primary ones name the plan from now on."""
+        if plan is None:
+            return cls(None, list(looks))
+        for row in rows:
+            key = row["reference"], row["decision"], row["stratum"]
+            if row["metric"] in plan.primary and key == ("mask", "two_stage", "all"):
+                row["note"] = "; ".join(filter(None, (row["note"], f"primary by the {plan.name}")))
+        return cls(plan, [*plan_sentences(plan), *looks, *verdicts(plan, rows)])
 
 
 def table_rows(

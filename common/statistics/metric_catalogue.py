@@ -213,6 +213,19 @@ class FromCounts:
 
 
 @dataclass(frozen=True)
+class Number:
+    """How many films, of those that it is over.
+
+    Attributes:
+        over: Films that it is over, as in `Mean`.
+        value: Whether a film counts, as in `Mean`.
+    """
+
+    over: Callable[[Any], np.ndarray]
+    value: Callable[[Any], np.ndarray]
+
+
+@dataclass(frozen=True)
 class Ratio:
     """A sum over films divided by another one.
 
@@ -269,7 +282,7 @@ class Metric:
     """
 
     title: str
-    formula: Mean | Ratio | FromCounts | ShortcutAuroc | Joint
+    formula: Mean | Number | Ratio | FromCounts | ShortcutAuroc | Joint
     needs: tuple[Need, ...]
     short: str = ""
     both_classes: bool = False
@@ -406,6 +419,38 @@ METRICS: dict[str, Metric] = {
         ("decision",),
         short="Sens. without tube",
         kind="proportion",
+    ),
+    # The thresholds are chosen on single folds' probabilities, and applied to the mean of five
+    "sensitivity_single_folds": Metric(
+        "Sensitivity of single folds at the threshold: mean",
+        Mean(lambda f: f.positive & f.with_value("fold_votes"), lambda f: f.cases.column("fold_votes")),
+        ("probability",),
+        short="Sens., single folds",
+        comparable=False,
+    ),
+    "specificity_single_folds": Metric(
+        "Specificity of single folds at the threshold: mean",
+        Mean(lambda f: f.negative & f.with_value("fold_votes"), lambda f: 1 - f.cases.column("fold_votes")),
+        ("probability",),
+        short="Spec., single folds",
+        comparable=False,
+    ),
+    # The median of five reaches a threshold where three do: it stays on a single fold's scale
+    "sensitivity_majority": Metric(
+        "Sensitivity where a majority of the folds decides",
+        Mean(lambda f: f.positive & f.with_value("fold_votes"), lambda f: f.cases.column("fold_votes") > 0.5),
+        ("probability",),
+        short="Sens., majority",
+        kind="proportion",
+        comparable=False,
+    ),
+    "specificity_majority": Metric(
+        "Specificity where a majority of the folds decides",
+        Mean(lambda f: f.negative & f.with_value("fold_votes"), lambda f: f.cases.column("fold_votes") < 0.5),
+        ("probability",),
+        short="Spec., majority",
+        kind="proportion",
+        comparable=False,
     ),
     "specificity": Metric(
         "Specificity", Mean(lambda f: f.negative, lambda f: ~f.called), ("decision",), kind="proportion"
@@ -636,4 +681,12 @@ METRICS: dict[str, Metric] = {
     "fp": _count("False positives", "FP", lambda c: c.fp),
     "fn": _count("False negatives", "FN", lambda c: c.fn),
     "tn": _count("True negatives", "TN", lambda c: c.tn),
+    "vetoed": Metric(
+        "Called by stage 1, vetoed by the area rule",
+        Number(lambda f: f.all, lambda f: f.cases.stage_1 & ~f.called),
+        ("decision",),
+        short="Vetoed",
+        kind="count",
+        descriptive=True,
+    ),
 }

@@ -21,6 +21,7 @@ from common.statistics.metric_catalogue import (
     FromCounts,
     Joint,
     Mean,
+    Number,
     Ratio,
     ShortcutAuroc,
     share,
@@ -34,7 +35,7 @@ SPECIFICITIES = (90, 95)  # percent
 # What depends on which films are negatives, of the main metrics: given under `mask_or_clear`, too.
 OF_CLEAR = (
     *("auroc", "sensitivity", "specificity", "auprc", "ppv", "npv"),
-    *("tp", "fp", "fn", "tn"),
+    *(name for name, metric in METRICS.items() if metric.kind == "count"),
 )
 LIMITS_OF_AGREEMENT = 1.96  # standard deviations
 
@@ -314,6 +315,8 @@ class _Stratum:
         sums = {name: each for name, each in formulas.items() if isinstance(each, Mean)}
         # Ratios are two sums: the numerator under its own name, the divisor under another.
         sums |= {name: Mean(each.over, each.numerator) for name, each in ratios.items()}
+        numbers = {name: each for name, each in formulas.items() if isinstance(each, Number)}
+        sums |= {name: Mean(each.over, each.value) for name, each in numbers.items()}
         decided = {name: each for name, each in sums.items() if METRICS[name].by_decision}
         decided |= {self._divisors[name]: Mean(each.over, each.denominator) for name, each in ratios.items()}
         decided |= (_TRUE if self._counted else {}) | (_EXCESS if self._agreement else {})
@@ -331,6 +334,7 @@ class _Stratum:
         # From the full sample: in a resample, a patient drawn twice would pass for one with two films.
         self._films_a_patient = films_a_patient(cases.patient[self.positive & cases.has_mask])
         self._sums = Sums(table) if table else None
+        self._numbers = set(numbers)
         classes = cases.probability, self.positive, self.negative
         self._ranks = Ranks(*classes) if Joint.RANKS in formulas.values() else None
         self._calibration = Calibration(*classes) if Joint.CALIBRATION in formulas.values() else None
@@ -356,7 +360,10 @@ class _Stratum:
     def values(self, counts: np.ndarray) -> dict[tuple[str | None, str], np.ndarray]:
         """Values by decision (None: of no decision) and metric (length r)."""
         totals = self._sums.totals(counts) if self._sums else {}
-        found = {key: share(total, films) for key, (total, films) in totals.items()}
+        found = {
+            (decision, name): total if name in self._numbers else share(total, films)
+            for (decision, name), (total, films) in totals.items()
+        }
         for (decision, name), (total, _) in totals.items():
             if name in self._divisors:
                 found[decision, name] = share(total, totals[decision, self._divisors[name]][0])

@@ -6,6 +6,8 @@
     python bootstrap.py --interval bca       bias-corrected and accelerated intervals
     python bootstrap.py --prevalence 0.05    PPV and NPV at this prevalence, too
     python bootstrap.py --replicates 2000 --seed 7
+    python bootstrap.py --write-plan plan.toml   begin a plan, before the first look at the results
+    python bootstrap.py --plan plan.toml         state it in every output, with its verdicts
 
 Reads what `bash inference.sh` left: result_eff/ and result_vit/, of each the tested cases (cases.csv) and
 meta.json. Prints, for each system, against the masks (primary) and against the radiology reports, for the
@@ -14,8 +16,8 @@ NPV, likelihood ratios, F1, accuracy), calibration (Brier score, slope, intercep
 IoU, HD95, NSD), the area shown, and the confusion counts. common/statistics/metrics.py defines each.
 
 Writes metrics.csv, one row an estimate, and metrics.json, the same and where it comes from. Each run replaces
-both. They hold every stratum (all films, small, medium and large lesions, sex, age, view, device), of which
-the terminal shows the main ones. Columns:
+both; looks.json counts the looks at the same test films. They hold every stratum (all films, small, medium
+and large lesions, sex, age, view, device), of which the terminal shows the main ones. Columns:
 
     system, reference, decision, stratum, metric
     n                   films that the estimate is over
