@@ -117,9 +117,15 @@ def bootstrap(description: str, arguments: Arguments = None) -> None:
     """Start `bootstrap.py`.
 
     Raises:
-        Refusal: A value that gives no interval, missing results; or of `report`.
+        Refusal: A value that gives no interval, a plan in the way, missing results; or of `report`.
     """
     options = parse_report(description, arguments)
+    if options.write_plan:  # before there are results
+        from common.statistics.plan import begin_plan
+
+        begin_plan(options.write_plan)
+        print(f"begun: {options.write_plan}; fill it in before the first look at the results")
+        return
     refuse_missing_results(options.system)
     _say(f"bootstrap: {' and '.join(options.system)}, {options.replicates:,} replicates")
     from common.report.terminal import report

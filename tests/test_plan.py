@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from test_bootstrap_script import case_rows, enough_films, metrics, write_result
 
+from common import start
 from common.command_line import ReportOptions
 from common.inference.result_files import read_results
 from common.refusal import Refusal
@@ -163,9 +164,7 @@ def test_looks_are_counted_and_a_changed_plan_is_told(workspace: Path) -> None:
 
 def test_every_output_states_the_plan(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = workspace / "plan.toml"
-    report(ReportOptions(write_plan=path))
-    assert "fill it in before the first look" in capsys.readouterr().out
-    assert not (workspace / "step3_testing/testing/metrics.csv").exists()
+    begin_plan(path)
     folder = workspace / "step3_testing/testing"
     options = ReportOptions(plan=path, replicates=40)
     report(options)
@@ -193,3 +192,13 @@ def test_every_output_states_the_plan(workspace: Path, capsys: pytest.CaptureFix
     for name in ("metrics.json", "report.html"):
         assert "Warning: the plan changed after the first look" in (folder / name).read_text()
     assert "Warning: the plan changed after the first look" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_plan_is_begun_before_there_are_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PTX_WORKSPACE", str(tmp_path))
+    start.bootstrap("", ["--write-plan", str(tmp_path / "plan.toml")])
+    assert "fill it in before the first look" in capsys.readouterr().out
+    assert read_plan(tmp_path / "plan.toml").primary["auroc"] == 0.95
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.toml"]

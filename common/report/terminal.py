@@ -27,7 +27,7 @@ from common.statistics.human_readers import CALL, Reading, read_readers, reader_
 from common.statistics.intervals import CONFIDENCE, EXPANDED, MIN_FILMS, MIN_PATIENTS
 from common.statistics.metric_catalogue import METRICS
 from common.statistics.metrics import DECISIONS, OF_CLEAR, REFERENCES
-from common.statistics.plan import Plan, begin_plan, plan_sentences, read_plan, verdicts
+from common.statistics.plan import Plan, plan_sentences, read_plan, verdicts
 from common.statistics.strata import SIZE_EDGES, STRATA
 from common.statistics.tested_films import CLEAR, Cases
 
@@ -374,10 +374,6 @@ def report(options: ReportOptions) -> None:
         Refusal: A plan that is none, result files that cannot be trusted, or files in the way that were not
             written by this script.
     """
-    if options.write_plan:
-        begin_plan(options.write_plan)
-        print(f"begun: {shown(options.write_plan)}; fill it in before the first look at the results")
-        return
     plan = read_plan(options.plan) if options.plan else None
     if plan:
         options = replace(options, prevalence=plan.prevalence_with(options.prevalence))

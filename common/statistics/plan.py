@@ -75,7 +75,7 @@ class Plan:
     Attributes:
         sha256: Hash of its file, as `sha256sum` gives it.
         written: The date that it states.
-        margin: Of non-inferiority, 0-1.
+        margin: Margin of non-inferiority, 0-1.
         prevalence: The stated one, 0-1.
         patients_with: Number of patients expected with a pneumothorax.
         patients_without: The same without.
