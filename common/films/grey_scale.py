@@ -37,6 +37,7 @@ def grey_to_8_bit(
         seen = present[places]
     else:  # rescaling is a line: its extremes are at the ends
         seen[[0, -1]] = True
+    # Padding is no grey of the film: it must not set the darkest or brightest one.
     seen &= ~padding
     if not seen.any():
         raise FilmFault("holds nothing but padding")

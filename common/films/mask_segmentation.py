@@ -59,6 +59,7 @@ def read_segmentation(content: bytes, width: int, height: int, instance: str, no
         frames = _of_film(dataset, list(_frames(dataset)), instance, note)
         lesion = _segments(dataset, note)
         marked = [frame for frame in frames if kind == "LABELMAP" or lesion.get(frame.segment)]
+        # Which of them is meant cannot be told, and their union need not be any of them.
         if len({frame.segment for frame in marked}) < len(marked):
             raise FilmFault("its Segmentation holds several frames of one segment, not one of the film")
         mask = np.zeros((height, width), dtype=bool)

@@ -127,7 +127,7 @@ def predict_out_of_fold(
         maps = predictor.maps([segmenters[fold]], own, title and f"{title}, masks")
         for i, (_, found, truth) in enumerate(maps):
             overlaps[i] = overlap(found > MAP_THRESHOLD, truth)
-            dice[i] = dice_by_threshold(found, truth)
+            dice[i] = dice_by_threshold(found, truth)  # for the picture: decisions take 0.5 alone
         result.overlap[positives] = processes.joined(overlaps)
         result.dice_by_threshold[positives] = processes.joined(dice)
     return result

@@ -112,6 +112,7 @@ def _point(meta: Mapping[str, Any]) -> OperatingPoint:
 
 
 def _rule(columns: Columns, meta: Mapping[str, Any]) -> np.ndarray:
+    # By the rule itself, not by a second spelling of it, so that writer and reader cannot disagree.
     films = zip(columns["probability"].tolist(), columns["area_pixels"].tolist(), strict=True)
     point = _point(meta)
     return np.array([point.rule(probability, area) for probability, area in films])

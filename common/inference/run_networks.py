@@ -151,6 +151,7 @@ class Predictor(Generic[FilmsRead]):
         """
         processes = processes or Processes(self.device)
         rows = np.asarray(rows)
+        # Without a lesion, Dice is 1 or 0 by convention, and says nothing of the outline.
         positives = rows[self.prepared.has_mask[rows]]
         own = [dice(m > MAP_THRESHOLD, truth) for _, m, truth in self.maps([net], processes.share(positives))]
         # Joined before the mean: the same sum, in the same order, however many processes there are.
@@ -172,6 +173,7 @@ class EvaluationFilms(Dataset):
 
     def __getitem__(self, index: int) -> Batch:
         row = int(self.rows[index])
+        # The very floats of augmentation's table of greys: training and testing see the same numbers.
         film = self.prepared.film(row, self.image_size).astype(np.float32) / 255
         return batch_item(film, self.prepared.mask(row, self.image_size), row, self.prepared.has_mask[row])
 

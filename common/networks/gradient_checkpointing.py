@@ -41,7 +41,7 @@ def _checkpoint(block: nn.Module) -> None:
     compute = block.forward
 
     def forward(*inputs: torch.Tensor | None, **options: torch.Tensor | None) -> torch.Tensor:
-        if not (block.training and torch.is_grad_enabled()):
+        if not (block.training and torch.is_grad_enabled()):  # nothing is kept for a backward pass anyway
             return compute(*inputs, **options)
         return checkpoint(
             partial(compute, **options),  # `checkpoint` has keywords of its own

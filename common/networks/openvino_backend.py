@@ -134,6 +134,7 @@ def _converted(net: PneumothoraxNet, image_size: int, openvino: ModuleType) -> A
 def _joined(models: list[Any], openvino: ModuleType) -> Any:
     """One model of one film, with the output of each."""
     for model in models[1:]:
+        # All folds read the first one's film: it is handed over once.
         for target in model.input(0).get_target_inputs():
             target.replace_source_output(models[0].input(0))
     found = [model.get_results()[0].input_value(0) for model in models]

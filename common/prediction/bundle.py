@@ -181,6 +181,7 @@ def _compute(
 
 
 def _draw(number: int) -> np.ndarray:
+    # Every other one with a lesion, so that the segmentation networks have something to differ in.
     film, _ = draw_film(np.random.default_rng([_SEED, number]), number % 2 == 0, "ntuh", SIDE)
     return film
 

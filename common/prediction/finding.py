@@ -159,5 +159,6 @@ def _is_borderline(probability: float, mean_map: np.ndarray | None, point: Opera
         return True
     if mean_map is None:
         return False
+    # Every pixel may differ by that much, so the area lies between these two.
     least, most = (np.count_nonzero(mean_map > MAP_THRESHOLD + sign * ROUNDING) for sign in (1, -1))
     return bool(least < point.seg_threshold <= most)

@@ -75,7 +75,7 @@ def patient_side(outline: np.ndarray, film: Film) -> str:
     on_right = int(np.count_nonzero(outline[:, (columns + 1) // 2 :]))
     if pose not in ("", _MIRRORED) or not on_left + on_right:
         return ""
-    if ONE_IN * min(on_left, on_right) >= on_left + on_right:
+    if ONE_IN * min(on_left, on_right) >= on_left + on_right:  # in whole numbers: a tenth exactly counts
         return "both"
     return "left" if (on_right > on_left) == (pose == "") else "right"
 

@@ -96,7 +96,7 @@ def in_workers(
                     workers[workers.index(worker)] = _start(function, seconds, memory)
                 if held is not None and worker.task is None:
                     yield held, result
-    finally:
+    finally:  # also when nobody asks for further results
         for worker in workers:
             worker.process.kill()
             worker.pipe.close()

@@ -295,6 +295,7 @@ def _prepare(key: str, folder: Path, rules: Rules, table: PatientTable | None, f
     _refuse_foreign(key, folder)
     total = sum(not (f.excluded or f.fault) for films in listed.values() for f in films)
     print(f"Preparing {total:,} {SOURCE_TITLES[key]} films once ({total * FILM_BYTES / 1e9:.1f} GB on disk)")
+    # Before anything is written, not hours later.
     _refuse_full_disk(total, [prepared_folder(name) for name in listed])
     # All sets of a source are read before any is finished: they are searched for leaks together.
     growing = [_begin(name, films, rules, table, fresh) for name, films in listed.items()]
@@ -460,10 +461,12 @@ def _named(kind: str, identifier: str, rules: Rules) -> str:
 
 def _refuse_many_faults(growing: Growing) -> None:
     left_out = [(kind, reason) for kind in (REJECTED, EXCLUDED) for reason in growing.reasons(kind)]
+    # An exclusion is as intended; only faults say that the source is not what it should be.
     faults = sum(kind == REJECTED for kind, _ in left_out)
     share = faults / max(len(growing.listed), 1)
     reasons = "; ".join(f"{count:,} {kind}: {why}" for (kind, why), count in Counter(left_out).most_common(8))
     rows = "; ".join(grouped(growing.left_out(REJECTED))[:8]) or None
+    # Listed here, since a refusal ends the run before `_finish` would.
     if not growing.entries(PREPARED):
         _write_rejected(growing)
         raise Refusal(

@@ -95,7 +95,7 @@ def resample_counts(
         for members, stream in groups:
             if len(members):
                 drawn[:, members] = _draw(stream, rows, len(members))
-        yield drawn[:, number]
+        yield drawn[:, number]  # all films of a patient come with it
 
 
 def _draw(stream: np.random.Generator, rows: int, size: int) -> np.ndarray:

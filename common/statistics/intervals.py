@@ -88,7 +88,7 @@ def bca_interval(
     if defined is None or np.isnan(acceleration):
         return None
     below = float(np.mean(defined < estimate) + np.mean(defined <= estimate)) / 2
-    if not 0 < below < 1:
+    if not 0 < below < 1:  # the bias would be infinite
         return None
     bias = _NORMAL.inv_cdf(below)
 

@@ -109,6 +109,7 @@ class Ranks:
     """
 
     def __init__(self, scores: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> None:
+        # Sorted once and for all: a resample changes how often a film counts, not its place.
         order = np.argsort(scores, kind="stable")
         self._positives, self._negatives = order[positive[order]], order[negative[order]]
         positives, negatives = scores[self._positives], scores[self._negatives]
@@ -177,6 +178,7 @@ class Ranks:
 
 def _running_total(counts: np.ndarray) -> np.ndarray:
     """Sums of the first 0, 1, ... k columns: (r, k) -> (r, k + 1)."""
+    # With a 0 in front, so that the number of films below a score is an index.
     total = np.zeros((counts.shape[0], counts.shape[1] + 1))
     np.cumsum(counts, axis=1, out=total[:, 1:])
     return total

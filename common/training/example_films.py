@@ -27,6 +27,7 @@ def example_rows(prepared: PreparedSet, validation: np.ndarray) -> np.ndarray:
     positives, negatives = validation[masked], validation[~masked][:_NEGATIVES]
     area = prepared.cases["mask_area_fraction"].to_numpy()[positives]
     by_area = positives[np.argsort(area, kind="stable")]
+    # Evenly by rank, not by area: small lesions, of which there are most, are the hard ones.
     places = np.linspace(0, len(by_area) - 1, min(COUNT - len(negatives), len(by_area)))
     return np.concatenate([by_area[places.round().astype(int)], negatives])
 
