@@ -189,7 +189,6 @@ class FilmPredictor:
         )
         rows = np.arange(len(films))
         point = self.deployed.point
-        # The same order as in testing: classify all, then segment only what stage 1 calls.
         folds = dict(predictor.scores(self._classifiers, rows))
         # With a type, since an empty list would become an array of floats, which is no index.
         called = np.array(

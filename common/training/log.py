@@ -84,7 +84,7 @@ class TrainingLog:
         """
         row = _row(row)
         self.log.append(row)
-        self._write_log()  # before the events: `log.csv` is what people look at first
+        self._write_log()
         scalars = {f"epoch/{name}": row[name] for name in COLUMNS if name != "step"}
         sheet = films_sheet(f"{self._title}, epoch {row['epoch']}", examples) if examples else None
         if sheet is not None:

@@ -79,7 +79,7 @@ class Learner:
         Raises:
             Refusal: Memory runs out, or no step counts any more in fp16.
         """
-        # A torch scheduler would be state of its own in every checkpoint; a number of the step needs none.
+        # The rate follows from the step's number: a torch scheduler would be one more state to save.
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         seed_torch(*key, self.processes.rank)  # by rank, or all would drop the same places
