@@ -17,11 +17,12 @@ from conftest import PATIENCE
 from page_study import HOSTILE, made_up_cases, metric_rows, row, write_study
 
 from common.report.page import PLOTS, write_report
-from common.report.worst_films import worst_films
+from common.report.shown_films import worst_films
 
 # Written into the page when all of it is there: what a test then reads from the page's final state.
 _LOOK = """<script>
 window.addEventListener("load", () => setTimeout(() => {
+  document.querySelectorAll("details").forEach(each => each.open = true);
   const pictures = [...document.images].map(i => {
     const box = i.getBoundingClientRect();
     return {kind: i.src.slice(0, 15), complete: i.complete, own: [i.naturalWidth, i.naturalHeight],
@@ -117,4 +118,11 @@ def test_the_report_as_it_is_prints_without_a_word_in_the_console(
     assert console == []
     content = pdf.read_bytes()
     assert content.startswith(b"%PDF")
-    assert len(re.findall(rb"/Type\s*/Page\b", content)) >= 8  # each chapter begins a page
+    pages = len(re.findall(rb"/Type\s*/Page\b", content))
+    assert pages >= 8  # each chapter begins a page
+    opened = tmp_path / "opened.html"
+    opened.write_text(
+        report.read_text(encoding="utf-8").replace("<details>", "<details open>"), encoding="utf-8"
+    )
+    run(chromium, opened, tmp_path, f"--print-to-pdf={pdf}", "--no-pdf-header-footer")
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes())) == pages  # what is folded is printed, too

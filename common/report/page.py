@@ -25,11 +25,12 @@ from common.paths import result_folder, workspace
 from common.report import plots
 from common.report.claim_checklist import Known, checklist
 from common.report.estimates import Row, estimate_text, films_text, number, p_text
-from common.report.tables import tables
+from common.report.shown_films import shown_films, telling_films, worst_films
+from common.report.tables import Table, table, tables
 from common.report.thresholds_kept import tested_thresholds, threshold_sentences
-from common.report.worst_films import shown_films, worst_films
 from common.stages import INFERENCE_COMMAND, N_FOLDS, TESTING_FOLDER
 from common.statistics.auroc import auroc
+from common.statistics.compare_systems import FAMILY
 from common.statistics.curves import calibration, froc, precision_recall, roc
 from common.statistics.intervals import EXPANDED
 from common.statistics.metric_catalogue import METRICS
@@ -142,6 +143,8 @@ def _page(
         views=_views(first),
         statistics=statistics,
         planned=planned,
+        glance=_glance(rows, list(results)),
+        told_films=_told_films(results),
         tables=tables(rows, list(results)),
         kept={
             system: threshold_sentences(rows, system, result.meta["cls_threshold"], thresholds[system])
@@ -167,6 +170,20 @@ def _page(
 
 def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _glance(rows: Sequence[Row], systems: Sequence[str]) -> Table:
+    """The primary metrics alone, without differences, in the order in which they were chosen."""
+    primary = [
+        next((row for row in rows if row["system"] == system and _place(row) == place), None)
+        for place in FAMILY
+        for system in systems
+    ]
+    return table([row for row in primary if row is not None], systems, "primary metrics")
+
+
+def _place(row: Row) -> tuple[str, ...]:
+    return row["reference"], row["decision"], row["stratum"], row["metric"]
 
 
 def _shortcuts(rows: Sequence[Row], system: str) -> list[str]:
@@ -255,13 +272,22 @@ def _share(members: np.ndarray) -> str:
 
 
 def _films(system: str, cases: Cases) -> dict[str, list[dict[str, Any]]]:
-    return {
-        kind: [
-            {"case": f.case, "facts": f.facts, "picture": f.jpeg and _data_uri("image/jpeg", f.jpeg)}
-            for f in shown_films(cases, chosen, result_folder(system))
-        ]
-        for kind, chosen in worst_films(cases).items()
-    }
+    return {kind: _shown(system, cases, chosen) for kind, chosen in worst_films(cases).items()}
+
+
+def _told_films(results: Mapping[str, Result]) -> dict[str, dict[str, Any]]:
+    """The films of the first screen, by kind: those of the first system, since four are enough."""
+    system, result = next(iter(results.items()))
+    chosen = telling_films(result.cases, result.meta["cls_threshold"])
+    shown = _shown(system, result.cases, np.array(list(chosen.values()), dtype=int))
+    return dict(zip(chosen, shown, strict=True))
+
+
+def _shown(system: str, cases: Cases, rows: np.ndarray) -> list[dict[str, Any]]:
+    return [
+        {"case": f.case, "facts": f.facts, "picture": f.jpeg and _data_uri("image/jpeg", f.jpeg)}
+        for f in shown_films(cases, rows, result_folder(system))
+    ]
 
 
 # --- the figures -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The films that a reader wants to see: the worst misses, the worst outlines and the worst false alarms."""
+"""The films that a reader wants to see: one of each kind, and the worst misses, outlines and false alarms."""
 
 from __future__ import annotations
 
@@ -50,6 +50,35 @@ def worst_films(cases: Cases) -> dict[str, np.ndarray]:
         rows = np.flatnonzero(members)
         found[kind] = rows[np.argsort(badness[rows], kind="stable")][:MOST]
     return found
+
+
+def telling_films(cases: Cases, threshold: float) -> dict[str, int]:
+    """One film of each kind, chosen by rule, under the mask reference and the two-stage decision.
+
+    Args:
+        threshold: Threshold of the probability by which the films were called, 0-1.
+
+    Returns:
+        Row of each kind, where there is such a film: `found`, the positive called positive whose Dice is the
+        median (of an even number, the lower one): neither the best nor the worst outline; `missed` and
+        `false_alarm`, the first of `worst_films`; `borderline`, of the other films that stage 2 saw the one
+        whose probability lies nearest to the threshold.
+    """
+    worst = worst_films(cases)
+    chosen = {}
+    found = np.flatnonzero(cases.has_mask & cases.two_stage)
+    if len(found):
+        by_dice = found[np.argsort(cases.dice_segmentation[found], kind="stable")]
+        chosen["found"] = int(by_dice[(len(by_dice) - 1) // 2])
+    for kind, of_kind in (("missed", worst["missed"]), ("false_alarm", worst["false_alarms"])):
+        if len(of_kind):
+            chosen[kind] = int(of_kind[0])
+    # only these have a map, hence a picture
+    seen = np.flatnonzero(cases.stage_1 | cases.has_mask)
+    left = seen[~np.isin(seen, list(chosen.values()))]
+    if len(left):
+        chosen["borderline"] = int(left[np.argmin(np.abs(cases.probability[left] - threshold))])
+    return chosen
 
 
 def shown_films(cases: Cases, rows: np.ndarray, folder: Path) -> list[ShownFilm]:
