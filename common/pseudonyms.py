@@ -12,26 +12,41 @@ from pathlib import Path
 from common.paths import shown, workspace
 from common.refusal import Refusal
 
+_KEY_BYTES = 32
+
 
 @cache
 def _pseudonyms(root: Path) -> hmac.HMAC:
     """HMAC-SHA-256 with the key of a workspace, before anything is put in."""
     path = root / "data" / "pseudonym.key"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_key(path)
     try:
-        # EXCL: of two that start at once one makes the key. 600: nobody else may read it.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pass  # made earlier, or by another process just now
-    else:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32) + "\n")
-    try:
-        return hmac.new(bytes.fromhex(path.read_text().strip()), digestmod=hashlib.sha256)
+        key = bytes.fromhex(path.read_text().strip())
     except ValueError:
-        raise Refusal(
-            f"{shown(path)} is not a key", do="restore it, or delete it and data/prepared"
-        ) from None
+        key = b""
+    if len(key) < _KEY_BYTES:  # an empty one is a key to HMAC, and anybody could test a guess with it
+        raise Refusal(f"{shown(path)} is not a key", do="restore it, or delete it and data/prepared")
+    return hmac.new(key, digestmod=hashlib.sha256)
+
+
+def _make_key(path: Path) -> None:
+    """Write a new key, whole or not at all; a key that another process makes meanwhile stays."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    # 600: nobody else may read it
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(_KEY_BYTES) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(temporary, path)  # unlike a rename, it replaces nothing
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def pseudonym(kind: str, identifier: str) -> str:

@@ -12,7 +12,8 @@ from common.preparation.film_task import PREPARED
 
 
 class ResumeLog:
-    """The entries of a preparation, in memory and in `journal.jsonl`; each is on disk before the next film.
+    """The entries of a preparation, in memory and in `journal.jsonl`; each is written before the next
+    film (a power cut may take the last ones, which are then prepared again).
 
     The first line says what is being prepared. What an earlier run left is taken up only when its first
     line is the same, and of its films only those whose pixels and mask are in the arrays as the entry says.
