@@ -113,7 +113,7 @@ def test_empty_cells_say_nothing(tmp_path: Path) -> None:
         ("age", "131", "age is no number from 0 to 130"),
         ("age", "130.1", "age is no number from 0 to 130"),
         ("age", "-1", "age is no number from 0 to 130"),
-        ("age", "045Y", "age is no number from 0 to 130"),
+        ("age", "forty", "age is no number from 0 to 130"),
         ("age", "nan", "age is no number from 0 to 130"),
         ("age", "inf", "age is no number from 0 to 130"),
         ("age", "1e1", "age is no number from 0 to 130"),
@@ -172,6 +172,20 @@ def test_words_of_spreadsheets(tmp_path: Path) -> None:
     ]
     films = _films(_folder(tmp_path, rows), "ntuh_test", allow_chest_tube=True)
     assert [(film.report, film.chest_tube) for film in films] == [(1, 1), (1, None)]
+
+
+@pytest.mark.parametrize(("cell", "age"), [("045Y", 45), ("45y", 45), ("018M", 1.5), ("7", 7)])
+def test_ages_as_headers_have_them(tmp_path: Path, cell: str, age: float) -> None:
+    film = _one(tmp_path, age=cell)
+    assert (film.facts["age"], film.notes) == (age, ())
+
+
+def test_columns_without_name_and_cells_are_none(tmp_path: Path) -> None:
+    """As spreadsheets write them beside a table."""
+    folder = _folder(tmp_path, [_row(1), _row(2)])
+    table = folder / "cases.csv"
+    table.write_text("".join(f"{line},,\n" for line in table.read_text().splitlines()))
+    assert [film.fault for film in _films(folder)] == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,8 @@ def _posture(code: str, modifier: str = "") -> Sequence:
         ({"ProtocolName": "Chest PA/LAT"}, {"view": None}),
         ({"ProtocolName": "APPLE PAUL"}, {"view": None}),
         ({"ViewPosition": "AP portable"}, {"view": "AP"}),
+        ({"ViewPosition": "A-P"}, {"view": "AP"}),
+        ({"SeriesDescription": "chest P-A"}, {"view": "PA"}),
         ({"ViewPosition": "PORT", "SeriesDescription": "Thorax a.p."}, {"view": "AP"}),
         ({"ViewPosition": "XYZ"}, {"view": "XYZ"}),
         ({"ViewPosition": "Left lateral"}, {"view": "LL"}),

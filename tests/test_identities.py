@@ -29,7 +29,15 @@ from common.refusal import Refusal
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("00123", "123"), ("P0012", "p12"), (" A 1", "a1"), ("123.0", "123"), ("A-007", "a-7"), ("0", "000")],
+    [
+        ("00123", "123"),
+        ("P0012", "p12"),
+        (" A 1", "a1"),
+        ("123.0", "123"),
+        ("A-007", "a-7"),
+        ("0", "000"),
+        ("\uff21\uff11\uff12", "A12"),
+    ],
 )
 def test_spellings_of_one_patient(one: str, other: str) -> None:
     assert canonical(one) == canonical(other)
@@ -50,8 +58,10 @@ def test_other_patients(one: str, other: str) -> None:
         "ANONYMIZED",
         "0",
         "000",
+        "0.0",
         "unknown",
         "N/A",
+        "n.a.",
         "none",
         "-",
         "xxx",
@@ -69,14 +79,28 @@ def test_placeholders(text: str) -> None:
     assert why_unknown(text) == PLACEHOLDER
 
 
-@pytest.mark.parametrize("text", ["1.23E+12", "1,23e+12", "1E+15"])
+@pytest.mark.parametrize("text", ["1.23E+12", "1,23e+12", "1E+15", "123456789012345000"])
 def test_rounded_numbers(text: str) -> None:
     assert why_unknown(text) == ROUNDED
 
 
 @pytest.mark.parametrize(
     "text",
-    ["P0001", "1", "123456", "A1", "anna-17", "2.25.7", "E12", "ANON-00123", "ANON00123", "patient 7", ""],
+    [
+        "P0001",
+        "1",
+        "123456",
+        "A1",
+        "anna-17",
+        "123456789012340",
+        "12345678901234500",
+        "2.25.7",
+        "E12",
+        "ANON-00123",
+        "ANON00123",
+        "patient 7",
+        "",
+    ],
 )
 def test_identifiers(text: str) -> None:
     assert why_unknown(text) is None

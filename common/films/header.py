@@ -64,8 +64,8 @@ _VIEW_WORDS = {
     _RIGHT + r"POSTERIOR[- ]+OBLIQUE\b": "RPO",
     _LEFT + r"LAT(?:ERAL)?\b": "LL",
     _RIGHT + r"LAT(?:ERAL)?\b": "RL",
-    r"\bANTERO?(?:IOR)?[- ]*(?:TO[- ]+)?POSTERIOR\b|\bA[./]?P\b": "AP",
-    r"\bPOSTERO?(?:IOR)?[- ]*(?:TO[- ]+)?ANTERIOR\b|\bP[./]?A\b": "PA",
+    r"\bANTERO?(?:IOR)?[- ]*(?:TO[- ]+)?POSTERIOR\b|\bA[./-]?P\b": "AP",
+    r"\bPOSTERO?(?:IOR)?[- ]*(?:TO[- ]+)?ANTERIOR\b|\bP[./-]?A\b": "PA",
     r"\bLAT(?:ERAL)?\b": "LAT",
     r"\bOBL(?:IQUE)?\b": "OBL",
     **{rf"\b{code}\b": code for code in ("LL", "RL", "LLD", "RLD", "LAO", "LPO", "LLO", "RAO", "RPO", "RLO")},
@@ -198,15 +198,22 @@ def _age(dataset: Dataset, note: Note) -> float | None:
     No age at all is a placeholder where the birth date says otherwise.
     """
     by_dates = _age_by_dates(dataset)
-    match = re.fullmatch(r"(\d{1,3})([DWMY]?)", get_text(dataset, "PatientAge").upper())
-    if not match:
+    age = age_in_years(get_text(dataset, "PatientAge"))
+    if age is None:
         return by_dates
-    age = round(int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1, "": 1}[match[2]], 2)
     if age <= OLDEST and (age > 0 or not by_dates):
         return age
     decides = "unknown" if by_dates is None else "by the birth date"
     note(f"an impossible PatientAge: its age is {decides}, found {age:g} years")
     return by_dates
+
+
+def age_in_years(text: str) -> float | None:
+    """`045Y`, SIIM's `45`, months (`010M`), weeks or days in years; None where it is something else."""
+    match = re.fullmatch(r"([0-9]{1,3})([DWMY]?)", text.upper())
+    if not match:
+        return None
+    return round(int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1, "": 1}[match[2]], 2)
 
 
 def _age_by_dates(dataset: Dataset) -> float | None:

@@ -8,6 +8,7 @@ patient of all.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -15,12 +16,13 @@ from typing import Any
 from common.refusal import Refusal
 
 _PLACEHOLDERS = re.compile(
-    r"0*|[-_.?*x#]+|#(n/a|ref!|value!|name[?]|null!|num!|div/0!)|n/?a|nan|null|none|nil|empty|missing|unknown|unbekannt|inconnu|undefined|unspecified|"
+    r"0*([.,]0+)?|[-_.?*x#]+|#(n/a|ref!|value!|name[?]|null!|num!|div/0!)|n[/.]?a[.]?|nan|null|none|nil|empty|missing|unknown|unbekannt|inconnu|undefined|unspecified|"
     r"(pat(ient)?|id|name|case|subject)?[-_^ ]*(anon[a-z]*|de-?ident[a-z]*|redacted|removed|deleted|"
     r"withheld|hidden|masked|dummy|default|unnamed|noname|noid)[-_^ ]*(pat(ient)?|id|name|case|subject)?|"
     r"(no|not)[-_ ]*(id|name|known|available|given|applicable|specified|provided)|pat(ient)?[-_ ]?(id|name)?"
 )
-_ROUNDED = re.compile(r"[0-9]+([.,][0-9]+)?e\+[0-9]+")
+# As 1.23E+12, or with zeros in place of all digits beyond the 15 that a spreadsheet holds
+_ROUNDED = re.compile(r"[0-9]+([.,][0-9]+)?e\+[0-9]+|[1-9][0-9]{14}0{3,}")
 PLACEHOLDER = (
     "its PatientID is a placeholder (such as ANON, 0 or unknown), so its patient is unknown; "
     "the column patient of the case table can name the patient"
@@ -54,8 +56,11 @@ FEWEST = 10  # films of which one patient may have the most
 
 
 def canonical(identifier: str) -> str:
-    """An identifier without leading zeros, capitals and blanks, and without the `.0` of a spreadsheet."""
-    text = re.sub(r"\s+", "", identifier).casefold()
+    """An identifier without leading zeros, capitals and blanks, and without the `.0` of a spreadsheet.
+
+    Letters and digits of full width, as Chinese and Japanese keyboards type them, are those of half width.
+    """
+    text = re.sub(r"\s+", "", unicodedata.normalize("NFKC", identifier)).casefold()
     text = re.sub(r"^([0-9]+)[.,]0+$", r"\1", text)
     return re.sub(r"(?<![0-9.])0+(?=[0-9])", "", text)  # not after a point, as in the parts of a UID
 

@@ -25,6 +25,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from common.command_line import Rules
+from common.films.header import age_in_years
 from common.films.mask_files import MaskFile
 from common.paths import shown
 from common.refusal import Refusal
@@ -167,13 +168,16 @@ def find_table(folder: Path) -> Path | None:
 def _read_table(path: Path) -> pd.DataFrame:
     """The table's cells as stripped text; the index is the row number. Ragged rows have no cells at all."""
     (_, header), *body = TABLES[path.name](path) or [(1, [])]
-    header = [name.strip() for name in header]
+    header, width = [name.strip() for name in header], len(header)
+    cells = [[c.strip() for c in row] if len(row) == width else [None] * width for _, row in body]
+    # a spreadsheet may write columns without name and cells
+    named = [place for place in range(width) if header[place] or any(row[place] for row in cells)]
+    header = [header[place] for place in named]
     _check_header(path, header)
     if not body:
         raise Refusal(f"{shown(path)} lists no film", do="it needs one row a film below its column names")
-    width = len(header)
-    cells = [[c.strip() for c in row] if len(row) == width else [None] * width for _, row in body]
-    return pd.DataFrame(cells, index=[number for number, _ in body], columns=header, dtype=object)
+    table = pd.DataFrame(cells, index=[number for number, _ in body], dtype=object)[named]
+    return table.set_axis(header, axis="columns")
 
 
 def _check_header(path: Path, header: list[str]) -> None:
@@ -221,14 +225,22 @@ def _check_split(name: str, table: pd.DataFrame, rules: Rules) -> None:
 
 
 def _as_meant(table: pd.DataFrame) -> pd.DataFrame:
-    """The cells in the table's own words: `Male` is M, `yes` and `1.0` are 1, `Train` is train."""
+    """The cells in the table's own words: `Male` is M, `yes` and `1.0` are 1, `045Y` is 45."""
     table = table.copy()
     for column, words in _WORDS.items():
         if column in table:
             table[column] = [words.get(cell.casefold(), cell) if cell else cell for cell in table[column]]
     if "date" in table:
         table["date"] = [_year_first(cell) if cell else cell for cell in table["date"]]
+    if "age" in table:
+        table["age"] = [_in_years(cell) if cell else cell for cell in table["age"]]
     return table
+
+
+def _in_years(cell: str) -> str:
+    """An age as a header has it (`045Y`, `010M`) in years."""
+    age = age_in_years(cell)
+    return cell if age is None else f"{age:g}"
 
 
 def _year_first(cell: str) -> str:
