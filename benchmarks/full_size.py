@@ -1,7 +1,8 @@
-"""Full size without a GPU: every stage of `published`, both systems, at 512 with its own batch, on the CPU.
+"""Full size without a GPU: every stage of a preset, both systems, at 512 with its own batch, on the CPU.
 
-    python benchmarks/full_size.py            about 20 minutes on 2 cores
-    python benchmarks/full_size.py --quick    the same steps at 64 px with `eff` only
+    python benchmarks/full_size.py                    about 20 minutes on 2 cores
+    python benchmarks/full_size.py --preset strong    the same with its batches of 8
+    python benchmarks/full_size.py --quick            the same steps at 64 px with `eff` only
 
 Runs the scripts that a user runs on a few synthetic films, from random weights instead of ImageNet's: at
 least 10 steps, one validation and one export a stage, then thresholds, inference and metrics. Only fold 0
@@ -51,7 +52,9 @@ def copy_fold(system: str, task: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="at 64 px, eff only")
-    quick = parser.parse_args().quick
+    parser.add_argument("--preset", choices=("published", "strong"), default="published")
+    arguments = parser.parse_args()
+    quick, preset = arguments.quick, arguments.preset
     sys.path.insert(0, str(REPOSITORY))
     from common.demo.phantom_sets import write_ntuh, write_siim
 
@@ -65,15 +68,20 @@ def main() -> None:
         write_ntuh(data / "ntuh", 53, 15, 4, 4, seed=0)
         size = ["--image-size", "64"] if quick else []
         drawn = ["--films-per-epoch", str(8 * STEPS)]
+        drawn_to_segment = drawn if preset == "strong" else []  # else every positive once
         for system in systems:
-            train = ["bash", "train.sh", "cpu", "--system", system, "--epochs", "1", *size]
+            train = ["bash", "train.sh", "cpu", "--preset", preset, "--system", system]
+            train += ["--epochs", "1", *size]
             plan = {
                 "1.1 SIIM segmentation": (
                     "step1_pretraining/step1_segmentation",
-                    [*train, "--initial-weights", "random"],
+                    [*train, *drawn_to_segment, "--initial-weights", "random"],
                 ),
                 "1.2 SIIM classification": ("step1_pretraining/step2_classification", [*train, *drawn]),
-                "2.1 NTUH segmentation": ("step2_ntuh_training/ntuh_segmentation", [*train, "--folds", "0"]),
+                "2.1 NTUH segmentation": (
+                    "step2_ntuh_training/ntuh_segmentation",
+                    [*train, *drawn_to_segment, "--folds", "0"],
+                ),
                 "2.2 NTUH classification": (
                     "step2_ntuh_training/ntuh_classification",
                     [*train, *drawn, "--folds", "0"],

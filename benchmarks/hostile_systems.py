@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,16 @@ IMPOSSIBLE: tuple[Any, ...] = (
 Blow = Callable[[bytes, np.random.Generator], bytes]
 
 
-def write_system(workspace: Path, cls_threshold: float = 0.5) -> None:
-    """A system of ten random networks with thresholds, and its bundle, in a workspace."""
+def write_system(
+    workspace: Path, recipe: dict[str, Any] | None = None, thresholds: dict[str, Any] | None = None
+) -> None:
+    """A system of ten random networks with thresholds, and its bundle, in a workspace.
+
+    Args:
+        workspace: Empty folder.
+        recipe: Changes of the demo's recipe, as metadata hold them.
+        thresholds: Changes of the thresholds file.
+    """
     import torch
 
     from common.compute import seed_torch
@@ -36,6 +44,7 @@ def write_system(workspace: Path, cls_threshold: float = 0.5) -> None:
     from common.paths import bundle_file, thresholds_file, weights_file
     from common.prediction.bundle import export
     from common.recipes.presets import preset_network, preset_recipe
+    from common.recipes.recipe import recipe_facts
     from common.stages import N_FOLDS
 
     os.environ["PTX_WORKSPACE"] = str(workspace)
@@ -46,11 +55,11 @@ def write_system(workspace: Path, cls_threshold: float = 0.5) -> None:
     )
     torch.set_num_threads(1)
     for stage in (CLASSIFICATION, SEGMENTATION):
-        recipe = asdict(preset_recipe("demo", stage, SYSTEM)) | {"image_size": SIZE}
+        numbers = recipe_facts(preset_recipe("demo", stage, SYSTEM)) | {"image_size": SIZE} | (recipe or {})
         for fold in range(N_FOLDS):
             metadata = {
                 "stage": stage.key, "system": SYSTEM, "fold": fold, "task": stage.task, "preset": "demo",
-                "network": network, "recipe": recipe,
+                "network": network, "recipe": numbers,
                 "content": "0" * 64, "split": "1" * 64,
                 "lineage": [{"stage": "siim_segmentation", "sha256": "2" * 64}],
             }  # fmt: skip
@@ -62,8 +71,8 @@ def write_system(workspace: Path, cls_threshold: float = 0.5) -> None:
     write_json(
         thresholds_file(SYSTEM),
         {
-            "system": SYSTEM, "cls_threshold": cls_threshold, "seg_threshold": 20, "image_size": SIZE,
-            "made_from": trained.made_from, "novelty": likeness.to_json(),
+            "system": SYSTEM, "cls_threshold": 0.5, "seg_threshold": 20, "image_size": SIZE,
+            "made_from": trained.made_from, "novelty": likeness.to_json(), **(thresholds or {}),
         },
     )  # fmt: skip
     export(SYSTEM, bundle_file(SYSTEM))

@@ -9,9 +9,12 @@ timm's names. All recipes run the four stages and five folds of `eff` on an Effi
     published    the published numbers with all epochs cut by the same factor (7%)
     pretrained   numbers for few films; most steps are pre-training on `--siim`
     fine_tuned   the same numbers; most steps are fine-tuning on `--ntuh`
+    strong       the recipe `strong`, its learning rates and steps those of a quarter of an hour
+    plain        one plain U-Net (plain_unet.py), `--plain-steps` of training
 
-Printed are minutes of training and validation, and the metrics that no difference of source can reach. The
-same command goes on after an interruption. The learning curves are `curves.png` of each run.
+Printed are CPU minutes of training and validation (which do not depend on what else runs), the metrics that
+no difference of source can reach, and of `strong` and `plain` the difference, paired by patient. The same
+command goes on after an interruption. The learning curves are `curves.png` of each run.
 """
 
 from __future__ import annotations
@@ -19,9 +22,13 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
@@ -34,8 +41,22 @@ _FEW = {
     "ntuh_segmentation": "--preset demo --learning-rate 3e-4",
     "ntuh_classification": "--preset demo --films-per-epoch 240 --learning-rate 2e-4",
 }
+_STRONG = {
+    "siim_segmentation": "--preset strong --films-per-epoch 160 --learning-rate 5e-4",
+    "siim_classification": "--preset strong --films-per-epoch 80 --learning-rate 3e-4",
+    "ntuh_segmentation": "--preset strong --films-per-epoch 280 --learning-rate 5e-4",
+    "ntuh_classification": "--preset strong --films-per-epoch 160 --learning-rate 3e-4",
+}
+_FLAGS = {"published": dict.fromkeys(_FEW, ""), "pretrained": _FEW, "fine_tuned": _FEW, "strong": _STRONG}
 # epochs of the four stages
-_EPOCHS = {"published": (7, 1, 7, 3), "pretrained": (60, 12, 4, 6), "fine_tuned": (4, 2, 10, 3)}
+_EPOCHS = {
+    "published": (7, 1, 7, 3),
+    "pretrained": (60, 12, 4, 6),
+    "fine_tuned": (4, 2, 10, 3),
+    "strong": (1, 1, 4, 2),
+}
+PLAIN = "plain"
+REPLICATES = 2000  # of the paired differences
 METRICS = (
     *("auroc", "auroc_thumbnail", "dice_segmentation", "dice_positives", "dice_true_positives"),
     *("dice_full_size", "dice_lesser_half", "laterality", "outline_laterality", "hit"),
@@ -44,33 +65,36 @@ METRICS = (
 
 
 def run_chain(recipe: str, arguments: argparse.Namespace, workspace: Path) -> float:
-    """Train, choose thresholds, test; the minutes that training and validation took."""
+    """Train, choose thresholds, test; the CPU minutes that training and validation took."""
     from common.stages import STAGES
 
     os.environ |= {"PTX_WORKSPACE": str(workspace), "VIRTUAL_ENV": sys.prefix}
 
-    def script(path: str, *flags: str) -> None:
-        command = ["bash", str(REPOSITORY / path), "cpu", "--system", "eff", *flags]
-        subprocess.run(command, check=True)
+    def script(path: str, *flags: str) -> float:
+        return cpu_minutes("bash", str(REPOSITORY / path), "cpu", "--system", "eff", *flags)
 
     sources = {"siim": ["--siim", arguments.siim], "ntuh": ["--ntuh", arguments.ntuh]}
+    script_of_films = str(REPOSITORY / "common/prepare.sh")
+    cpu_minutes("bash", script_of_films, *sources["siim"], *sources["ntuh"])
+    minutes = 0.0
     for (key, stage), epochs in zip(STAGES.items(), _EPOCHS[recipe], strict=True):
         first = [] if stage.parent else ["--encoder", ENCODER, "--imagenet", arguments.imagenet]
-        flags = [] if recipe == "published" else _FEW[key].split()
-        flags += ["--epochs", str(epochs), "--image-size", arguments.image_size]
-        script(f"{stage.folder}/train.sh", *sources[stage.source], *first, *flags)
+        flags = [*_FLAGS[recipe][key].split(), "--epochs", str(epochs), "--image-size", arguments.image_size]
+        flags += ["--seed", str(arguments.seed)]
+        minutes += script(f"{stage.folder}/train.sh", *sources[stage.source], *first, *flags)
     script("step2_ntuh_training/get_thres/get_thresholds.sh", *sources["ntuh"])
     script("step3_testing/testing/inference.sh", *sources["ntuh"])
-    subprocess.run(
-        [sys.executable, str(REPOSITORY / "step3_testing/testing/bootstrap.py"), "--system", "eff"],
-        check=True,
-    )
-    return sum(
-        float(row["seconds"]) / 60
-        for stage in STAGES.values()
-        for log in (workspace / stage.folder / "runs").glob("*/log.csv")
-        for row in csv.DictReader(log.open())
-    )
+    bootstrap = str(REPOSITORY / "step3_testing/testing/bootstrap.py")
+    cpu_minutes(sys.executable, bootstrap, "--system", "eff")
+    return minutes
+
+
+def cpu_minutes(*command: str) -> float:
+    """Run a command; the CPU time of it and its children in minutes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
 
 
 def estimates(workspace: Path) -> list[str]:
@@ -87,18 +111,82 @@ def estimates(workspace: Path) -> list[str]:
     ]
 
 
+def run_plain(arguments: argparse.Namespace, workspace: Path) -> list[str]:
+    """Train the plain U-Net and score the test films; its metrics, and how `strong` differs from it."""
+    os.environ |= {"PTX_WORKSPACE": str(workspace / PLAIN)}
+    output = workspace / PLAIN / "films.csv"
+    minutes = cpu_minutes(
+        *(sys.executable, str(REPOSITORY / "benchmarks/plain_unet.py"), "--ntuh", arguments.ntuh),
+        *("--imagenet", arguments.imagenet, "--output", str(output), "--encoder", ENCODER),
+        *("--steps", str(arguments.plain_steps), "--seed", str(arguments.seed)),
+    )
+    lines = [f"{PLAIN}: {minutes:.1f} CPU minutes, those of testing among them"]
+    facts, found = read_films(workspace / PLAIN / "data/prepared/ntuh_test/cases.csv"), read_films(output)
+    tested = workspace / "strong/step3_testing/testing/result_eff/cases.csv"
+    strong = read_films(tested) if tested.is_file() else {}
+    return lines + [f"  {line}" for line in compared(facts, found, strong)]
+
+
+Rows: TypeAlias = dict[str, dict[str, str]]
+
+
+def read_films(path: Path) -> Rows:
+    """The rows of a table by case."""
+    with path.open() as file:
+        return {row["case"]: row for row in csv.DictReader(file)}
+
+
+def compared(facts: Rows, plain: Rows, strong: Rows) -> list[str]:
+    """Means over the test films with intervals by patient, of the plain U-Net, and of `strong` less it."""
+    from common.statistics.auroc import auroc
+    from common.statistics.bootstrap import resample_counts
+
+    cases = list(facts)
+    patient = np.array([facts[case]["patient"] for case in cases])
+    area = np.array([float(facts[case]["mask_area_fraction"] or 0) for case in cases])
+    positive = area > 0
+    counts = np.concatenate(list(resample_counts(patient, positive, REPLICATES, 0)))
+    lesser = positive & (area <= np.median(area[positive]))
+    score = np.array([float(plain[case]["probability"]) for case in cases])
+    lines = [f"auroc of the map's top {auroc(positive, score):.3f} n={len(cases)}"]
+    for name, column, films in (
+        ("dice_full_size", "dice_full_size", positive),
+        ("dice_lesser_half", "dice_full_size", lesser),
+        ("laterality", "laterality", positive),
+        ("hit", "hit", positive),
+    ):
+        one, other = (
+            np.array([float(rows.get(case, {}).get(column) or "nan") for case in cases])
+            for rows in (plain, strong)
+        )
+        for title, values in ((name, one), (f"{name}, strong less plain", other - one)):
+            known = films & ~np.isnan(values)
+            if known.any():
+                means = counts[:, known] @ values[known] / counts[:, known].sum(axis=1)
+                low, high = np.quantile(means, [0.025, 0.975])
+                lines.append(f"{title} {values[known].mean():.3f} ({low:.3f}-{high:.3f}) n={known.sum()}")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     for name in ("siim", "ntuh", "imagenet", "workspace"):
         parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--recipe", nargs="+", choices=_EPOCHS, default=list(_EPOCHS))
+    recipes = [*_EPOCHS, PLAIN]
+    parser.add_argument("--recipe", nargs="+", choices=recipes, default=recipes, help="in this order")
     parser.add_argument("--image-size", default="224", help="working size of all stages")
+    parser.add_argument("--plain-steps", type=int, default=330, help="steps of the plain U-Net")
+    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    workspace = Path(arguments.workspace).resolve()
     lines = []
     for recipe in arguments.recipe:
-        workspace = Path(arguments.workspace).resolve() / recipe
-        minutes = run_chain(recipe, arguments, workspace)
-        lines += [f"{recipe}: {minutes:.0f} minutes of training", *map("  {}".format, estimates(workspace))]
+        if recipe == PLAIN:
+            lines += run_plain(arguments, workspace)
+        else:
+            minutes = run_chain(recipe, arguments, workspace / recipe)
+            lines += [f"{recipe}: {minutes:.1f} CPU minutes of training"]
+            lines += [f"  {line}" for line in estimates(workspace / recipe)]
     print("\n".join(lines))
 
 

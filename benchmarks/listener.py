@@ -342,7 +342,7 @@ def main() -> None:
             parser.error(f"{program} is not installed: apt-get install orthanc dcmtk")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        write_system(root / "system", THRESHOLD)
+        write_system(root / "system", thresholds={"cls_threshold": THRESHOLD})
         films = write_films(root, arguments.films)
         good = True
         if arguments.base:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 
@@ -41,7 +41,7 @@ class Rules:
     """Largest share of faulty films; with more, preparing stops and says so."""
 
 
-Preset = Literal["published", "demo"]
+Preset = Literal["published", "strong", "demo"]
 
 
 def flag(help_text: str, default: str, metavar: str | None = None) -> object:
@@ -77,7 +77,8 @@ class TrainOptions:
     folds: tuple[int, ...] = tuple(range(N_FOLDS))
     """Folds to train (fine-tuning only)."""
     preset: Preset = "published"
-    """The recipe: the published one, or the demo's quick one; the flags below change single numbers."""
+    """The recipe: the published one, the strong one for real films, or the demo's quick one; the flags below
+    change single numbers."""
     siim: Annotated[str | None, flag("folder of the SIIM-ACR download", "data/siim", "PATH")] = None
     siim_patients: SiimPatients = None
     ntuh: NtuhPath = None
@@ -112,21 +113,26 @@ class TrainOptions:
     replace them when the run ends). To go on with an interrupted run, leave it off."""
 
 
+_METAVARS = {int: "N", float: "X"}
+
+
 def _override_type(stage: Stage) -> type:
     """A dataclass with one optional field for each number of the recipe; its help shows the presets'."""
-    published, demo = (preset_recipe(preset, stage, "eff") for preset in PRESETS)
+    others = {preset: preset_recipe(preset, stage, "eff") for preset in PRESETS}
+    published, kinds = others.pop("published"), get_type_hints(Recipe)
     fields = []
     for item in dataclasses.fields(Recipe):
         if item.name == "augmentation":
             continue  # a set of ranges that belong together: not turned one by one from the command line
-        old, new = getattr(published, item.name), getattr(demo, item.name)
-        default = f"{old}; demo {new}" if new != old else f"{old}"
+        usual = getattr(published, item.name)
+        other = {preset: getattr(recipe, item.name) for preset, recipe in others.items()}
+        differing = [f"{preset} {value}" for preset, value in other.items() if value != usual]
+        default = "; ".join([str(usual), *differing])
         if item.name == "weight_decay":
             each = (preset_recipe("published", stage, system).weight_decay for system in SYSTEMS)
             default = ", ".join(f"{system} {decay}" for system, decay in zip(SYSTEMS, each, strict=True))
-        kind: Any = Literal["auto", "fp32"] if item.name == "precision" else type(old)
-        metavar = None if item.name == "precision" else {int: "N", float: "X"}[type(old)]
-        marked = Annotated[kind | None, flag(item.metadata["help"], default, metavar)]
+        kind: Any = kinds[item.name]
+        marked = Annotated[kind | None, flag(item.metadata["help"], default, _METAVARS.get(kind))]
         fields.append((item.name, marked, field(default=None)))
     return dataclasses.make_dataclass("Recipe", fields, frozen=True)
 
@@ -175,6 +181,8 @@ def parse_train(stage: Stage, description: str, arguments: Sequence[str] | None 
             raise Refusal(f"--folds {fold}: there is no such fold", do=f"use 0 to {N_FOLDS - 1}")
     if options.encoder is not None and len(options.system) != 1:
         raise Refusal("--encoder is for one system", do="add --system eff or --system vit")
+    if not 0 <= changes.get("ema_decay", 0.0) < 1:
+        raise Refusal(f"--ema-decay {changes['ema_decay']} must be at least 0 and below 1")
     for name in ("image_size", "epochs", "batch_size", "learning_rate", "accumulation"):
         if name in changes and changes[name] <= 0:
             raise Refusal(f"--{name.replace('_', '-')} {changes[name]} must be positive")

@@ -47,7 +47,7 @@ from common.inference.unlike_training import TrainingLikeness
 from common.paths import prepared_folder, thresholds_file
 from common.preparation.run import open_prepared
 from common.stages import STAGES
-from common.statistics.overlap import dice
+from common.statistics.overlap import dice, overlap
 
 CPU = torch.device("cpu")
 
@@ -242,6 +242,21 @@ def test_pictures_mark_the_thresholds_and_state_n(tmp_path: Path, monkeypatch: p
     assert used.get_xydata().tolist() == [[0.5, pytest.approx(content["out_of_fold"]["pooled"]["dice"])]]
 
 
+def test_threshold_of_the_map_is_told_where_it_is_not_the_usual_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not {"map_threshold", "map_rule"} & set(_written(tmp_path / "usual")[0])
+    monkeypatch.setenv("PTX_WORKSPACE", str(tmp_path / "other"))
+    prepared = _prepared()
+    found = replace(_found(prepared), map_threshold=0.25)
+    write_thresholds(TRAINED, prepared, found, NOVELTY)
+    point, content = read_thresholds("eff")
+    assert point.map_threshold == content["map_threshold"] == 0.25
+    mean = found.dice_by_threshold[prepared.has_mask, 64].mean()
+    assert content["out_of_fold"]["pooled"]["dice"] == pytest.approx(mean)
+    assert "map_threshold 0.2500: highest mean Dice" in capsys.readouterr().out
+
+
 # --- the script on trained networks ----------------------------------------------------------------
 
 
@@ -269,6 +284,14 @@ def test_out_of_fold_films_were_not_trained_on(copy: Path) -> None:
     segmenter = trained.networks(STAGES["ntuh_segmentation"], CPU)[prepared.part[row]]
     ((_, predicted, truth),) = predictor.maps([segmenter], [row])
     assert found.dice[row] == pytest.approx(dice(predicted > 0.5, truth), abs=1e-6)
+    assert found.map_threshold == 0.5
+    chosen = choose_thresholds.predict_out_of_fold(
+        replace(trained, map_threshold="out-of-fold"), prepared, Processes(CPU)
+    )
+    mean = found.dice_by_threshold[prepared.has_mask].mean(axis=0)
+    assert mean[round(256 * chosen.map_threshold)] == mean.max()
+    assert chosen.overlap[row] == overlap(predicted > chosen.map_threshold, truth)
+    assert chosen.dice[row] == pytest.approx(dice(predicted > chosen.map_threshold, truth), abs=1e-6)
 
 
 def test_what_the_films_look_like_is_that_of_the_training_films(copy: Path) -> None:

@@ -116,10 +116,29 @@ def test_task_loss_by_hand() -> None:
     per_film = 1 - (2 * (share * both).sum((2, 3)) + 1e-5) / (share.sum((2, 3)) + both.sum((2, 3)) + 1e-5)
     logits, label = torch.tensor([0.3, -2.0]), torch.tensor([1.0, 0.0])
     bce = (np.log1p(np.exp(-0.3)) + np.log1p(np.exp(-2.0))) / 2
-    assert float(TaskLoss(1.0)((masks, None), mask, label)) == pytest.approx(float(per_film.mean()), rel=1e-5)
-    expected = 0.5 * float(per_film.mean()) + bce
-    assert float(TaskLoss(0.5)((masks, logits), mask, label)) == pytest.approx(expected, rel=1e-5)
-    assert isinstance(TaskLoss(1.0).dice, DiceLoss)
+
+    def loss(logits: torch.Tensor | None, **changes: object) -> float:
+        return float(TaskLoss(replace(RECIPE, **changes))((masks, logits), mask, label))
+
+    assert loss(None, dice_weight=1.0) == pytest.approx(float(per_film.mean()), rel=1e-5)
+    assert loss(logits, dice_weight=0.5) == pytest.approx(0.5 * float(per_film.mean()) + bce, rel=1e-5)
+    assert isinstance(TaskLoss(RECIPE).dice, DiceLoss)
+    assert loss(None, dice_weight=1.0, dice_films="positives") == pytest.approx(
+        float(per_film[0].mean()), rel=1e-5
+    )
+    pixels = -float((mask * share[:, 1:].log() + (1 - mask) * share[:, :1].log()).mean())
+    assert loss(None, dice_weight=0.0, bce_weight=3.0) == pytest.approx(3 * pixels, rel=1e-5)
+
+
+def test_batch_without_positives_learns_from_its_pixels_alone() -> None:
+    masks, mask = torch.randn(2, 2, 8, 8, requires_grad=True), torch.zeros(2, 1, 8, 8)
+    loss_of = TaskLoss(replace(RECIPE, dice_weight=1.0, bce_weight=1.0, dice_films="positives"))
+    loss = loss_of((masks, None), mask, torch.zeros(2))
+    loss.backward()
+    background = masks.detach().softmax(1)[:, 0]
+    assert float(loss.detach()) == pytest.approx(-float(background.log().mean()), rel=1e-5)
+    assert bool((masks.grad != 0).all())
+    TaskLoss(replace(RECIPE, dice_films="positives"))((masks, None), mask, torch.zeros(2)).backward()
 
 
 def test_differences_are_named() -> None:

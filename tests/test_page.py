@@ -253,7 +253,7 @@ def test_a_film_is_shown_with_both_outlines_and_its_facts(workspace: Path):
     cases = made_up_cases()
     write_study(cases, "eff")
     missed = int(worst_films(cases)["missed"][0])
-    (film,) = shown_films(cases, np.array([missed]), result_folder("eff"))
+    (film,) = shown_films(cases, np.array([missed]), result_folder("eff"), 0.5)
     picture = cv2.imdecode(np.frombuffer(film.jpeg, np.uint8), cv2.IMREAD_COLOR).astype(int)
     blue, green, red = np.moveaxis(picture, -1, 0)
     half = len(picture) // 2

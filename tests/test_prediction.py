@@ -89,6 +89,16 @@ def test_serious_concern_takes_the_answer_away_but_not_the_numbers() -> None:
     assert noted.decision == "positive"
 
 
+def test_threshold_of_the_map_decides_area_outline_and_borderline() -> None:
+    point = replace(POINT, map_threshold=0.125)
+    found = np.where(_map(32) > 0.5, 0.13, 0.1).astype(np.float32)
+    finding = find(_film(), [0.9] * 5, found, point, [])
+    assert (finding.rule, finding.segmented_pixels, finding.borderline) == (POSITIVE, 32, False)
+    assert finding.outline[:6, :8].mean() > 0.8
+    assert find(_film(), [0.9] * 5, found, POINT, []).rule == NEGATIVE_AREA
+    assert find(_film(), [0.9] * 5, np.where(_map(20) > 0.5, 0.12505, 0.1), point, []).borderline
+
+
 @pytest.mark.parametrize(
     ("folds", "found", "borderline"),
     [
@@ -112,7 +122,7 @@ def test_outline_comes_back_onto_the_film_it_was_stretched_from() -> None:
     truth = np.zeros((300, 200), dtype=np.float32)
     truth[60:150, 120:180] = 1
     square = cv2.resize(truth, (64, 64), interpolation=cv2.INTER_AREA)
-    back = on_film(square, 300, 200)
+    back = on_film(square, 300, 200, 0.5)
     assert (back & (truth > 0)).sum() * 2 / (back.sum() + truth.sum()) > 0.95
 
 

@@ -9,6 +9,7 @@ import pytest
 from common.networks.unet import PneumothoraxNet
 from common.networks.weights import parameters
 from common.recipes.presets import preset_network, preset_recipe, read_preset
+from common.recipes.recipe import recipe_facts
 from common.refusal import Refusal
 from common.stages import STAGES
 
@@ -37,6 +38,32 @@ def test_published_recipe(key: str, system: str) -> None:
     assert recipe.weight_decay == {"eff": 0.01, "vit": 0.05}[system]
     assert (recipe.share_first, recipe.share_drop) == (0.8, 0.5)
     assert (recipe.clip_norm, recipe.warmup_steps, recipe.seed) == (5, 1500, 0)
+
+
+@pytest.mark.parametrize("preset", ["published", "demo"])
+def test_metadata_of_earlier_recipes_are_as_they_were(preset: str) -> None:
+    """Else a run that was begun before would be refused as begun otherwise."""
+    for key in STAGES:
+        facts = recipe_facts(preset_recipe(preset, STAGES[key], "eff"))
+        assert list(facts) == [
+            *("image_size", "epochs", "batch_size", "learning_rate", "learning_rate_floor", "weight_decay"),
+            *("films_per_epoch", "share_first", "share_drop", "dice_weight", "warmup_steps", "clip_norm"),
+            *("accumulation", "precision", "seed", "augmentation"),
+        ]
+
+
+def test_strong_learns_from_negatives_and_mostly_from_the_hospital() -> None:
+    steps = {}
+    for key, stage in STAGES.items():
+        recipe = preset_recipe("strong", stage, "eff")
+        steps[key] = recipe.epochs * recipe.films_per_epoch
+        facts = recipe_facts(recipe)
+        assert (facts["ema_decay"], facts["flip"], facts["map_threshold"]) == (0.999, True, "out-of-fold")
+        assert (recipe.share_first, recipe.share_drop) == (0.8, 0.4)
+        learns_pixels = (facts.get("bce_weight"), facts.get("dice_films")) == (3.0, "positives")
+        assert learns_pixels == (stage.task == "seg")
+    for task in ("segmentation", "classification"):
+        assert 5 * steps[f"ntuh_{task}"] > 5 * steps[f"siim_{task}"]
 
 
 def test_published_augmentation() -> None:

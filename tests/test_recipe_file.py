@@ -27,15 +27,17 @@ def test_every_published_value_names_its_source() -> None:
     assert [line for line in values if not re.search(r"# (published|ours)\b", line)] == []
 
 
-def test_demo_states_only_what_differs(tmp_path: Path) -> None:
-    demo = preset_file("demo").read_text()
-    values = [line for line in demo.splitlines() if re.match(r"\w+ *=", line) and "based_on" not in line]
-    assert len(values) > 15
-    path = tmp_path / "demo.toml"
-    for i, line in enumerate(lines := demo.splitlines()):
-        if line in values:
+@pytest.mark.parametrize("preset", ["demo", "strong"])
+def test_other_presets_state_only_what_differs(tmp_path: Path, preset: str) -> None:
+    text = preset_file(preset).read_text()
+    path = tmp_path / "my.toml"
+    stated = 0
+    for i, line in enumerate(lines := text.splitlines()):
+        if re.match(r"\w+ *=", line) and "based_on" not in line:
+            stated += 1
             path.write_text("\n".join(lines[:i] + lines[i + 1 :]))
-            assert read_recipes(path) != read_preset("demo"), line
+            assert read_recipes(path) != read_preset(preset), line
+    assert stated > 15
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -88,6 +90,7 @@ def test_another_encoder_leaves_the_arguments_of_the_earlier_one(tmp_path: Path)
         ("[every_stage]\nepochs = 'twenty'", "epochs is not a whole number\n.*'twenty'"),
         ("[every_stage]\nepochs = 2.5", "epochs is not a whole number"),
         ("[every_stage]\nepochs = true", "epochs is not a whole number"),
+        ("[every_stage]\nflip = 1", "flip is not true or false"),
         ("[every_stage]\nclip_norm = nan", "clip_norm is not a finite number"),
         ("[every_stage]\naugmentation = 1", "'augmentation' is not known"),
         ("[augmentation]\nzoom = 1.2", "zoom is not 2 numbers in brackets"),

@@ -309,6 +309,29 @@ def test_run_that_is_stopped_after_every_step(
     assert _end(_fit(films, tmp_path, save_minutes=0.0)) == uninterrupted
 
 
+AVERAGED = replace(RECIPE, ema_decay=0.9)
+
+
+@pytest.mark.parametrize("moment", ["in a step", "in a validation", "in a checkpoint"])
+def test_moving_average_goes_on_as_if_it_were_not_stopped(
+    films: PreparedSet, uninterrupted: dict[str, Any], tmp_path: Path, moment: str
+) -> None:
+    whole = _fit(films, tmp_path / "whole", AVERAGED)
+    (tmp_path / "whole").mkdir()
+    end = _end(whole)
+    assert end["best"][0] != uninterrupted["best"][0]  # the average is kept
+    assert end["last"] == uninterrupted["last"]  # and is learned from by no step
+    fit = _fit(films, tmp_path, AVERAGED, save_minutes=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        MOMENTS[moment](patch, fit, True)
+        with pytest.raises(Stop):
+            fit.run()
+    again = _fit(films, tmp_path, AVERAGED, save_minutes=0.0)
+    assert _end(again) == end
+    averages = [each.learner.average.state_dict() for each in (whole, again)]
+    assert tensors_digest(averages[0]) == tensors_digest(averages[1])
+
+
 # --- a loss that is not finite ---------------------------------------------------------------------
 
 

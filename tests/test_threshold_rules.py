@@ -18,13 +18,15 @@ from common.inference.threshold_rules import (
     Roc,
     RocPoint,
     area_threshold,
+    best_map_threshold,
     choose,
     dice_by_threshold,
     extreme,
+    overlap_by_threshold,
     resampled_thresholds,
 )
 from common.statistics.bootstrap import resample_counts
-from common.statistics.overlap import dice
+from common.statistics.overlap import dice, overlap
 
 RARE = Costs(prevalence=0.1, ratio=5)
 
@@ -152,6 +154,8 @@ def test_dice_by_threshold_equals_a_loop(lesion: float) -> None:
     found[8] = np.nextafter(found[0], np.float32(2))  # and one step of float32 above them
     truth = rng.random((24, 24)) < lesion
     expected = [dice(found > threshold, truth) for threshold in MAP_THRESHOLDS.astype(np.float32)]
+    shared = [overlap(found > threshold, truth) for threshold in MAP_THRESHOLDS.astype(np.float32)]
+    assert overlap_by_threshold(found, truth).tolist() == shared
     assert dice_by_threshold(found, truth).tolist() == expected
 
 
@@ -210,3 +214,13 @@ def test_resamples_that_define_no_threshold() -> None:
     assert np.isnan(seg).all()
     assert np.isnan(cls).mean() == pytest.approx((2 / 3) ** 3, abs=0.08)  # c is drawn in none of three
     assert set(cls[~np.isnan(cls)]) <= {0.7, 0.8, 0.9}
+
+
+def test_threshold_of_the_map_is_where_the_mean_dice_is_highest() -> None:
+    dice_of = np.zeros((2, 256))
+    dice_of[0, [70, 100]] = 0.9, 0.6
+    dice_of[1, 100] = 0.5
+    assert best_map_threshold(dice_of) == 100 / 256  # no film's own best
+    dice_of[:, 150] = dice_of[:, 100]
+    assert best_map_threshold(dice_of) == 150 / 256  # equally good, and nearer to 0.5
+    assert best_map_threshold(np.zeros((3, 256))) == 0.5

@@ -186,7 +186,17 @@ def test_malformed_thresholds_are_refused(workspace: Path, text: str) -> None:
         _read_thresholds(text)
 
 
-@pytest.mark.parametrize("key", ["cls_threshold", "seg_threshold", "image_size"])
+def test_threshold_of_the_map_is_read_and_is_in_files_only_where_it_is_not_the_usual_one(
+    workspace: Path,
+) -> None:
+    point = _read_thresholds(json.dumps(POSSIBLE | {"map_threshold": 0.25}))
+    assert point == OperatingPoint(0.5, 64**2, 64, 0.25)
+    usual = {"cls_threshold": 0.5, "seg_threshold": 64**2, "image_size": 64}
+    assert point.facts() == usual | {"map_threshold": 0.25}
+    assert list(OperatingPoint(0.5, 64**2, 64).facts().items()) == list(usual.items())
+
+
+@pytest.mark.parametrize("key", ["cls_threshold", "seg_threshold", "image_size", "map_threshold"])
 @pytest.mark.parametrize(
     "value", [-(10**400), float("inf"), float("nan"), True, False, -1, "64", [64], {}, None]
 )
@@ -203,6 +213,7 @@ def test_impossible_thresholds_are_refused(workspace: Path, key: str, value: obj
         {"seg_threshold": 0},
         {"seg_threshold": 64**2 + 1},
         {"image_size": 0},
+        {"map_threshold": 1.0},
     ],
 )
 def test_thresholds_beyond_the_film_are_refused(workspace: Path, change: dict) -> None:

@@ -23,9 +23,11 @@ from common.inference.threshold_rules import (
     Costs,
     RocPoint,
     area_threshold,
+    best_map_threshold,
     choose,
     dice_by_threshold,
     extreme,
+    overlap_by_threshold,
     resampled_thresholds,
 )
 from common.inference.trained_system import (
@@ -42,7 +44,7 @@ from common.preparation.run import open_prepared
 from common.removal import Written, refuse_foreign
 from common.stages import N_FOLDS
 from common.statistics.auroc import auroc
-from common.statistics.overlap import MAP_THRESHOLD, overlap
+from common.statistics.overlap import MAP_THRESHOLD
 
 OPTIMISTIC = "optimistic: each fold's epoch was chosen on these films"
 STABILITY = "stability, not a confidence interval"
@@ -64,16 +66,18 @@ class OutOfFold:
         probability: (n,) float64, probability of pneumothorax by the fold that held the film out, 0-1.
         overlap: (n,) int: pixels shared by predicted and true mask; -1 for films without a mask.
         dice_by_threshold: (n, 256) float64, Dice at each of MAP_THRESHOLDS, 0-1; NaN without a mask.
+        map_threshold: What the map must exceed where a pixel is segmented: one of MAP_THRESHOLDS.
     """
 
     probability: np.ndarray
     overlap: np.ndarray
     dice_by_threshold: np.ndarray
+    map_threshold: float = MAP_THRESHOLD
 
     @property
     def dice(self) -> np.ndarray:
-        """(n,) float64, 0-1, of the map above MAP_THRESHOLD; NaN for films without a mask."""
-        return self.dice_by_threshold[:, np.searchsorted(MAP_THRESHOLDS, MAP_THRESHOLD)]
+        """(n,) float64, 0-1, of the map above its threshold; NaN for films without a mask."""
+        return self.dice_by_threshold[:, np.searchsorted(MAP_THRESHOLDS, self.map_threshold)]
 
 
 def choose_thresholds(options: ThresholdOptions) -> None:
@@ -112,7 +116,8 @@ def predict_out_of_fold(
     predictor = Predictor(prepared, trained.image_size, processes.device, precision, workers)
     n = len(prepared.part)
     # NaN and -1 where nothing is measured: a film that is left out cannot pass for one that scored 0.
-    result = OutOfFold(np.full(n, np.nan), np.full(n, -1), np.full((n, len(MAP_THRESHOLDS)), np.nan))
+    probability = np.full(n, np.nan)
+    shared, dice = np.full((n, len(MAP_THRESHOLDS)), -1), np.full((n, len(MAP_THRESHOLDS)), np.nan)
     classifiers = trained.networks(CLASSIFICATION, processes.device)
     segmenters = trained.networks(SEGMENTATION, processes.device)
     for fold in range(N_FOLDS):
@@ -120,17 +125,20 @@ def predict_out_of_fold(
         title = f"{trained.system} fold {fold} of 0-{N_FOLDS - 1}" if processes.first else None
         # One network, not the ensemble: the other four have trained on this film.
         own = predictor.probabilities([classifiers[fold]], processes.share(rows), title)[:, 0]
-        result.probability[rows] = processes.joined(own)
+        probability[rows] = processes.joined(own)
         positives = rows[prepared.has_mask[rows]]
         own = processes.share(positives)
-        overlaps, dice = np.empty(len(own), np.int64), np.empty((len(own), len(MAP_THRESHOLDS)))
+        own_shared = np.empty((len(own), len(MAP_THRESHOLDS)), np.int64)
+        own_dice = np.empty((len(own), len(MAP_THRESHOLDS)))
         maps = predictor.maps([segmenters[fold]], own, title and f"{title}, masks")
         for i, (_, found, truth) in enumerate(maps):
-            overlaps[i] = overlap(found > MAP_THRESHOLD, truth)
-            dice[i] = dice_by_threshold(found, truth)  # for the picture: decisions take 0.5 alone
-        result.overlap[positives] = processes.joined(overlaps)
-        result.dice_by_threshold[positives] = processes.joined(dice)
-    return result
+            own_shared[i] = overlap_by_threshold(found, truth)
+            own_dice[i] = dice_by_threshold(found, truth)
+        shared[positives] = processes.joined(own_shared)
+        dice[positives] = processes.joined(own_dice)
+    chosen = trained.map_threshold == "out-of-fold"
+    of_map = best_map_threshold(dice[prepared.has_mask]) if chosen else MAP_THRESHOLD
+    return OutOfFold(probability, shared[:, np.searchsorted(MAP_THRESHOLDS, of_map)], dice, of_map)
 
 
 def write_thresholds(
@@ -164,6 +172,7 @@ def write_thresholds(
         "tpr": points[rule].sensitivity,
         "seg_threshold": area_threshold(found.overlap, area_rule)
         or 1,  # where none overlaps, a pixel is enough
+        **_of_map(found),
         "image_size": trained.image_size,
         "system": trained.system,
         "rule": rule,
@@ -185,12 +194,22 @@ def write_thresholds(
     title = f"{trained.system}: out-of-fold ROC, five folds pooled"
     roc_picture(path.with_name("roc.png"), title, positive, probability, content["auc"], points, rule)
     title = f"{trained.system}: out-of-fold Dice against the threshold of the map"
-    dice_picture(path.with_name("dice.png"), title, found.dice_by_threshold[positive])
+    dice_picture(path.with_name("dice.png"), title, found.dice_by_threshold[positive], found.map_threshold)
     write_json(path, content)  # last: where later steps find it, everything is there
     print(f"{_summary(content)}\n  -> {shown(path)}")
 
 
 # --- the content of 5cv_avg.json -------------------------------------------------------------------
+
+
+def _of_map(found: OutOfFold) -> dict[str, Any]:
+    """The map's threshold, where it is not the usual one."""
+    if found.map_threshold == MAP_THRESHOLD:
+        return {}
+    return {
+        "map_threshold": found.map_threshold,
+        "map_rule": "highest mean Dice of out-of-fold positives",
+    }
 
 
 def _alternative(rule: str, point: RocPoint, costs: Costs | None) -> dict[str, Any]:
@@ -333,6 +352,11 @@ def _area_lines(content: dict[str, Any]) -> list[str]:
         if pixels and AREA_RULES[name] != content["seg_rule"]
     }
     lines += [f"    {rule}: {pixels:,}" for rule, pixels in others.items()]
+    if "map_threshold" in content:
+        lines.append(
+            f"  map_threshold {content['map_threshold']:.4f}: {content['map_rule']} "
+            f"(n = {content['n_positive']:,})"
+        )
     if not overlapping:
         lines.append(
             f"  warning: {content['system']}: no out-of-fold mask overlaps its truth: "

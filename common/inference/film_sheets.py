@@ -24,12 +24,14 @@ class Example:
         truth: (s, s) bool, the annotated pneumothorax; empty in a negative film.
         found: (s, s) float32, 0-1, the map of pneumothorax.
         probability: Probability of pneumothorax in the film, 0-1; None: the network does not tell.
+        threshold: What the map must exceed where something is found.
     """
 
     film: np.ndarray
     truth: np.ndarray
     found: np.ndarray
     probability: float | None
+    threshold: float = MAP_THRESHOLD
 
 
 TILE, CAPTION, HEADER, GAP, ACROSS = 320, 28, 64, 8, 4  # of a sheet of films: pixels, and tiles in a row
@@ -60,14 +62,14 @@ def films_sheet(heading: str, examples: Sequence[Example]) -> np.ndarray:
     draw = ImageDraw.Draw(image)
     draw.text((GAP + 2, 20), heading, _INK, _font(17), anchor="lm")
     x = GAP + 2
-    for name, colour in (("annotated", TRUTH), (f"found (map above {MAP_THRESHOLD:g})", FOUND)):
+    for name, colour in (("annotated", TRUTH), (f"found (map above {examples[0].threshold:.3g})", FOUND)):
         draw.line((x, 47, x + 22, 47), colour, 3)
         draw.text((x + 30, 47), name, _INK, _font(14), anchor="lm")
         x += 56 + round(draw.textlength(name, _font(14)))
     for index, example in enumerate(examples):
         y, x = tile_origin(index)
         middle = y + TILE + CAPTION // 2
-        overlap = dice(example.found > MAP_THRESHOLD, example.truth)
+        overlap = dice(example.found > example.threshold, example.truth)
         left = f"Dice {overlap:.2f}" if example.truth.any() else "negative"
         draw.text((x + 2, middle), left, _INK, _font(15), anchor="lm")
         if example.probability is not None:
@@ -88,7 +90,7 @@ def _outlined(example: Example) -> np.ndarray:
     # the truth is the broader line and the lower one: where both run together, both are seen
     for soft, threshold, colour, width in (
         (example.truth.astype(np.float32), 0.5, TRUTH, 9),
-        (example.found.astype(np.float32), MAP_THRESHOLD, FOUND, 3),
+        (example.found.astype(np.float32), example.threshold, FOUND, 3),
     ):
         area = (resample(soft, 2 * TILE) > threshold).astype(np.uint8)
         contours, _ = cv2.findContours(area, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)

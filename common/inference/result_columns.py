@@ -166,8 +166,9 @@ COLUMNS: dict[str, Column] = {
         for fold in range(N_FOLDS)
     },
     "area_pixels": Column(
-        "segmented pixels (map > 0.5) at the working size, whatever the decision: the system "
-        "shows them where two_stage is 1, else nothing; empty where stage 2 did not run (stage_1 0, no mask)",
+        "segmented pixels (map > map_threshold, else 0.5) at the working size, whatever the decision: the "
+        "system shows them where two_stage is 1, else nothing; empty where stage 2 did not run "
+        "(stage_1 0, no mask)",
         "number",
         _segmented,
         high="pixels",

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from common.compute import autocast, evaluating
 from common.distributed import Processes
+from common.inference.threshold_rules import MAP_THRESHOLDS, dice_by_threshold
 from common.networks.batch import Batch, batch_item
 from common.networks.ensemble import Nets, fold_probabilities, mean_map
 from common.networks.unet import PneumothoraxNet
@@ -36,7 +37,7 @@ class Validation:
     """How good a network is on the validation films.
 
     Attributes:
-        dice: Mean over the positives of the Dice of their map over `MAP_THRESHOLD` (0 where one is empty).
+        dice: Mean over the positives of the Dice of their map over its threshold (0 where one is empty).
         auroc: AUROC of the classification; None for a segmentation model.
     """
 
@@ -77,6 +78,8 @@ class Predictor(Generic[FilmsRead]):
         precision: Precision, `auto` or `fp32`, as in the recipe.
         workers: Number of processes that read films.
         batch_size: Films at a time; changes speed, not results (beyond rounding). 0: what is fastest.
+        map_threshold: What validation cuts maps at, as in the recipe: `half`, or `out-of-fold`, the one of
+            MAP_THRESHOLDS at which the mean Dice of the validation films is highest.
     """
 
     prepared: FilmsRead
@@ -85,6 +88,7 @@ class Predictor(Generic[FilmsRead]):
     precision: str = "auto"
     workers: int = 0
     batch_size: int = 0
+    map_threshold: str = "half"
 
     def __post_init__(self) -> None:
         if not self.batch_size:
@@ -153,13 +157,21 @@ class Predictor(Generic[FilmsRead]):
         rows = np.asarray(rows)
         # Without a lesion, Dice is 1 or 0 by convention, and says nothing of the outline.
         positives = rows[self.prepared.has_mask[rows]]
-        own = [dice(m > MAP_THRESHOLD, truth) for _, m, truth in self.maps([net], processes.share(positives))]
-        # Joined before the mean: the same sum, in the same order, however many processes there are.
-        mean_dice = float(processes.joined(np.array(own)).mean())
+        mean_dice = self._mean_dice(net, positives, processes)
         if net.task == "seg":
             return Validation(mean_dice, None)
         scores = processes.joined(self.probabilities([net], processes.share(rows))[:, 0])
         return Validation(mean_dice, auroc(self.prepared.has_mask[rows], scores))
+
+    def _mean_dice(self, net: PneumothoraxNet, positives: np.ndarray, processes: Processes) -> float:
+        maps = self.maps([net], processes.share(positives))
+        # Joined before the mean: the same sum, in the same order, however many processes there are.
+        if self.map_threshold == "half":
+            own = np.array([dice(found > MAP_THRESHOLD, truth) for _, found, truth in maps])
+            return float(processes.joined(own).mean())
+        own = np.array([dice_by_threshold(found, truth) for _, found, truth in maps])
+        by_threshold = processes.joined(own.reshape(-1, len(MAP_THRESHOLDS)))
+        return float(by_threshold.mean(axis=0).max())
 
 
 class EvaluationFilms(Dataset):

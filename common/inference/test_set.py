@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from common.preparation.run import open_prepared
 from common.refusal import Refusal
 from common.stages import INFERENCE_COMMAND, Stage
 from common.statistics.localisation import hit, laterality, outline_laterality, outlines
-from common.statistics.overlap import MAP_THRESHOLD, dice, iou
+from common.statistics.overlap import dice, iou
 from common.statistics.surface_distance import TOLERANCE_MM, Scale, surface_metrics, tolerance_px
 
 PICTURE_SIDE = 512  # of the films kept for the report
@@ -135,7 +135,7 @@ class _Inference:
         """What decides the result."""
         return {
             "weights": self.trained.made_from,
-            "thresholds": asdict(self.point),
+            "thresholds": self.point.facts(),
             "films": self.prepared.content,
             "cases": digest((self.prepared.folder / "cases.csv").read_bytes()),
             "device": self.predictor.device.type,  # as another kind of device does
@@ -200,10 +200,11 @@ class _Inference:
     def _measured(self, row: int, found: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         """What stage 2 found in a film, and how well where it has a mask."""
         # At the working size, as the decision counts; then at full size, against the mask as it is there.
-        predicted = found > MAP_THRESHOLD
+        predicted = found > self.point.map_threshold
         measured: dict[str, Any] = {"area_pixels": int(predicted.sum())}
         full, lesion = resample(found, SIDE), self.prepared.mask(row)
-        parts = outlines(full, full > MAP_THRESHOLD, lesion)
+        outline = full > self.point.map_threshold
+        parts = outlines(full, outline, lesion)
         measured |= {"false_outlines": len(parts.false), "false_scores": _joined(parts.false)}
         if self.prepared.has_mask[row]:
             distance, share = surface_metrics(predicted, truth, self._scale(row))
@@ -213,9 +214,9 @@ class _Inference:
                 "iou": iou(predicted, truth),
                 "hd95": distance,
                 "nsd": share,
-                "dice_full_size": dice(full > MAP_THRESHOLD, lesion),
+                "dice_full_size": dice(outline, lesion),
                 "laterality": laterality(full, lesion),
-                "outline_laterality": outline_laterality(full > MAP_THRESHOLD, lesion),
+                "outline_laterality": outline_laterality(outline, lesion),
                 "hit": hit(full, lesion, int(facts["width"]), int(facts["height"])),
                 "lesions": len(parts.lesions),
                 "lesions_found": sum(score > 0 for score in parts.lesions),
@@ -269,9 +270,7 @@ class _Inference:
             folder / "meta.json",
             {
                 "system": self.trained.system,
-                "cls_threshold": self.point.cls_threshold,
-                "seg_threshold": self.point.seg_threshold,
-                "image_size": self.point.image_size,
+                **self.point.facts(),
                 "n_cases": len(cases),
                 "cases_sha256": digest((folder / "cases.csv").read_bytes()),
                 "films": self.prepared.content,

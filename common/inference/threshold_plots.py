@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from common.inference.threshold_rules import MAP_THRESHOLDS, Roc, RocPoint
 from common.plotting import save_plot
-from common.statistics.overlap import MAP_THRESHOLD
 
 _MARKS = ("o", "s", "^")
 
@@ -60,23 +59,22 @@ def roc_picture(
     save_plot(figure, path)
 
 
-def dice_picture(path: Path, title: str, dice: np.ndarray) -> None:
+def dice_picture(path: Path, title: str, dice: np.ndarray, threshold: float) -> None:
     """Draw the mean Dice of the positive films against the threshold of the map, with the one in use marked.
 
     Args:
         path: PNG to write.
         title: Title of the picture.
         dice: (positives, 256) float64, Dice at each of MAP_THRESHOLDS, 0-1.
+        threshold: The one in use.
     """
     mean = dice.mean(axis=0)
-    used = int(np.searchsorted(MAP_THRESHOLDS, MAP_THRESHOLD))
+    used = int(np.searchsorted(MAP_THRESHOLDS, threshold))
     figure = Figure(figsize=(6, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.plot(MAP_THRESHOLDS, mean, color="C0")
-    axes.axvline(MAP_THRESHOLD, color="0.7", linestyle=":", zorder=0)
-    axes.plot(
-        MAP_THRESHOLD, mean[used], "o", color="C1", label=f"in use: {MAP_THRESHOLD:g}, Dice {mean[used]:.3f}"
-    )
+    axes.axvline(threshold, color="0.7", linestyle=":", zorder=0)
+    axes.plot(threshold, mean[used], "o", color="C1", label=f"in use: {threshold:.3g}, Dice {mean[used]:.3f}")
     best = int(mean.argmax())
     axes.plot(
         MAP_THRESHOLDS[best],

@@ -190,6 +190,17 @@ def _place(counts: np.ndarray, rule: str) -> np.ndarray:
     return np.argmax(reached >= enough, axis=1)
 
 
+def best_map_threshold(dice: np.ndarray) -> float:
+    """The map's threshold at which the mean Dice is highest; of equally good ones the nearest to 0.5.
+
+    Args:
+        dice: (positives, 256) float64, Dice at each of MAP_THRESHOLDS of each out-of-fold positive, 0-1.
+    """
+    mean = dice.mean(axis=0)
+    best = MAP_THRESHOLDS[mean >= mean.max() - _ROUNDING]
+    return float(best[np.abs(best - 0.5).argmin()])
+
+
 def dice_by_threshold(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """The Dice coefficient of a map against the true mask at every threshold of MAP_THRESHOLDS at once.
 
@@ -204,15 +215,24 @@ def dice_by_threshold(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     Returns:
         (256,) float64, 0-1; as in `overlap.dice`, 1 where both masks are empty.
     """
+    shared, outside = _pixels_above(found, truth)
+    total = shared + outside + np.count_nonzero(truth)
+    return np.divide(2 * shared, total, out=np.ones(256), where=total > 0)
+
+
+def overlap_by_threshold(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The pixels shared by a map above each of MAP_THRESHOLDS and the true mask: (256,) int64, as above."""
+    return _pixels_above(found, truth)[0]
+
+
+def _pixels_above(found: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels above each of MAP_THRESHOLDS, inside and outside the true mask: (256,) int64 each."""
     # a pixel of bin b is above the thresholds 0 ... b - 1
     bins = np.minimum(np.ceil(found * np.float32(256)), 256).astype(np.int64)
     # Both histograms in one pass over the map: what lies in the mask goes to the second 257 bins.
     outside, inside = np.bincount((bins + 257 * truth).ravel(), minlength=2 * 257).reshape(2, 257)
     # From bin 256 down to 1: a pixel of bin 0 is above no threshold.
-    shared = inside[:0:-1].cumsum()[::-1]
-    predicted = shared + outside[:0:-1].cumsum()[::-1]
-    total = predicted + inside.sum()
-    return np.divide(2 * shared, total, out=np.ones(256), where=total > 0)
+    return inside[:0:-1].cumsum()[::-1], outside[:0:-1].cumsum()[::-1]
 
 
 def resampled_thresholds(

@@ -11,7 +11,7 @@ import torch
 from common.inference.two_stage_rule import OperatingPoint, read_thresholds
 from common.missing import refuse_missing_networks
 from common.networks import weights
-from common.networks.unet import PneumothoraxNet
+from common.networks.flip import FlippedNet, TrainedNet
 from common.paths import shown, thresholds_file, weights_file
 from common.preparation.film_store import PreparedSet
 from common.refusal import Refusal
@@ -31,13 +31,17 @@ class TrainedSystem:
     Attributes:
         system: `eff` or `vit`.
         image_size: Working size in pixels.
-        made_from: Hashes of the ten networks, the training films and the folds.
+        made_from: Hashes of the ten networks, the training films and the folds; `flip`, the tasks whose
+            networks average a film and its mirror image, where there are such.
+        map_threshold: How the map's threshold is chosen, as in the recipe of its networks: `half` or
+            `out-of-fold`.
         facts: Metadata of fold 0's classification model; the other folds' differ in the fold only.
     """
 
     system: str
     image_size: int
     made_from: dict[str, Any]
+    map_threshold: str
     facts: dict[str, Any]
     _states: dict[str, list[weights.State]]
 
@@ -56,19 +60,23 @@ class TrainedSystem:
         _refuse_strangers(system, facts)
         first = facts[CLASSIFICATION.key][0]
         hashes = {key: [metadata["sha256"] for metadata in folds] for key, folds in facts.items()}
+        made_from = {"weights": hashes, "content": first["content"], "split": first["split"]}
+        if flipped := sorted(key for key, folds in facts.items() if folds[0]["recipe"].get("flip")):
+            made_from["flip"] = flipped
         return cls(
             system=system,
             image_size=first["recipe"]["image_size"],
-            made_from={"weights": hashes, "content": first["content"], "split": first["split"]},
+            made_from=made_from,
+            map_threshold=facts[SEGMENTATION.key][0]["recipe"].get("map_threshold", "half"),
             facts=first,
             _states={key: [state for state, _ in folds] for key, folds in read.items()},
         )
 
-    def networks(self, stage: Stage, device: torch.device) -> list[PneumothoraxNet]:
+    def networks(self, stage: Stage, device: torch.device) -> list[TrainedNet]:
         """The five networks of a task, fold 0 first, on the device, folded: they can only predict."""
         return list(self.each_network(stage, device))
 
-    def each_network(self, stage: Stage, device: torch.device) -> Iterator[PneumothoraxNet]:
+    def each_network(self, stage: Stage, device: torch.device) -> Iterator[TrainedNet]:
         """The same, one after the other."""
         from common.networks.fuse_batchnorm import fuse_batchnorm  # imports timm: a refusal need not wait
 
@@ -76,7 +84,7 @@ class TrainedSystem:
             net = weights.build(self.facts, stage.task)
             weights.load(net, state, weights_file(stage, self.system, fold))
             fuse_batchnorm(net.to(device).eval())  # eval: only there are BatchNorm's statistics fixed
-            yield net
+            yield FlippedNet(net) if stage.key in self.made_from.get("flip", ()) else net
 
 
 def read_trained(systems: Sequence[str], needed_by: str, preset: str | None = None) -> list[TrainedSystem]:

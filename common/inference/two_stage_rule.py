@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from common.files import read_json
@@ -10,6 +10,7 @@ from common.missing import refuse_missing_thresholds
 from common.paths import shown, thresholds_file
 from common.refusal import Refusal
 from common.stages import SYSTEMS, THRESHOLDS_COMMAND
+from common.statistics.overlap import MAP_THRESHOLD
 
 POSITIVE = "positive"
 NEGATIVE_PROBABILITY = "negative: probability"
@@ -24,16 +25,23 @@ class OperatingPoint:
         cls_threshold: Smallest ensemble probability of a positive film, 0-1.
         seg_threshold: Smallest segmented area of a positive film, pixels at `image_size`.
         image_size: Working size that `seg_threshold` belongs to.
+        map_threshold: What the map must exceed where a pixel is segmented, 0-1.
     """
 
     cls_threshold: float
     seg_threshold: int
     image_size: int
+    map_threshold: float = MAP_THRESHOLD
 
     def stage_1(self, probability: float) -> bool:
         """Whether the classification model calls the film positive."""
         # Not `>`: the threshold is the probability of a film, which it was chosen to call positive.
         return probability >= self.cls_threshold
+
+    def facts(self) -> dict[str, Any]:
+        """All of it as files hold it; the map's threshold only where it is not the usual one."""
+        usual = self.map_threshold == MAP_THRESHOLD
+        return {key: value for key, value in asdict(self).items() if key != "map_threshold" or not usual}
 
     def rule(self, probability: float, area: int | None) -> str:
         """The rule that decides a film: `positive`, or the first that makes it negative.
@@ -76,13 +84,15 @@ def parse_operating_point(content: dict[str, Any], system: str, name: str) -> Op
         probability, area, image_size = (
             content[key] for key in ("cls_threshold", "seg_threshold", "image_size")
         )
+        of_map = content.get("map_threshold", MAP_THRESHOLD)
         known = isinstance(content["made_from"], dict)
     except (KeyError, TypeError) as error:
         raise Refusal(f"{name} is no thresholds file", found=error, do=again) from None
     # by their very types: to Python, true is a number, and 10**400 too large for one
     whole = type(area) is type(image_size) is int
-    if not (known and whole and type(probability) in (int, float)) or not (
-        0 <= probability <= 1 and 1 <= area <= image_size**2 and image_size >= 1
+    numbers = type(probability) in (int, float) and type(of_map) in (int, float)
+    if not (known and whole and numbers) or not (
+        0 <= probability <= 1 and 0 <= of_map < 1 and 1 <= area <= image_size**2 and image_size >= 1
     ):
         raise Refusal(f"{name} holds impossible thresholds", do=again)
-    return OperatingPoint(float(probability), area, image_size)
+    return OperatingPoint(float(probability), area, image_size, float(of_map))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
-from common.networks.unet import PneumothoraxNet
+from common.networks.flip import TrainedNet
 
 if TYPE_CHECKING:
     from common.networks.openvino_backend import AcceleratedNets
 
-Nets: TypeAlias = "Sequence[PneumothoraxNet] | Sequence[AcceleratedNets]"
+Nets: TypeAlias = "Sequence[TrainedNet] | Sequence[AcceleratedNets]"
 """One network of each fold; or `AcceleratedNets`, which are all folds in one."""
 
 

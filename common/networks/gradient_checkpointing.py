@@ -95,6 +95,6 @@ def kept_for_backward(net: PneumothoraxNet, film: torch.Tensor) -> int:
     return total
 
 
-def state_bytes(net: nn.Module) -> int:
-    """Bytes of weights, gradients and AdamW's moments, float32."""
-    return _BYTES_A_PARAMETER * sum(p.numel() for p in net.parameters() if p.requires_grad)
+def state_bytes(net: nn.Module, averaged: bool = False) -> int:
+    """Bytes of weights, gradients and AdamW's moments, and of their average where there is one, float32."""
+    return (_BYTES_A_PARAMETER + 4 * averaged) * sum(p.numel() for p in net.parameters() if p.requires_grad)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common.networks.unet import PneumothoraxNet
+from common.networks.flip import TrainedNet
 from common.refusal import Refusal
 
 
@@ -62,7 +62,7 @@ class AcceleratedNets(nn.Module):
             raise TypeError(f"only the half of {self.task} networks that their task needs was compiled")
 
 
-def accelerate(nets: Iterable[PneumothoraxNet], image_size: int) -> AcceleratedNets:
+def accelerate(nets: Iterable[TrainedNet], image_size: int) -> AcceleratedNets:
     """Compile the folds of a stage for this processor, for films one at a time.
 
     As one model, so that they share the memory in which they compute. It uses as many threads as torch does
@@ -114,7 +114,7 @@ def _settings() -> dict[str, Any]:
 class _Half(nn.Module):
     """The half of a network that its task needs, as one function of the film."""
 
-    def __init__(self, net: PneumothoraxNet) -> None:
+    def __init__(self, net: TrainedNet) -> None:
         super().__init__()
         self.net = net
 
@@ -124,7 +124,7 @@ class _Half(nn.Module):
         return self.net(film)[0]
 
 
-def _converted(net: PneumothoraxNet, image_size: int, openvino: ModuleType) -> Any:
+def _converted(net: TrainedNet, image_size: int, openvino: ModuleType) -> Any:
     film = torch.zeros(1, 1, image_size, image_size)
     with torch.no_grad():
         exported = torch.export.export(_Half(net).eval(), (film,), strict=False)
@@ -141,7 +141,7 @@ def _joined(models: list[Any], openvino: ModuleType) -> Any:
     return openvino.Model([openvino.opset13.result(each) for each in found], models[0].get_parameters())
 
 
-def _empty(net: PneumothoraxNet) -> None:
+def _empty(net: TrainedNet) -> None:
     """Give the memory of a network's weights back, whoever still holds the network."""
     for name, _ in list(net.named_children()):
         delattr(net, name)

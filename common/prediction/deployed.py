@@ -71,7 +71,8 @@ class Deployed:
         return digest(
             self.system,
             canonical_json(self.trained.made_from["weights"]),
-            canonical_json([self.point.cls_threshold, self.point.seg_threshold, self.point.image_size]),
+            canonical_json([*self.point.facts().values()]),
             canonical_json(self.thresholds["novelty"]),
             canonical_json(PREPROCESSING),
+            *(canonical_json([flipped]) for flipped in self.trained.made_from.get("flip", [])),
         )

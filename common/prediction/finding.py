@@ -14,7 +14,6 @@ from common.films.own_outputs import RESEARCH_ONLY
 from common.inference.two_stage_rule import POSITIVE, OperatingPoint
 from common.prediction.suitability import Concern, patient_side
 from common.stages import N_FOLDS
-from common.statistics.overlap import MAP_THRESHOLD
 from common.statistics.surface_distance import Scale
 
 NEGATIVE = "negative"
@@ -35,7 +34,8 @@ COLUMN_MEANINGS = {
     "borderline": "1: a difference of 1e-4, as between two machines, could change the decision",
     "warnings": "why there is no answer, and what else to know, separated by semicolons",
     "rule": "what the two-stage rule says whatever the warnings: positive, or what makes it negative",
-    "segmented_pixels": "map > 0.5 at the working size; empty where stage 2 did not run (stage 1 negative)",
+    "segmented_pixels": "map > 0.5, or what was chosen out of fold, at the working size; empty where stage 2 "
+    "did not run (stage 1 negative)",
     **{f"fold_{fold}": f"probability by fold {fold}" for fold in range(N_FOLDS)},
     "system": "eff or vit, and the first 12 digits of the hash of its networks and thresholds",
     "note": RESEARCH_ONLY,
@@ -116,7 +116,7 @@ def find(
         concerns: Concerns about the film; a serious one takes the answer away.
     """
     probability = float(np.mean(folds))
-    pixels = None if mean_map is None else int(np.count_nonzero(mean_map > MAP_THRESHOLD))
+    pixels = None if mean_map is None else int(np.count_nonzero(mean_map > point.map_threshold))
     rule = point.rule(probability, pixels)
     decision = POSITIVE if rule == POSITIVE else NEGATIVE
     if any(concern.serious for concern in concerns):
@@ -126,7 +126,7 @@ def find(
     fraction: float | None = None
     area_cm2: float | None = None
     if decision == POSITIVE and mean_map is not None and pixels is not None:  # as it is with every positive
-        outline = on_film(mean_map, height, width)
+        outline = on_film(mean_map, height, width, point.map_threshold)
         scale = Scale.of(point.image_size, width, height, *(film.spacing or (None, None)))
         # By the map at the working size, as threshold and testing count it; the outline is for the eye.
         fraction = pixels / point.image_size**2
@@ -145,13 +145,13 @@ def find(
     )
 
 
-def on_film(mean_map: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The outline of a map on the pixels of the original film, (height, width) bool.
+def on_film(mean_map: np.ndarray, height: int, width: int, threshold: float) -> np.ndarray:
+    """The outline of a map above its threshold on the pixels of the original film, (height, width) bool.
 
     The way back of `resample`: the film was stretched to a square, so the map is stretched to the film.
     """
     # The map is enlarged and then cut: an enlarged mask would have the steps of its pixels.
-    return cv2.resize(mean_map, (width, height), interpolation=cv2.INTER_LINEAR) > MAP_THRESHOLD
+    return cv2.resize(mean_map, (width, height), interpolation=cv2.INTER_LINEAR) > threshold
 
 
 def _is_borderline(probability: float, mean_map: np.ndarray | None, point: OperatingPoint) -> bool:
@@ -160,5 +160,5 @@ def _is_borderline(probability: float, mean_map: np.ndarray | None, point: Opera
     if mean_map is None:
         return False
     # Every pixel may differ by that much, so the area lies between these two.
-    least, most = (np.count_nonzero(mean_map > MAP_THRESHOLD + sign * ROUNDING) for sign in (1, -1))
+    least, most = (np.count_nonzero(mean_map > point.map_threshold + sign * ROUNDING) for sign in (1, -1))
     return bool(least < point.seg_threshold <= most)

@@ -100,9 +100,7 @@ class FilmPredictor:
         return {
             "system": self.deployed.system,
             "identity": self.deployed.identity,
-            "cls_threshold": point.cls_threshold,
-            "seg_threshold": point.seg_threshold,
-            "image_size": point.image_size,
+            **point.facts(),
             "preset": facts["preset"],
             **self.deployed.trained.made_from,
             "lineage": facts["lineage"],

@@ -1,12 +1,13 @@
 """What decides a training run: its network and its recipe, and what each of their names means.
 
 The values stand in `published.toml`, the recipe of Wang et al., J Med Syst 2023;48:1 (doi
-10.1007/s10916-023-02023-1), and in `demo.toml`, a quick one for a CPU.
+10.1007/s10916-023-02023-1), in `strong.toml`, its numbers for real films, and in `demo.toml`, a quick one for
+a CPU.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 
@@ -69,6 +70,11 @@ def _explained(help_text: str) -> Any:
     return field(metadata={"help": help_text})
 
 
+def _later(help_text: str, neutral: Any) -> Any:
+    """A field that earlier recipes lack; they say the same as its neutral value."""
+    return field(metadata={"help": help_text, "neutral": neutral})
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides what one training run computes, besides the network and the data."""
@@ -94,4 +100,21 @@ class Recipe:
         "auto: bf16 or fp16 on a GPU, fp32 on a CPU; fp32: everywhere"
     )
     seed: int = _explained("seed of weights, order and augmentation")
+    bce_weight: float = _later("weight of the binary cross-entropy of the mask's pixels", 0.0)
+    dice_films: Literal["all", "positives"] = _later("films of a batch whose Dice is learned", "all")
+    ema_decay: float = _later(
+        "decay of the moving average of the weights, which is validated and kept in their place; 0: none", 0.0
+    )
+    flip: bool = _later("average what is said of a film and of its mirror image, once it is trained", False)
+    map_threshold: Literal["half", "out-of-fold"] = _later(
+        "what a pixel's map must exceed to be segmented: 0.5, or what gives the best Dice out of fold", "half"
+    )
     augmentation: Augmentation = _explained("turned as a whole, by no flag")
+
+
+def recipe_facts(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as metadata holds it: without what is neutral, as before there was a choice."""
+    neutral = {item.name: item.metadata["neutral"] for item in fields(Recipe) if "neutral" in item.metadata}
+    return {
+        name: value for name, value in asdict(recipe).items() if name not in neutral or value != neutral[name]
+    }

@@ -20,7 +20,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PRESETS = ("published", "demo")
+PRESETS = ("published", "strong", "demo")
 _BASE = "based_on"
 _EVERY_STAGE = "every_stage"
 _TABLES = ("networks", _EVERY_STAGE, *STAGES, "augmentation")
@@ -179,5 +179,6 @@ def _value(path: Path, where: str, hint: Any, value: Any) -> Any:
     elif type(value) is kind:  # not isinstance: true is no number
         return value
     else:
-        wanted = {int: "a whole number", str: "a text in quotes", dict: "a table"}[kind]
+        words = {int: "a whole number", str: "a text in quotes", dict: "a table", bool: "true or false"}
+        wanted = words[kind]
     raise Refusal(f"{path}: {where} is not {wanted}", found=repr(value))

@@ -34,6 +34,7 @@ from common.statistics.compare_systems import FAMILY
 from common.statistics.curves import calibration, froc, precision_recall, roc
 from common.statistics.intervals import EXPANDED
 from common.statistics.metric_catalogue import METRICS
+from common.statistics.overlap import MAP_THRESHOLD
 from common.statistics.strata import STRATA
 from common.statistics.tested_films import Cases
 
@@ -155,7 +156,7 @@ def _page(
         band_replicates=BAND_REPLICATES,
         folds={system: _fold_text(_fold_aurocs(c)) for system, c in cases.items()},
         calibration={system: calibration(c, "mask") for system, c in cases.items()},
-        films={system: _films(system, c) for system, c in cases.items()},
+        films={system: _films(system, result) for system, result in results.items()},
         provenance=_provenance(results, replicates, seed),
         facts={system: list(_flat(result.meta)) for system, result in results.items()},
         thresholds={system: found and list(_flat(found)) for system, found in thresholds.items()},
@@ -271,22 +272,23 @@ def _share(members: np.ndarray) -> str:
     return f"{members.sum():,} ({members.mean():.0%})" if len(members) else "0"
 
 
-def _films(system: str, cases: Cases) -> dict[str, list[dict[str, Any]]]:
-    return {kind: _shown(system, cases, chosen) for kind, chosen in worst_films(cases).items()}
+def _films(system: str, result: Result) -> dict[str, list[dict[str, Any]]]:
+    return {kind: _shown(system, result, chosen) for kind, chosen in worst_films(result.cases).items()}
 
 
 def _told_films(results: Mapping[str, Result]) -> dict[str, dict[str, Any]]:
     """The films of the first screen, by kind: those of the first system, since four are enough."""
     system, result = next(iter(results.items()))
     chosen = telling_films(result.cases, result.meta["cls_threshold"])
-    shown = _shown(system, result.cases, np.array(list(chosen.values()), dtype=int))
+    shown = _shown(system, result, np.array(list(chosen.values()), dtype=int))
     return dict(zip(chosen, shown, strict=True))
 
 
-def _shown(system: str, cases: Cases, rows: np.ndarray) -> list[dict[str, Any]]:
+def _shown(system: str, result: Result, rows: np.ndarray) -> list[dict[str, Any]]:
+    threshold = result.meta.get("map_threshold", MAP_THRESHOLD)
     return [
         {"case": f.case, "facts": f.facts, "picture": f.jpeg and _data_uri("image/jpeg", f.jpeg)}
-        for f in shown_films(cases, rows, result_folder(system))
+        for f in shown_films(result.cases, rows, result_folder(system), threshold)
     ]
 
 

@@ -81,9 +81,19 @@ def telling_films(cases: Cases, threshold: float) -> dict[str, int]:
     return chosen
 
 
-def shown_films(cases: Cases, rows: np.ndarray, folder: Path) -> list[ShownFilm]:
-    """The films of these rows, with the pictures that inference left in a result folder."""
-    return [ShownFilm(str(cases.case[row]), _picture(cases, row, folder), _facts(cases, row)) for row in rows]
+def shown_films(cases: Cases, rows: np.ndarray, folder: Path, threshold: float) -> list[ShownFilm]:
+    """The films of these rows, with the pictures that inference left in a result folder.
+
+    Args:
+        cases: Tested films.
+        rows: Rows of the films to show.
+        folder: Result folder.
+        threshold: Threshold of the map, by which it is outlined.
+    """
+    return [
+        ShownFilm(str(cases.case[row]), _picture(cases, row, folder, threshold), _facts(cases, row))
+        for row in rows
+    ]
 
 
 def _facts(cases: Cases, row: int) -> dict[str, str]:
@@ -100,7 +110,7 @@ def _facts(cases: Cases, row: int) -> dict[str, str]:
     return facts
 
 
-def _picture(cases: Cases, row: int, folder: Path) -> bytes | None:
+def _picture(cases: Cases, row: int, folder: Path, threshold: float) -> bytes | None:
     case = cases.case[row]
     film, found, truth = (
         _grey(folder / kind / f"{case}{suffix}")
@@ -108,7 +118,8 @@ def _picture(cases: Cases, row: int, folder: Path) -> bytes | None:
     )
     if film is None or found is None or truth is None:
         return None
-    example = Example(film, truth > 0, found.astype(np.float32) / 255, float(cases.probability[row]))
+    probability = float(cases.probability[row])
+    example = Example(film, truth > 0, found.astype(np.float32) / 255, probability, threshold)
     y, x = tile_origin(0)
     tile = films_sheet("", [example])[y : y + TILE, x : x + TILE]
     coded, jpeg = cv2.imencode(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from common.files import canonical_json, digest, whole_file
 from common.networks.unet import PneumothoraxNet
@@ -94,6 +95,7 @@ def save(
     net: PneumothoraxNet,
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
+    average: AveragedModel | None = None,
 ) -> None:
     """Write a checkpoint.
 
@@ -104,6 +106,7 @@ def save(
         net: Network that is trained.
         optimiser: AdamW of the network.
         scaler: Loss scaler of fp16, or an inactive one.
+        average: Moving average of the network's weights, where the recipe has one.
 
     Raises:
         Refusal: The file cannot be written, or would hold numbers that are not finite; the former one stays.
@@ -112,6 +115,8 @@ def save(
     for number, state in optimiser.state_dict()["state"].items():
         # Flat names, so that one digest covers the optimiser as it covers the weights.
         tensors |= {f"optimiser.{number}.{key}": tensor for key, tensor in state.items()}
+    if average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
     best = progress.best
     if best is not None:
         tensors |= {f"best.{name}": tensor for name, tensor in best.state.items()}
@@ -218,15 +223,20 @@ def _damaged(path: Path) -> Refusal:
 
 
 def restore(
-    path: Path, net: PneumothoraxNet, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+    path: Path,
+    net: PneumothoraxNet,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    average: AveragedModel | None = None,
 ) -> Progress:
-    """Put a network, its optimiser and its scaler back where a checkpoint left them.
+    """Put a network and what changes it back where a checkpoint left them.
 
     Args:
         path: Path of `last.pt`; where there is none, the run begins.
         net: Network built as the run's was.
         optimiser: AdamW of the network, without state.
         scaler: Loss scaler of fp16, or an inactive one.
+        average: Moving average of the network's weights, where the recipe has one.
 
     Returns:
         How far the run came.
@@ -240,6 +250,8 @@ def restore(
     told, tensors = content["progress"], content["tensors"]
     try:
         net.load_state_dict(_part(tensors, "net."))
+        if average is not None:
+            average.load_state_dict(_part(tensors, "average."))
         groups = optimiser.state_dict()["param_groups"]  # not kept: the recipe gives them, each step the rate
         optimiser.load_state_dict({"state": _optimiser_state(tensors), "param_groups": groups})
         if scaling := told.pop("scaler"):  # none where the run was not scaled, as on a CPU: then it begins

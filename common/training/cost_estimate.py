@@ -25,7 +25,7 @@ class Cost:
     Attributes:
         step: Time of an optimiser step in seconds, reading and augmenting its films included.
         film: Time of a validation film in seconds.
-        state: Bytes of weights, gradients and optimiser.
+        state: Bytes of weights, gradients and optimiser, and of the moving average.
         activations: Bytes that the forward pass keeps for a batch.
         measured: Bytes at the peak: of the GPU, else of this process.
         on_gpu: Whether `measured` is memory of the GPU.
@@ -104,7 +104,7 @@ def measure_cost(fit: Fit) -> Cost:
     return Cost(
         step=sum(timed) / len(timed),
         film=(time.monotonic() - begun) / len(rows),
-        state=state_bytes(learner.net),
+        state=state_bytes(learner.net, averaged=learner.average is not None),
         activations=activations,
         measured=peak,
         on_gpu=on_gpu,

@@ -20,7 +20,7 @@ from common.networks.unet import MEAN, STD
 from common.paths import run_folder, run_name, shown, weights_file
 from common.preparation.film_store import PreparedSet
 from common.preparation.run import open_prepared
-from common.recipes.recipe import Recipe
+from common.recipes.recipe import Recipe, recipe_facts
 from common.refusal import Refusal
 from common.removal import Written, refuse_foreign
 from common.sources.siim_patients import ORIGIN, RECIPE
@@ -226,7 +226,7 @@ def _run(
         "source": stage.source,
         "preset": request.options.preset,
         "network": network,
-        "recipe": _plain(dataclasses.asdict(recipe)),
+        "recipe": _plain(recipe_facts(recipe)),
         "preprocessing": {
             "mean": list(MEAN),
             "std": list(STD),
@@ -341,6 +341,12 @@ def _refuse_too_few(run: Run, prepared: PreparedSet) -> None:
             + (f", {drawn} drawn an epoch" if drawn else "")
             + f"; a batch has {batch}",
             do="bring more films, or lower --batch-size",
+        )
+    if drawn and not len(negatives):
+        raise Refusal(
+            f"{run.name}: no negative film to draw",
+            found=f"{len(positives)} positive films",
+            do="bring negative films" + ("" if run.stage.task == "cls" else ", or add --films-per-epoch 0"),
         )
     masked = prepared.has_mask[validation]
     lacking = "positive" if not masked.any() else "negative" if masked.all() else None

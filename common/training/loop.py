@@ -1,7 +1,7 @@
 """The training loop. In each epoch, in this order:
 
 draw            which films, how often and how augmented                batches.py, augment.py, schedule.py
-step            forward, loss, backward, optimiser                      step.py, losses.py
+step            forward, loss, backward, optimiser, average             step.py, losses.py, moving_average.py
 note            loss and share of positives of each step                notes.py
 validate        the network on the validation films                     ../inference/run_networks.py
 keep the best   the first of the epochs with the highest score          checkpoint.py
@@ -85,8 +85,7 @@ class Fit:
 
     def begin(self) -> checkpoint.Progress:
         """Take up the run where its checkpoint left it, or at its beginning."""
-        learner = self.learner
-        progress = checkpoint.restore(self._last, learner.net, learner.optimiser, learner.scaler)
+        progress = checkpoint.restore(self._last, *self.learner.state)
         if self.processes.first:
             done = progress.epoch * len(self.sampler) + len(progress.losses)  # TensorBoard forgets later
             title = f"{self.title} (validation n = {len(self.validation)})"
@@ -119,7 +118,7 @@ class Fit:
 
     def judge_epoch(self, progress: checkpoint.Progress) -> None:
         """Validate, keep the network if it is the best so far, write down the epoch, and save."""
-        begun, net = time.monotonic(), self.learner.net
+        begun, net = time.monotonic(), self.learner.judged
         self.processes.from_first(list(net.buffers()))  # BatchNorm's, where each process has its own
         result = self.predictor.validation(net, self.validation, self.processes)
         if progress.best is None or result.score > progress.best.score:  # the first of equals stays
@@ -143,8 +142,7 @@ class Fit:
         return checkpoint.file_of(self.folder)
 
     def _save(self, progress: checkpoint.Progress) -> None:
-        learner = self.learner
         if self._log is not None:
             self._log.flush()  # first: no checkpoint is ahead of its events
-            checkpoint.save(self._last, self.facts, progress, learner.net, learner.optimiser, learner.scaler)
+            checkpoint.save(self._last, self.facts, progress, *self.learner.state)
             self._saved = time.monotonic()

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from common.recipes.recipe import Recipe
 
 
 class TaskLoss(nn.Module):
-    """Weighted Dice loss of the masks, plus, for classification, the binary cross-entropy of the label.
+    """Weighted Dice loss and cross-entropy of the masks, plus, for classification, that of the label.
 
-    Dice is MONAI's: softmax, both channels, each film on its own, then the mean.
+    Dice is MONAI's: softmax, both channels, each film on its own, then the mean over all films of a batch or
+    over the positives only: that of an empty mask says how little is found, and nothing of a lesion. (Where a
+    batch is computed in pieces, the positives of each piece count as much as those of another.) The binary
+    cross-entropy of a pixel is that of the difference of its two logits, whose sigmoid the softmax is.
 
     Args:
-        dice_weight: 1 for segmentation, 0.5 for classification in the published recipe.
+        recipe: Recipe with the weights.
     """
 
-    def __init__(self, dice_weight: float) -> None:
+    def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         from monai.losses import DiceLoss  # takes seconds, which a refusal need not wait
 
-        self.dice_weight = dice_weight
+        self.recipe = recipe
         self.dice = DiceLoss(softmax=True, to_onehot_y=True)
 
     def forward(
@@ -35,9 +41,20 @@ class TaskLoss(nn.Module):
             mask: (b, 1, s, s) float32, 0 or 1.
             label: (b,) float32, 0 or 1.
         """
-        masks, logits = output
         # In float32: fp16 ends at 65,504, and Dice adds up 512 x 512 pixels.
-        loss = self.dice_weight * self.dice(masks.float(), mask)
+        masks, logits = output[0].float(), output[1]
+        loss = self.recipe.dice_weight * self._dice(masks, mask, label)
+        if self.recipe.bce_weight:
+            pixels = binary_cross_entropy_with_logits(masks[:, 1:] - masks[:, :1], mask)
+            loss = loss + self.recipe.bce_weight * pixels
         if logits is not None:
-            loss = loss + nn.functional.binary_cross_entropy_with_logits(logits.float(), label)
+            loss = loss + binary_cross_entropy_with_logits(logits.float(), label)
         return loss
+
+    def _dice(self, masks: torch.Tensor, mask: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        if self.recipe.dice_films == "all":
+            return self.dice(masks, mask)
+        positive = label > 0
+        if not positive.any():
+            return 0 * masks.sum()  # a loss of which every weight has a gradient
+        return self.dice(masks[positive], mask[positive])

@@ -91,7 +91,13 @@ def _assemble(run: Run, inputs: StageInputs) -> Fit:
     device = processes.device
     # Twice the films of a step fit: nothing is kept for a backward pass.
     predictor = Predictor(
-        prepared, recipe.image_size, device, recipe.precision, inputs.workers, 2 * recipe.batch_size
+        prepared,
+        recipe.image_size,
+        device,
+        recipe.precision,
+        inputs.workers,
+        2 * recipe.batch_size,
+        recipe.map_threshold,
     )
     return Fit(
         learner=Learner(net, recipe, processes, inputs.options.checkpointing),
@@ -160,7 +166,7 @@ def _alone(run: Run, processes: Processes) -> Iterator[None]:
 def _describe(run: Run, fit: Fit, done: tuple[int, int] | None) -> str:
     """What will be trained, in one line. `done`: as `read_progress` has it."""
     sampler, recipe = fit.sampler, run.recipe
-    negatives = f" and {len(sampler.negatives)} negative" if run.stage.task == "cls" else ""
+    negatives = f" and {len(sampler.negatives)} negative" if sampler.films else ""
     return (
         f"{len(sampler.positives)} positive{negatives} films, {len(fit.validation)} for validation, "
         f"{recipe.epochs} epochs of {len(sampler)} steps of {recipe.batch_size} at {recipe.image_size} px, "

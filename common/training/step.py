@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from common.compute import autocast, gradient_scaler, seed_torch
 from common.distributed import Processes
@@ -16,6 +17,7 @@ from common.networks.unet import PneumothoraxNet
 from common.recipes.recipe import Recipe
 from common.refusal import Refusal
 from common.training.losses import TaskLoss
+from common.training.moving_average import moving_average
 
 _SMALLEST_SCALE = 1.0  # 65,536 at first, halved at each step that is left out: 16 more than were done
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -46,9 +48,10 @@ class Learner:
             from timm.layers import convert_sync_batchnorm  # as slow to import as the networks
 
             net = convert_sync_batchnorm(net)
+        self.average = moving_average(net, recipe.ema_decay) if recipe.ema_decay else None
         if checkpointing:
             checkpointed(net)
-        # `net` is what is validated and saved; `model`, the same network, averages gradients.
+        # `net` is what is trained and saved; `model`, the same network, averages gradients.
         self.net = net
         self.model: nn.Module = net
         if processes.count > 1:
@@ -62,7 +65,23 @@ class Learner:
             net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         self.scaler = gradient_scaler(self.device, recipe.precision)
-        self.loss_of = TaskLoss(recipe.dice_weight)
+        self.loss_of = TaskLoss(recipe)
+
+    @property
+    def state(
+        self,
+    ) -> tuple[PneumothoraxNet, torch.optim.Optimizer, torch.amp.GradScaler, AveragedModel | None]:
+        """All that a checkpoint must hold for its steps to go on."""
+        return self.net, self.optimiser, self.scaler, self.average
+
+    @property
+    def judged(self) -> PneumothoraxNet:
+        """What is validated and kept: the moving average of the weights, or the weights themselves."""
+        if self.average is None:
+            return self.net
+        average = self.average.module
+        assert isinstance(average, PneumothoraxNet)  # a copy of `net`
+        return average
 
     def step(self, batch: dict[str, torch.Tensor], rate: float, key: tuple[int, ...]) -> torch.Tensor:
         """One optimiser step.
@@ -96,6 +115,8 @@ class Learner:
             self.scaler.step(self.optimiser)
             self.scaler.update()
         self._refuse_standstill()
+        if self.average is not None:
+            self.average.update_parameters(self.net)
         if not self.scaler.is_enabled():  # which leaves out such a step, and lowers its scale
             found[0] += norm * 0  # of a gradient that is not finite nothing must follow: the loss says it
         return self.processes.mean(found)
