@@ -98,8 +98,13 @@ def refuse_missing_weights(stage: Stage, system: str, fold: int | None, needed_b
         )
 
 
-def refuse_missing_networks(system: str, needed_by: str) -> None:
+def refuse_missing_networks(system: str, needed_by: str, do: str | None = None) -> None:
     """Refuse where fine-tuning did not leave the networks of all folds of a system, for both tasks.
+
+    Args:
+        system: `eff` or `vit`.
+        needed_by: Step that needs them, as the refusal names it.
+        do: What else would help, for the refusal.
 
     Raises:
         Refusal: Some are missing; all of a task are listed.
@@ -113,6 +118,7 @@ def refuse_missing_networks(system: str, needed_by: str) -> None:
                 missing=f"{shown(weights_file(stage, system, 0).parent)}/: {files}",
                 made_by=stage.command,
                 found=progress_of(stage, system, missing[0]),
+                do=do,
             )
 
 

@@ -66,5 +66,5 @@ def _run(main: Callable[[], None], told: str | None) -> None:
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         if not told:
-            sys.stderr.write("\ninterrupted\n")
+            sys.stderr.write("\ninterrupted; the same command goes on from here\n")
         raise SystemExit(130) from None

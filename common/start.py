@@ -202,7 +202,7 @@ def _refuse_missing_system(system: str | None, bundle: str | None, needed_by: st
     if bundle is not None:
         refuse_missing_bundle(Path(bundle))
         return
-    refuse_missing_networks(system or SYSTEMS[0], needed_by)
+    refuse_missing_networks(system or SYSTEMS[0], needed_by, do="or name a packed system: --bundle FILE")
     refuse_missing_thresholds(system or SYSTEMS[0])
 
 

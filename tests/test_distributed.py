@@ -279,7 +279,11 @@ def test_interruption_is_said_once(tmp_path: Path) -> None:
         ids = _ids(tmp_path, process)
         os.killpg(process.pid, signal.SIGINT)  # Ctrl-C
         said, complained = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, said, _said(complained)) == (130, "", "\ninterrupted\n")
+    assert (process.returncode, said, _said(complained)) == (
+        130,
+        "",
+        "\ninterrupted; the same command goes on from here\n",
+    )
     assert not any(_lives(pid) for pid in ids)
 
 

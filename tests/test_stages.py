@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 from conftest import REPOSITORY
 
-from common.stages import STAGES
+from common.paths import weights_file
+from common.stages import N_FOLDS, STAGES
+from common.training.stage import _folds_left, _warn_of_nothing
 
 
 def test_stages_start_from_the_right_ones() -> None:
@@ -27,3 +33,22 @@ def test_scripts_of_the_stages_differ_by_docstring_and_stage() -> None:
         assert f'start.train("{stage.key}", __doc__)' in code
         trained.add(code.replace(stage.key, "STAGE"))
     assert (len(launched), len(trained)) == (1, 1)
+
+
+def test_partial_run_says_which_folds_are_left(workspace: Path) -> None:
+    stage = STAGES["ntuh_segmentation"]
+    weights_file(stage, "eff", 0).parent.mkdir(parents=True)
+    for system, folds in (("eff", range(N_FOLDS)), ("vit", (0, 2))):
+        for fold in folds:
+            weights_file(stage, system, fold).touch()
+    runs = [SimpleNamespace(stage=stage, system=system, fold=0) for system in ("eff", "vit", "vit")]
+    assert _folds_left(runs) == "vit folds 1 3 4"
+    assert _folds_left(runs[:1]) == ""
+    assert _folds_left([SimpleNamespace(fold=None)]) == ""
+
+
+def test_network_that_has_learnt_nothing_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    _warn_of_nothing("eff_seg_siim", 0.0004)
+    _warn_of_nothing("vit_seg_siim", 0.0005)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("warning: eff_seg_siim: it has learnt nothing.")

@@ -29,6 +29,10 @@ from common.training.loop import Fit
 from common.training.step import Learner
 
 METRIC = {"seg": "Dice", "cls": "AUROC"}
+_NOTHING_LEARNT = (
+    "it has learnt nothing. Look at films.png of its run: are the masks where the lesions are? Else try more "
+    "--epochs, or another --learning-rate"
+)
 
 
 def train_stage(stage: Stage, request: Request) -> None:
@@ -149,6 +153,13 @@ def _train(run: Run, inputs: StageInputs) -> None:
         f"-> {shown(run.file)}",
         flush=True,
     )
+    _warn_of_nothing(run.name, best.score)
+
+
+def _warn_of_nothing(name: str, score: float) -> None:
+    """Say what a score of 0.000 is likely to come from: an unattended run would pass on a useless network."""
+    if score < 0.0005:
+        print(f"warning: {name}: {_NOTHING_LEARNT}", flush=True)
 
 
 @contextmanager
@@ -209,4 +220,17 @@ def _summary(runs: list[Run]) -> None:
             f"  {run.system}  {fold}{result['metric']} {result['score']:.3f}  "
             f"n = {result['validation_films']}  epoch {result['epoch']}"
         )
+    if left := _folds_left(runs):
+        print(f"  left:    {left}; later steps need all {N_FOLDS} (the same command without --folds)")
     print(f"  weights: {shown(runs[0].file.parent)}    logs and curves: {shown(runs[0].folder.parent)}\n")
+
+
+def _folds_left(runs: list[Run]) -> str:
+    """The folds of the runs' systems that have no weights yet, in words; empty where there are none."""
+    if runs[0].fold is None:
+        return ""
+    left = {
+        system: [fold for fold in range(N_FOLDS) if not weights_file(runs[0].stage, system, fold).is_file()]
+        for system in dict.fromkeys(run.system for run in runs)
+    }
+    return ", ".join(f"{system} folds {' '.join(map(str, folds))}" for system, folds in left.items() if folds)
