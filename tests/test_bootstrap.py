@@ -340,9 +340,9 @@ def test_which_interval_and_note_an_estimate_gets():
         ends = (row["ci_low"], row["ci_high"])
         assert (ends == (None, None)) == (row["interval"] == "none")
         assert ("conditional on the case mix" in row["note"]) == METRICS[metric].case_mix
-        assert ("at prevalence 0.05" in row["note"]) == metric.endswith("_at_prevalence")
+        assert ("at prevalence 0.05" in row["note"]) == METRICS[metric].at_prevalence
         if row["interval"] == "koopman":
-            assert metric in ("lr_positive", "lr_negative", "ppv_at_prevalence", "npv_at_prevalence")
+            assert METRICS[metric].interval is not None
             assert row["estimate"] is None or ends[0] <= row["estimate"] <= (ends[1] or math.inf)
             assert ("no upper end" in row["note"]) == (ends[1] is None)
         elif METRICS[metric].descriptive or row["estimate"] is None or bootstrapped.too_few:
@@ -398,6 +398,9 @@ def test_ratios_and_predictive_values_at_a_prevalence(false_alarms):
         assert ends("ppv_at_prevalence")[1] == 1.0
         assert line_text(rows["lr_positive"]).startswith(f"at least {positive[0]:.3f} n=20+500")
         assert estimate_text(rows["lr_positive"]).startswith("at least ")
+    few = 9 / positive[1] if false_alarms else 0
+    assert ends("false_alarms_a_true_alarm") == pytest.approx((few, 9 / positive[0]))
+    assert rows["false_alarms_a_true_alarm"]["estimate"] == pytest.approx(9 * false_alarms / 500)
     assert {rows[metric]["interval"] for metric in ("lr_positive", "npv_at_prevalence")} == {"koopman"}
 
 

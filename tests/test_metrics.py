@@ -421,6 +421,8 @@ def plainly(
         "lr_negative": quotient(1 - sensitivity, specificity),
         "f1": f1_score(positive, called) if tp + fp + fn else NAN,
         "accuracy": accuracy_score(positive, called),
+        "false_alarms_a_true_alarm": quotient((1 - specificity) * (1 - prevalence), sensitivity * prevalence),
+        "observed_over_expected": positive.sum() / p.sum(),
         "ppv_at_prevalence": quotient(
             sensitivity * prevalence, sensitivity * prevalence + (1 - specificity) * (1 - prevalence)
         ),
@@ -560,7 +562,7 @@ def test_only_the_metrics_that_are_asked_for():
         assert str(alone) == str({key: all_of_them[key] for key in alone})
     without = MetricValues(cases, "report").keys
     assert [
-        key for key in MetricValues(cases, "report", 0.2).keys if not key[2].endswith("_prevalence")
+        key for key in MetricValues(cases, "report", 0.2).keys if not METRICS[key[2]].at_prevalence
     ] == without
 
 

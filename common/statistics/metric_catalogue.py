@@ -188,6 +188,13 @@ class Rates:
         return low, high
 
     @property
+    def false_alarms(self) -> tuple[float, float]:
+        """Interval of the false alarms a true alarm at the prevalence: it falls with the likelihood ratio."""
+        odds = (1 - self.prevalence) / self.prevalence
+        high, low = (odds / ratio if ratio else math.inf for ratio in self.lr_positive)
+        return low, high
+
+    @property
     def npv(self) -> tuple[float, float]:
         """Interval of the negative predictive value at the prevalence: it falls with the likelihood ratio."""
         high, low = (1 - _probability(self.prevalence, ratio) for ratio in self.lr_negative)
@@ -395,6 +402,16 @@ METRICS: dict[str, Metric] = {
         case_mix=True,
         comparable=False,
     ),
+    # Steyerberg, Clinical Prediction Models, 2019, section 15.3: 1 where as many are positive as foretold
+    "observed_over_expected": Metric(
+        "Positives observed over expected by the probabilities",
+        Ratio(lambda f: f.all, lambda f: f.positive, lambda f: f.cases.probability),
+        ("probability",),
+        short="Observed / expected",
+        both_classes=True,
+        case_mix=True,
+        comparable=False,
+    ),
     "sensitivity_at_specificity_90": Metric(
         "Sensitivity at specificity 0.90",
         Joint.RANKS,
@@ -530,6 +547,18 @@ METRICS: dict[str, Metric] = {
         both_classes=True,
         interval=lambda r: r.npv,
         at_prevalence=True,
+    ),
+    "false_alarms_a_true_alarm": Metric(
+        "False alarms a true alarm, at prevalence",
+        FromCounts(
+            lambda c: share(share(c.fp, c.negatives) * (1 - c.prevalence), c.sensitivity * c.prevalence)
+        ),
+        ("decision",),
+        short="False alarms a true",
+        both_classes=True,
+        interval=lambda r: r.false_alarms,
+        at_prevalence=True,
+        comparable=False,
     ),
     # Dice, Ecology 1945;26:297-302; of the stage-2 map, whatever the decision
     "dice_segmentation": Metric(

@@ -320,7 +320,10 @@ class _Stratum:
         numbers = {name: each for name, each in formulas.items() if isinstance(each, Number)}
         sums |= {name: Mean(each.over, each.value) for name, each in numbers.items()}
         decided = {name: each for name, each in sums.items() if METRICS[name].by_decision}
-        decided |= {self._divisors[name]: Mean(each.over, each.denominator) for name, each in ratios.items()}
+        for name, each in ratios.items():
+            divisor = {self._divisors[name]: Mean(each.over, each.denominator)}
+            sums |= divisor
+            decided |= divisor if METRICS[name].by_decision else {}
         decided |= (_TRUE if self._counted else {}) | (_EXCESS if self._agreement else {})
         seen: dict[str | None, Films] = {None: Films(cases, self.positive, self.negative)}
         seen |= {d: DecidedFilms(cases, self.positive, self.negative, cases.called(d)) for d in DECISIONS}
