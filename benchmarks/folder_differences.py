@@ -49,6 +49,7 @@ MAY_DIFFER = (
     ("*/findings/*.json", "/film/identity", "tells films under the same SOP Instance UID apart"),
     ("printed/*", "*", "words for people; the tables of metrics have files of their own"),
     ("*/figures/froc.svg", "*", "since the metrics of localisation"),
+    ("*/figures/net_benefit.svg", "*", "since decision curves"),
     ("*/result_*/cases.csv", "columns", "the same"),
     ("*/metrics.json", "/rows/*", "the rows of metrics.csv, by number"),
     ("*/looks.json", "*", "since looks at the test films are counted"),

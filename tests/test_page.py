@@ -27,7 +27,14 @@ from common.report.shown_films import shown_films, telling_films, worst_films
 from common.report.tables import tables
 from common.stages import TESTING_FOLDER
 from common.statistics.bootstrap import resample_counts
-from common.statistics.curves import GRID, calibration, precision_recall, roc
+from common.statistics.curves import (
+    DECISION_THRESHOLDS,
+    GRID,
+    calibration,
+    net_benefit,
+    precision_recall,
+    roc,
+)
 from common.statistics.intervals import percentile_tail
 from common.statistics.tested_films import Cases
 
@@ -102,6 +109,27 @@ def test_precision_recall_points_by_hand():
     # above 0.9: 1 of 1; above 0.8: 2 of 3; all: 2 of 4
     np.testing.assert_allclose(curve.x, [0, 0.5, 1, 1])
     np.testing.assert_allclose(curve.y, [1, 1, 2 / 3, 1 / 2])
+
+
+def test_net_benefit_equals_a_plain_loop_over_patients():
+    cases = made_up_cases()
+    curve = net_benefit(cases, "mask", 40, seed=5)
+    everything = np.ones(len(cases))
+    weights = np.concatenate(list(resample_counts(cases.patient, cases.has_mask, 40, seed=5)))
+
+    def benefit(weight, threshold):
+        called = cases.probability >= threshold
+        true, false = (weight[called & truth].sum() for truth in (cases.has_mask, ~cases.has_mask))
+        return (true - false * threshold / (1 - threshold)) / weight.sum()
+
+    tail = percentile_tail(len(np.unique(cases.patient[cases.has_mask])))
+    assert DECISION_THRESHOLDS[[0, -1]].tolist() == [0.01, 0.5]
+    for i, threshold in enumerate(DECISION_THRESHOLDS):
+        assert curve.y[i] == pytest.approx(benefit(everything, threshold), abs=1e-12)
+        ends = np.quantile([benefit(weight, threshold) for weight in weights], [tail, 1 - tail])
+        assert (curve.low[i], curve.high[i]) == pytest.approx(tuple(ends), abs=1e-12)
+    assert curve.y[0] > cases.has_mask.mean() * 0.99 - 0.01  # nearly every film is called
+    assert net_benefit(one_film_each([1, 1], [0.9, 0.8]), "mask", 3, seed=0) is None
 
 
 @pytest.mark.parametrize("kind", ["roc", "precision_recall"])

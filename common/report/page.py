@@ -31,7 +31,7 @@ from common.report.thresholds_kept import tested_thresholds, threshold_sentences
 from common.stages import INFERENCE_COMMAND, N_FOLDS, TESTING_FOLDER
 from common.statistics.auroc import auroc
 from common.statistics.compare_systems import FAMILY
-from common.statistics.curves import calibration, froc, precision_recall, roc
+from common.statistics.curves import calibration, froc, net_benefit, precision_recall, roc
 from common.statistics.intervals import EXPANDED
 from common.statistics.metric_catalogue import METRICS
 from common.statistics.overlap import MAP_THRESHOLD
@@ -39,7 +39,10 @@ from common.statistics.strata import STRATA
 from common.statistics.tested_films import Cases
 
 BAND_REPLICATES = 500  # a band is looked at, not read to the third digit
-PLOTS = ("roc", "precision_recall", "calibration", "folds", "dice_by_size", "area_agreement", "froc")
+PLOTS = (
+    *("roc", "precision_recall", "calibration", "folds", "dice_by_size", "area_agreement", "froc"),
+    "net_benefit",
+)
 _PACKAGES = (
     "numpy", "scipy", "scikit-learn", "pandas", "opencv-python-headless", "pillow", "matplotlib", "jinja2",
 )  # fmt: skip
@@ -339,6 +342,10 @@ def draw_plots(results: Mapping[str, Result], rows: Sequence[Row], seed: int) ->
         "dice_by_size": plots.dice_by_size_plot(cases, means),
         "area_agreement": plots.area_agreement_plot(cases),
         "froc": plots.froc_plot({s: froc(c, BAND_REPLICATES, seed) for s, c in cases.items()}, told),
+        "net_benefit": plots.net_benefit_plot(
+            {s: net_benefit(c, "mask", BAND_REPLICATES, seed) for s, c in cases.items()},
+            float(first.has_mask.mean()),
+        ),
     }
 
 

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # not pyplot, which keeps each figure until it is closed
 from matplotlib.ticker import FuncFormatter
 
-from common.statistics.curves import Curve, Tenth
+from common.statistics.curves import Curve, Tenth, odds
 from common.statistics.metrics import agreement, films_a_patient
 from common.statistics.strata import SIZE_EDGES, STRATA
 from common.statistics.tested_films import Cases
@@ -118,6 +118,30 @@ def precision_recall_plot(
         return figure
 
     return _svg(draw, "precision_recall")
+
+
+def net_benefit_plot(curves: Mapping[str, Curve | None], prevalence: float) -> bytes:
+    """Net benefit against the threshold with pointwise bands, beside calling every film and none.
+
+    Args:
+        curves: Curve by system, as `curves.net_benefit` gives it; None where no curve can be drawn.
+        prevalence: Share of positive films.
+    """
+
+    def draw() -> Figure:
+        figure = Figure(figsize=(4.6, 4.6), layout="constrained")
+        axes = figure.subplots()
+        _draw_curves(axes, curves, {system: {} for system in curves}, lambda system: "by its probability")
+        at = np.linspace(0.01, 0.5, 200)
+        axes.plot(at, prevalence - (1 - prevalence) * odds(at), ":", color="black", label="every film")
+        axes.axhline(0, color=_GREY, linewidth=0.8, label="no film")
+        highest = max(prevalence, 0.01)  # that of a system that errs nowhere
+        axes.set(xlim=(0, 0.5), ylim=(-0.25 * highest, 1.1 * highest))
+        axes.set(xlabel="Threshold of the probability", ylabel="Net benefit a film")
+        axes.legend(loc="lower left", fontsize=8)
+        return figure
+
+    return _svg(draw, "net_benefit")
 
 
 def _square(x: str, y: str) -> tuple[Figure, Axes]:

@@ -1,4 +1,4 @@
-"""Curves of one system: ROC, precision-recall and FROC with bootstrap bands, and calibration in tenths.
+"""Curves of one system: ROC, precision-recall, net benefit and FROC with bands, and calibration in tenths.
 
 Imports no torch: the metrics need neither it nor a GPU.
 """
@@ -15,11 +15,12 @@ from common.statistics.intervals import percentile_tail, wilson_interval
 from common.statistics.tested_films import Cases
 
 GRID = np.linspace(0, 1, 201)  # where a band is computed
+DECISION_THRESHOLDS = np.arange(1, 51) / 100
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve of the full sample and its pointwise band; ordinates 0-1, float64.
+    """A curve of the full sample and its pointwise band; ordinates 0-1 (net benefit: also below), float64.
 
     Attributes:
         x: Abscissae of the curve, ascending, length k; 0-1 but for FROC.
@@ -96,7 +97,7 @@ def _curve(
     return Curve(*points(*totals(np.ones(len(cases)))), low, high)
 
 
-def _band(values: Sequence[np.ndarray], cases: Cases, positive: np.ndarray) -> np.ndarray:
+def _band(values: Sequence[np.ndarray] | np.ndarray, cases: Cases, positive: np.ndarray) -> np.ndarray:
     """Lower and upper edge at each abscissa, from the ordinates of each resample."""
     fewest = min(len(np.unique(cases.patient[films])) for films in (positive, ~positive) if films.any())
     tail = percentile_tail(max(2, fewest))  # of one patient, Student's t has no degree of freedom
@@ -123,6 +124,38 @@ def _stepped(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """y on GRID: of the first point that reaches each x."""
     # less the rounding error, or 0.29 would not be reached by 29 of 100
     return y[np.searchsorted(x, GRID - 1e-9, side="left")]
+
+
+# --- net benefit -----------------------------------------------------------------------------------
+
+
+def net_benefit(cases: Cases, reference: str, replicates: int, seed: int) -> Curve | None:
+    """Net benefit of calling the films whose probability reaches a threshold (Vickers & Elkin, 2006).
+
+    True positives less false ones at the odds of the threshold, a film: the threshold says how many false
+    alarms a found lesion is worth (Med Decis Making 2006;26:565-574). It is at the prevalence of these films.
+    The band is pointwise, by resampling patients.
+
+    Returns:
+        The curve at DECISION_THRESHOLDS, ordinates up to the prevalence and perhaps below 0; None without
+        positives or without negatives.
+    """
+    positive = cases.positive(reference)
+    if positive.all() or not positive.any():
+        return None
+    worth = np.where(positive[:, None], 1.0, -odds(DECISION_THRESHOLDS))
+    each = worth * (cases.probability[:, None] >= DECISION_THRESHOLDS)
+    resampled = [
+        counts @ each / counts.sum(axis=1, keepdims=True)
+        for counts in resample_counts(cases.patient, positive, replicates, seed)
+    ]
+    low, high = _band(np.concatenate(resampled), cases, positive)
+    return Curve(DECISION_THRESHOLDS, each.mean(axis=0), low, high, DECISION_THRESHOLDS)
+
+
+def odds(share: np.ndarray) -> np.ndarray:
+    """Odds of a share from 0 to below 1, in its shape."""
+    return share / (1 - share)
 
 
 # --- outlines --------------------------------------------------------------------------------------
