@@ -201,7 +201,7 @@ class Ours:
         from common.inference.run_networks import Predictor
 
         self.films, self.found = films, Side()
-        self.predictor = Predictor(films, image_size, device, precision="fp32")
+        self.predictor = Predictor(films, image_size, device)
 
     def classify(self, nets: list, rows: np.ndarray) -> None:
         for row, folds in self.predictor.scores(nets, rows):

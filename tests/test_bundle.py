@@ -265,7 +265,6 @@ def test_bundle_in_an_empty_workspace_predicts_bit_for_bit_the_same(
     for one, other in zip(found, _predictions(here), strict=True):
         assert np.array_equal(one, other)
     assert (there.point, there.identity, there.system) == (here.point, here.identity, system)
-    assert there.precision == "fp32"
     assert there.likeness.to_json() == here.likeness.to_json()
 
 

@@ -6,8 +6,10 @@ import contextlib
 
 import pytest
 import torch
+from conftest import REPOSITORY
 
 from common import compute, distributed
+from common.inference.run_networks import PRECISION
 
 GPU = torch.device("cuda", 1)
 
@@ -74,3 +76,14 @@ def test_processes_name_their_gpu_to_the_group(cards: list, monkeypatch: pytest.
         pass
     assert named["device_id"] == GPU
     assert cards == [GPU]
+
+
+def test_answers_are_computed_in_full_precision_whatever_training_did() -> None:
+    """Evaluation knows no other precision, and nothing that computes an answer calls `autocast`."""
+    callers = {
+        path.relative_to(REPOSITORY / "common").as_posix()
+        for path in (REPOSITORY / "common").rglob("*.py")
+        if "autocast(" in path.read_text()
+    }
+    assert callers == {"compute.py", "training/step.py", "training/cost_estimate.py"}
+    assert PRECISION == "fp32"

@@ -507,7 +507,6 @@ def test_what_a_partial_result_belongs_to(tested: Path) -> None:
         replace(one, point=replace(one.point, cls_threshold=0.1)),
         replace(one, point=replace(one.point, seg_threshold=10**6)),
         replace(one, predictor=replace(predictor, batch_size=3)),
-        replace(one, predictor=replace(predictor, precision="fp32")),
         replace(one, predictor=replace(predictor, device=torch.device("cuda"))),
     ]
     assert all(other._belongs_to() != belongs_to for other in others)

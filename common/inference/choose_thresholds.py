@@ -11,7 +11,7 @@ from common.command_line import ThresholdOptions
 from common.compute import film_readers, set_up
 from common.distributed import Processes, running
 from common.files import write_csv, write_json
-from common.inference.run_networks import Predictor
+from common.inference.run_networks import PRECISION, Predictor
 from common.inference.threshold_plots import dice_picture, roc_picture
 from common.inference.threshold_rules import (
     AREA_RULES,
@@ -112,8 +112,7 @@ def predict_out_of_fold(
 
     Each process predicts its share of a fold's films; all of them return the whole.
     """
-    precision = trained.facts["recipe"]["precision"]
-    predictor = Predictor(prepared, trained.image_size, processes.device, precision, workers)
+    predictor = Predictor(prepared, trained.image_size, processes.device, workers)
     n = len(prepared.part)
     # NaN and -1 where nothing is measured: a film that is left out cannot pass for one that scored 0.
     probability = np.full(n, np.nan)
@@ -186,6 +185,7 @@ def write_thresholds(
         "out_of_fold": _out_of_fold(prepared, found),
         "stability": _stability(prepared, found, rule, costs, area_rule),
         "preset": trained.facts["preset"],
+        "precision": PRECISION,
         "made_from": trained.made_from,
         "novelty": likeness.to_json(),  # the key that thresholds files have always had
     }

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from common.compute import autocast, evaluating
+from common.compute import evaluating
 from common.distributed import Processes
 from common.inference.threshold_rules import MAP_THRESHOLDS, dice_by_threshold
 from common.networks.batch import Batch, batch_item
@@ -23,6 +23,9 @@ from common.statistics.overlap import MAP_THRESHOLD, dice
 Rows: TypeAlias = "Sequence[int] | np.ndarray"
 """Films of a set, by the rows in which they stand there."""
 
+# In which every answer is computed, whatever training computed in: bf16 moves a mean probability by up to
+# 2e-3, and the threshold that a GPU chose would not be the one that a CPU needs
+PRECISION = "fp32"
 _MOST = 16  # films at a time
 _CPU_PIXELS = 512 * 512  # of the films at a time: what a network makes of more leaves a processor's cache
 
@@ -75,7 +78,6 @@ class Predictor(Generic[FilmsRead]):
         prepared: Prepared set that the films are from.
         image_size: Working size in pixels.
         device: Device to compute on.
-        precision: Precision, `auto` or `fp32`, as in the recipe.
         workers: Number of processes that read films.
         batch_size: Films at a time; changes speed, not results (beyond rounding). 0: what is fastest.
         map_threshold: What validation cuts maps at, as in the recipe: `half`, or `out-of-fold`, the one of
@@ -85,7 +87,6 @@ class Predictor(Generic[FilmsRead]):
     prepared: FilmsRead
     image_size: int
     device: torch.device
-    precision: str = "auto"
     workers: int = 0
     batch_size: int = 0
     map_threshold: str = "half"
@@ -125,9 +126,9 @@ class Predictor(Generic[FilmsRead]):
             Row; probability of pneumothorax by each fold, (folds,) float64, 0-1.
         """
         for batch in self._batches(rows, title):
-            with evaluating(*nets), autocast(self.device, self.precision):
+            with evaluating(*nets):
                 film = batch["film"].to(self.device, non_blocking=True)
-                found = fold_probabilities(nets, film).double().cpu().numpy()  # `double`: numpy has no bf16
+                found = fold_probabilities(nets, film).double().cpu().numpy()
             yield from zip(batch["row"].tolist(), found, strict=True)
 
     def maps(
@@ -140,7 +141,7 @@ class Predictor(Generic[FilmsRead]):
             same shape.
         """
         for batch in self._batches(rows, title):
-            with evaluating(*nets), autocast(self.device, self.precision):
+            with evaluating(*nets):
                 maps = mean_map(nets, batch["film"].to(self.device, non_blocking=True)).cpu().numpy()
             for row, found, mask in zip(batch["row"].tolist(), maps, batch["mask"].numpy(), strict=True):
                 yield row, found, mask[0] > 0.5

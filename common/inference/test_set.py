@@ -20,7 +20,7 @@ from common.files import digest, write_csv, write_json
 from common.films.resample import resample
 from common.inference.result_columns import COLUMNS
 from common.inference.resumable_result import PICTURES, Entry, ResumableResult
-from common.inference.run_networks import Predictor
+from common.inference.run_networks import PRECISION, Predictor
 from common.inference.shortcuts import shortcut_probabilities
 from common.inference.trained_system import (
     CLASSIFICATION,
@@ -67,8 +67,7 @@ def run_test_set(options: EvaluationOptions) -> None:
         workers = film_readers(options.workers, device)
         shortcuts = shortcut_probabilities(training, prepared) if processes.first else {}
         for trained in systems:
-            precision = trained.facts["recipe"]["precision"]  # as its epochs were validated
-            predictor = Predictor(prepared, trained.image_size, device, precision, workers)
+            predictor = Predictor(prepared, trained.image_size, device, workers)
             _Inference(trained, points[trained.system], predictor, processes, shortcuts).run()
         print("Next, the metrics: cd step3_testing/testing && python bootstrap.py")
 
@@ -139,7 +138,7 @@ class _Inference:
             "films": self.prepared.content,
             "cases": digest((self.prepared.folder / "cases.csv").read_bytes()),
             "device": self.predictor.device.type,  # as another kind of device does
-            "precision": self.predictor.precision,
+            "precision": PRECISION,
             "batch_size": self.predictor.batch_size,  # another size may round otherwise
             "columns": list(COLUMNS),  # a journal of fewer is not gone on with
         }
@@ -275,6 +274,7 @@ class _Inference:
                 "cases_sha256": digest((folder / "cases.csv").read_bytes()),
                 "films": self.prepared.content,
                 "preset": self.trained.facts["preset"],
+                "precision": PRECISION,
                 "weights": self.trained.made_from,
                 **({"patient_table": table} if (table := pretraining_patients(self.trained.facts)) else {}),
                 "nsd_tolerance_mm": TOLERANCE_MM,

@@ -52,7 +52,6 @@ from common.refusal import Refusal
 from common.stages import EXPORT_COMMAND, N_FOLDS, SYSTEMS
 
 FORMAT, VERSION = "pneumothorax bundle", 1
-PRECISION = "fp32"  # in which a bundle predicts: no other gives the same probabilities everywhere
 
 _MANIFEST, _THRESHOLDS, _FILM = "manifest.json", "thresholds.json", "check.png"
 _AGAIN = f"copy it again from where it was made, or make it there again: {EXPORT_COMMAND}"
@@ -91,7 +90,7 @@ class Check:
         device = torch.device("cpu")
         networks = _networks(trained, device)
         films = [_draw(number) for number in range(_CANDIDATES)]
-        predictor = Predictor(NewFilms(films), trained.image_size, device, PRECISION)
+        predictor = Predictor(NewFilms(films), trained.image_size, device)
         found = predictor.probabilities(networks[0], range(_CANDIDATES), f"{trained.system} check films")
         film = films[int(np.argmax((found * (1 - found)).sum(axis=1)))]
         return cls(film, *(np.round(part, _DIGITS) for part in _compute(trained, film, device, networks)))
@@ -116,11 +115,6 @@ class Bundle(Deployed):
     """
 
     check: Check
-
-    @property
-    def precision(self) -> str:
-        """Full, whatever it was trained in."""
-        return PRECISION
 
 
 def check_here(
@@ -173,7 +167,7 @@ def _compute(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fold probabilities, (5,), and coarse mean map, (16, 16), of a film."""
     image_size = trained.image_size
-    predictor = Predictor(NewFilms([film]), image_size, device, PRECISION)
+    predictor = Predictor(NewFilms([film]), image_size, device)
     folds = predictor.probabilities(networks[0], [0])[0]
     _, mean_map, _ = next(predictor.maps(networks[1], [0]))
     squares = mean_map.astype(np.float64).reshape(_GRID, image_size // _GRID, _GRID, image_size // _GRID)

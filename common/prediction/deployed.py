@@ -60,11 +60,6 @@ class Deployed:
         """Working size in pixels."""
         return self.trained.image_size
 
-    @property
-    def precision(self) -> str:
-        """In which it computes, as `compute.autocast` has it: as in training and testing."""
-        return self.trained.facts["recipe"]["precision"]
-
     @cached_property
     def identity(self) -> str:
         """SHA-256 (hex) of all that decides a result; the same wherever the system lies."""

@@ -125,6 +125,16 @@ def _identity(film: NewFilm) -> str:
     return pseudonym("film", digest(*patient, str(pixels.shape), pixels.data))
 
 
+def same_maker(was: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether an earlier finding's `made_by` is the system of now, computing alike.
+
+    Earlier versions wrote training's precision there, in which a CPU never computed.
+    """
+    if was.get("device") == "cpu":
+        was = was | {"precision": now["precision"]}
+    return was == now
+
+
 def write_finding(
     files: FindingFiles, film: NewFilm, finding: Finding, made_by: dict[str, Any], written: WrittenFiles
 ) -> tuple[dict[str, Any], list[Path]]:

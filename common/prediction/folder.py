@@ -17,7 +17,13 @@ from common.films.own_outputs import RESEARCH_ONLY
 from common.inference.two_stage_rule import POSITIVE
 from common.paths import shown
 from common.prediction.finding import COLUMN_MEANINGS, NO_ANSWER, Finding
-from common.prediction.finding_files import FOLDERS, FindingFiles, remove_finding, write_finding
+from common.prediction.finding_files import (
+    FOLDERS,
+    FindingFiles,
+    remove_finding,
+    same_maker,
+    write_finding,
+)
 from common.prediction.input_files import Entry, list_input, refuse_overlap
 from common.prediction.new_films import FileState, NewFilm, read_in_order
 from common.prediction.predictor import FilmPredictor
@@ -131,7 +137,7 @@ class _Folder:
             )
         for case in sorted(left):
             content = FindingFiles(self.output, case).read()
-            if content is not None and content["made_by"] != self.made_by:
+            if content is not None and not same_maker(content["made_by"], self.made_by):
                 raise Refusal(
                     f"{shown(self.output)} holds findings that were made otherwise",
                     found=_difference(content["made_by"], self.made_by),

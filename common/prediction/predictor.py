@@ -25,14 +25,14 @@ from common.compute import set_up
 from common.distributed import one_device
 from common.files import json_text
 from common.films.decode import Film
-from common.inference.run_networks import Predictor
+from common.inference.run_networks import PRECISION, Predictor
 from common.inference.trained_system import CLASSIFICATION, SEGMENTATION
 from common.networks.ensemble import Nets
 from common.paths import shown
 from common.prediction.bundle import Bundle, check_here, read_bundle
 from common.prediction.deployed import PREPROCESSING, Deployed
 from common.prediction.finding import ROUNDING, Finding, find
-from common.prediction.finding_files import FindingFiles, adopt_findings, write_finding
+from common.prediction.finding_files import FindingFiles, adopt_findings, same_maker, write_finding
 from common.prediction.new_films import FilmReader, NewFilm, NewFilms, read_new_film
 from common.prediction.suitability import Concern, concerns_of
 from common.prediction.written_files import WrittenFiles
@@ -106,7 +106,7 @@ class FilmPredictor:
             "lineage": facts["lineage"],
             "preprocessing": PREPROCESSING,
             "device": self.device.type,
-            "precision": self.deployed.precision,
+            "precision": PRECISION,
             "backend": self.backend,
             "torch": torch.__version__,
         }
@@ -159,7 +159,7 @@ class FilmPredictor:
     def _made(self, content: dict[str, Any]) -> bool:
         """Whether a finding was made by this very system."""
         # By way of JSON, as what it is compared with came.
-        return content["made_by"] == json.loads(json_text(self.provenance))
+        return same_maker(content["made_by"], json.loads(json_text(self.provenance)))
 
     def _require_working(self) -> None:
         """Tell a fault of the machine from one of a film: the first one strikes at a blank film, too.
@@ -169,7 +169,7 @@ class FilmPredictor:
         """
         size = self.deployed.image_size
         blank = NewFilms([np.zeros((SIDE, SIDE), dtype=np.uint8)])
-        predictor = Predictor(blank, size, self.device, self.deployed.precision, batch_size=1)
+        predictor = Predictor(blank, size, self.device, batch_size=1)
         try:
             dict(predictor.scores(self._classifiers, [0]))  # nothing is computed before it is asked for
             list(predictor.maps(self._segmenters, [0]))
@@ -182,9 +182,7 @@ class FilmPredictor:
         """What the system says of films; stage 2 runs only where stage 1 says positive."""
         squares = NewFilms([each.square for each in films])
         alone = 1 if self.device.type == "cpu" else 0  # for the same bits whatever films are beside it
-        predictor = Predictor(
-            squares, self.deployed.image_size, self.device, self.deployed.precision, batch_size=alone
-        )
+        predictor = Predictor(squares, self.deployed.image_size, self.device, batch_size=alone)
         rows = np.arange(len(films))
         point = self.deployed.point
         folds = dict(predictor.scores(self._classifiers, rows))

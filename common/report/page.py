@@ -56,6 +56,7 @@ _NAMES = {
     "cases_sha256": "Tested cases (cases.csv)",
     "films": "Test films",
     "preset": "Preset",
+    "precision": "Computed in",
     "weights": "",
     "ntuh_segmentation": "Network, segmentation, fold",
     "ntuh_classification": "Network, classification, fold",

@@ -13,7 +13,7 @@ from common.command_line import Request
 from common.compute import seed_torch, set_up
 from common.distributed import Processes, running
 from common.files import alone, write_json
-from common.inference.run_networks import Predictor
+from common.inference.run_networks import PRECISION, Predictor
 from common.networks import weights
 from common.networks.imagenet import load_imagenet
 from common.networks.unet import PneumothoraxNet
@@ -98,7 +98,6 @@ def _assemble(run: Run, inputs: StageInputs) -> Fit:
         prepared,
         recipe.image_size,
         device,
-        recipe.precision,
         inputs.workers,
         2 * recipe.batch_size,
         recipe.map_threshold,
@@ -145,7 +144,12 @@ def _train(run: Run, inputs: StageInputs) -> None:
             "validation_films": len(fit.validation),
         }
         # recorded beside what later steps compare, and never compared itself
-        made = {"result": result, "computed_on": inputs.processes.device.type, "version": __version__}
+        made = {
+            "result": result,
+            "computed_on": inputs.processes.device.type,
+            "validated_in": PRECISION,
+            "version": __version__,
+        }
         weights.save_weights(run.file, best.state, fit.facts | made)
         checkpoint.drop(run.folder)  # last: killed before it, the run ends from its checkpoint again
     print(
