@@ -36,8 +36,11 @@ def implausible(film: np.ndarray) -> str:
 
 
 def _neighbours(film: np.ndarray) -> float:
-    """Correlation of pixels with their right neighbours, in some of the rows; 1 without any contrast."""
-    rows = film[:: max(len(film) // _LINES, 1)].astype(np.float32)
-    rows -= rows.mean()
-    power = float(np.square(rows).mean())
-    return float((rows[:, 1:] * rows[:, :-1]).mean()) / power if power else 1.0
+    """Correlation of pixels with their right neighbours, in some of the rows; 1 without any contrast.
+
+    By the squared difference of two values that vary alike: 2 (1 - correlation) of their variance.
+    """
+    rows = np.ascontiguousarray(film[:: max(len(film) // _LINES, 1)])
+    power = float(cv2.meanStdDev(rows)[1][0, 0]) ** 2
+    apart = cv2.norm(rows[:, 1:], rows[:, :-1], cv2.NORM_L2SQR) / max(rows[:, 1:].size, 1)
+    return 1 - apart / (2 * power) if power else 1.0

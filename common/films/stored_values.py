@@ -112,9 +112,11 @@ def _torn(stored: np.ndarray, middle: int, bits: int) -> bool:
     A white mark on a black ground is as torn as that, but of one level on a side; where values wrap around in
     a film there are many on both.
     """
-    rows = stored[:: max(len(stored) // LOOKED_AT, 1)].astype(np.int32)
-    across = np.diff(rows >= middle, axis=1)
-    below, above = (pick(rows[:, :-1], rows[:, 1:])[across] for pick in (np.minimum, np.maximum))
+    rows = stored[:: max(len(stored) // LOOKED_AT, 1)]
+    upper = rows >= middle
+    across = upper[:, 1:] != upper[:, :-1]
+    sides = np.stack([rows[:, :-1][across], rows[:, 1:][across]]).astype(np.int32)
+    below, above = sides.min(axis=0), sides.max(axis=0)
     if len(below) < FEWEST or min(len(np.unique(below)), len(np.unique(above))) < FEWEST:
         return False
     steps = above - below
