@@ -9,7 +9,7 @@ timm's names. All recipes run the four stages and five folds of `eff` on an Effi
     published    the published numbers with all epochs cut by the same factor (7%)
     pretrained   numbers for few films; most steps are pre-training on `--siim`
     fine_tuned   the same numbers; most steps are fine-tuning on `--ntuh`
-    strong       the recipe `strong`, its learning rates and steps those of a quarter of an hour
+    strong       the recipe `strong`, its learning rates and steps those of about an hour of one core
     plain        one plain U-Net (plain_unet.py), `--plain-steps` of training
 
 Printed are CPU minutes of training and validation (which do not depend on what else runs), the metrics that
@@ -44,8 +44,8 @@ _FEW = {
 _STRONG = {
     "siim_segmentation": "--preset strong --films-per-epoch 160 --learning-rate 5e-4",
     "siim_classification": "--preset strong --films-per-epoch 80 --learning-rate 3e-4",
-    "ntuh_segmentation": "--preset strong --films-per-epoch 280 --learning-rate 5e-4",
-    "ntuh_classification": "--preset strong --films-per-epoch 160 --learning-rate 3e-4",
+    "ntuh_segmentation": "--preset strong --films-per-epoch 400 --learning-rate 5e-4",
+    "ntuh_classification": "--preset strong --films-per-epoch 240 --learning-rate 3e-4",
 }
 _FLAGS = {"published": dict.fromkeys(_FEW, ""), "pretrained": _FEW, "fine_tuned": _FEW, "strong": _STRONG}
 # epochs of the four stages
@@ -53,7 +53,7 @@ _EPOCHS = {
     "published": (7, 1, 7, 3),
     "pretrained": (60, 12, 4, 6),
     "fine_tuned": (4, 2, 10, 3),
-    "strong": (1, 1, 4, 2),
+    "strong": (1, 1, 8, 5),
 }
 PLAIN = "plain"
 REPLICATES = 2000  # of the paired differences
@@ -175,7 +175,7 @@ def main() -> None:
     recipes = [*_EPOCHS, PLAIN]
     parser.add_argument("--recipe", nargs="+", choices=recipes, default=recipes, help="in this order")
     parser.add_argument("--image-size", default="224", help="working size of all stages")
-    parser.add_argument("--plain-steps", type=int, default=330, help="steps of the plain U-Net")
+    parser.add_argument("--plain-steps", type=int, default=1100, help="steps of the plain U-Net")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     workspace = Path(arguments.workspace).resolve()
