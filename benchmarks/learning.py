@@ -113,16 +113,17 @@ def estimates(workspace: Path) -> list[str]:
 
 def run_plain(arguments: argparse.Namespace, workspace: Path) -> list[str]:
     """Train the plain U-Net and score the test films; its metrics, and how `strong` differs from it."""
-    os.environ |= {"PTX_WORKSPACE": str(workspace / PLAIN)}
-    output = workspace / PLAIN / "films.csv"
+    beside = workspace / "strong"  # the same prepared films, under the same pseudonyms
+    os.environ |= {"PTX_WORKSPACE": str(beside)}
+    output = workspace / "plain.csv"
     minutes = cpu_minutes(
         *(sys.executable, str(REPOSITORY / "benchmarks/plain_unet.py"), "--ntuh", arguments.ntuh),
         *("--imagenet", arguments.imagenet, "--output", str(output), "--encoder", ENCODER),
         *("--steps", str(arguments.plain_steps), "--seed", str(arguments.seed)),
     )
     lines = [f"{PLAIN}: {minutes:.1f} CPU minutes, those of testing among them"]
-    facts, found = read_films(workspace / PLAIN / "data/prepared/ntuh_test/cases.csv"), read_films(output)
-    tested = workspace / "strong/step3_testing/testing/result_eff/cases.csv"
+    facts, found = read_films(beside / "data/prepared/ntuh_test/cases.csv"), read_films(output)
+    tested = beside / "step3_testing/testing/result_eff/cases.csv"
     strong = read_films(tested) if tested.is_file() else {}
     return lines + [f"  {line}" for line in compared(facts, found, strong)]
 

@@ -77,7 +77,7 @@ def scores(net: Any, prepared: Any) -> list[dict[str, Any]]:
     rows = []
     for row, found, _ in predictor.maps([net], np.arange(len(prepared.cases))):
         facts = prepared.cases.iloc[row]
-        film = {"case": facts["case"], "probability": float(found.max())}
+        film = dict.fromkeys(COLUMNS) | {"case": facts["case"], "probability": float(found.max())}
         if prepared.has_mask[row]:
             full, lesion = resample(found, SIDE), prepared.mask(row)
             film |= {
