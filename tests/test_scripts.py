@@ -76,7 +76,7 @@ def test_metrics_csv_is_complete(chain: Scripts) -> None:
         "ci_high", "interval", "note", "p_value", "p_holm", "test",
     ]  # fmt: skip
     assert set(table["system"]) == {*SYSTEMS, "eff-vit"}
-    assert set(table["reference"]) == {"mask", "report"}
+    assert set(table["reference"]) == {"mask", "report", "mask_or_clear"}
     assert {"all", "small", "medium", "large"} <= set(table["stratum"])
     names = "auroc auprc sensitivity specificity ppv npv dice_segmentation dice_positives dice_true_positives"
     assert set(names.split()) <= set(table["metric"])
