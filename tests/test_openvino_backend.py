@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from common.compute import seed_torch
 from common.inference.run_networks import Predictor
 from common.networks import weights
 from common.networks.fuse_batchnorm import fuse_batchnorm
-from common.networks.openvino_backend import accelerate
+from common.networks.openvino_backend import _SignalStack, accelerate
 from common.recipes.presets import preset_network
 from common.refusal import Refusal
 
@@ -61,6 +63,29 @@ def folded(system: str, task: str, seed: int = 0):
         net(torch.from_numpy(_Films(4).films[:, None]).float() / 255)
     fuse_batchnorm(net.eval())
     return net
+
+
+@pytest.mark.slow
+@needs_openvino
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the signal stack of Linux")
+def test_signal_handlers_keep_their_stack() -> None:
+    """Also when compiled networks are gone again, the earlier one first."""
+
+    def stack() -> tuple[int | None, int]:
+        found = _SignalStack()
+        ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found))
+        return found.start, found.size
+
+    before = stack()
+    first = accelerate([folded("eff", "cls")], IMAGE_SIZE)
+    second = accelerate([folded("eff", "cls")], IMAGE_SIZE)
+    assert stack() == before
+    del first
+    gc.collect()
+    assert stack() == before
+    del second
+    gc.collect()
+    assert stack() == before
 
 
 @pytest.mark.all

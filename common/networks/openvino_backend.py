@@ -8,11 +8,13 @@ probabilities by more than 0.01.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -84,7 +86,8 @@ def accelerate(nets: Iterable[TrainedNet], image_size: int) -> AcceleratedNets:
         task = net.task
         models.append(_converted(net, image_size, openvino))
         _empty(net)
-    return AcceleratedNets(core.compile_model(_joined(models, openvino), "CPU"), task)
+    with _signal_stack_kept():
+        return AcceleratedNets(core.compile_model(_joined(models, openvino), "CPU"), task)
 
 
 def _openvino() -> ModuleType:
@@ -97,6 +100,30 @@ def _openvino() -> ModuleType:
             "the accelerated backend needs OpenVINO", found=error, do="python -m pip install openvino"
         ) from None
     return openvino
+
+
+class _SignalStack(ctypes.Structure):
+    """`stack_t` of signal.h."""
+
+    _fields_: ClassVar = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+@contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Give the thread back the stack that its signal handlers run on (Linux).
+
+    OpenVINO (2026.4.1) puts a smaller one of its own in its place, and when several compiled models are gone
+    again it may leave one that is freed: the next signal then ends the process without a word.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    own, swap = _SignalStack(), ctypes.CDLL(None).sigaltstack
+    swap(None, ctypes.byref(own))
+    try:
+        yield
+    finally:
+        swap(ctypes.byref(own), None)
 
 
 def _settings() -> dict[str, Any]:
