@@ -173,6 +173,15 @@ def listening(
         listener.stop()
 
 
+@contextmanager
+def set_at_last(event: threading.Event) -> Iterator[None]:
+    """Else a test that fails would wait for the listener, which waits for the event."""
+    try:
+        yield
+    finally:
+        event.set()
+
+
 def send(
     listener: Listener | Running, *films: Dataset, caller: str = MODALITY, called: str = "PTX"
 ) -> list[int]:
@@ -298,7 +307,8 @@ def test_film_lies_on_the_disk_before_its_sender_is_told(
         return stand_in(path, folder)
 
     folder = tmp_path / "listener"
-    with listening(folder, process=process) as listener:
+    pseudonym("case", "")  # which writes the workspace's key
+    with listening(folder, process=process) as listener, set_at_last(go):
         monkeypatch.setattr(os, "fsync", synced)
         monkeypatch.setattr(os, "replace", renamed)
         assert send(listener, film(1)) == [SUCCESS]
@@ -321,7 +331,7 @@ def test_full_disk_is_told_to_the_sender(
         go.wait(PATIENCE)
         return []
 
-    with listening(folder, process=process, keep_free=10) as listener:
+    with listening(folder, process=process, keep_free=10) as listener, set_at_last(go):
         with monkeypatch.context() as full:
             full.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10 * 2**20 + 4000))
             assert send(listener, film(1)) == [OUT_OF_RESOURCES]
@@ -336,7 +346,6 @@ def test_full_disk_is_told_to_the_sender(
         assert send(listener, film(3)) == [SUCCESS]
         assert len(files(folder / "inbox")) == 1
         assert listener.log.counts["refused"] == 2
-        go.set()
 
 
 @networked
