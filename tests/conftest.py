@@ -42,6 +42,16 @@ def real() -> Path:
 # Fixtures that make films or train: the tests that use them are not of the inner loop, nor are those that
 # are marked `slow` themselves
 _SLOW = {"sources", "siim", "ntuh", "two", "flags"}
+# Files whose every test takes its time: connections that wait for each other, whole systems, processes, pages
+_SLOW_FILES = {
+    "test_listener",
+    "test_received_films",
+    "test_flip",
+    "test_start",
+    "test_plan",
+    "test_page",
+    "test_terminal",
+}
 _COSTLY = {"chromium", "errors_of", "dcmtk", "demo"}  # fixtures: a browser, dciodvfy, an archive, minutes
 
 
@@ -54,7 +64,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         fixtures = set(getattr(item, "fixturenames", ()))
         if "real" in fixtures:
             item.add_marker(pytest.mark.real)
-        if fixtures & (_SLOW | _COSTLY):
+        if fixtures & (_SLOW | _COSTLY) or item.path.stem in _SLOW_FILES:
             item.add_marker(pytest.mark.slow)
         if fixtures & _COSTLY:
             item.add_marker(pytest.mark.all)
