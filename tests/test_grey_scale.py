@@ -14,6 +14,7 @@ from pydicom.sequence import Sequence
 from common.films import grey_scale
 from common.films.decode import read_film
 from common.films.fault import FilmFault
+from common.films.plausible import implausible
 
 
 def test_min_max_without_a_window(tmp_path: Path) -> None:
@@ -118,6 +119,17 @@ def test_a_dim_window_is_told_whatever_lies_outside_of_it(tmp_path: Path) -> Non
     }
     for name, (pixels, header) in films.items():
         assert read_film(write_film(tmp_path / name, pixels, **header)).notes == (grey_scale.IS_DIM,), name
+
+
+def test_a_dull_window_stays_where_the_range_shows_less(tmp_path: Path) -> None:
+    """A dead pixel far below all others: by smallest to largest value the film would be of one grey."""
+    pixels = (smooth(12) // 41).astype(np.int16)  # 0 to 99
+    pixels[0, 0] = -30000
+    film = read_film(
+        write_film(tmp_path / "a.dcm", pixels, BitsStored=16, HighBit=15, WindowCenter=300, WindowWidth=667)
+    )
+    assert film.notes == (grey_scale.IS_DIM,)
+    assert not implausible(film.pixels)
 
 
 def test_a_lookup_table_off_the_values_gives_way_to_their_range(tmp_path: Path) -> None:

@@ -30,14 +30,13 @@ def refuse_impossible(mask: np.ndarray, film: np.ndarray, boxes: bool) -> None:
             padding) that encloses the picture.
     """
     factor = BOX if boxes else 1.0
-    share = mask.mean()
-    if share > LARGEST * factor:
+    middle, size = mask.shape[1] // 2, mask.size
+    halves = [np.count_nonzero(half) for half in (mask[:, :middle], mask[:, middle:])]
+    if sum(halves) > LARGEST * factor * size:
         raise FilmFault(
             "its mask covers more of the film than a pneumothorax can (inverted, or of something else)"
         )
-    middle = mask.shape[1] // 2
-    each_side = min(mask[:, :middle].mean(), mask[:, middle:].mean()) / 2
-    if each_side > LARGEST_EACH_SIDE * factor:
+    if min(halves) > LARGEST_EACH_SIDE * factor * size:
         raise FilmFault("its mask covers most of both lungs: a mask of lungs, not of a pneumothorax")
     border, seen = _border(film[::_STEP, ::_STEP]), mask[::_STEP, ::_STEP]
     if border[seen].sum() > MOST_OUTSIDE * seen.sum():
