@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 
-from common.recipes.presets import PRESETS, preset_network, preset_recipe
-from common.recipes.recipe import Network, Recipe
+from common.recipes.chosen import ChosenRecipe
+from common.recipes.presets import PRESETS, preset_recipe
+from common.recipes.recipe import Network, Recipe, wrong_number
 from common.refusal import Refusal
 from common.stages import LISTENER_FOLDER, N_FOLDS, PREDICTION_FOLDER, SYSTEMS, Stage, System
 
@@ -76,9 +77,20 @@ class TrainOptions:
     """Systems to train, in this order."""
     folds: tuple[int, ...] = tuple(range(N_FOLDS))
     """Folds to train (fine-tuning only)."""
-    preset: Preset = "published"
-    """The recipe: the published one, the strong one for real films, or the demo's quick one; the flags below
-    change single numbers."""
+    preset: Annotated[
+        Preset | None,
+        flag(
+            "the recipe: the published one, the strong one for real films, or the demo's quick one; the "
+            "flags below change single numbers",
+            "published in step 1.1; later steps go on by what their weights record",
+        ),
+    ] = None
+    recipe: Annotated[
+        str | None,
+        flag(
+            "a recipe of your own instead of a preset: a TOML file, as docs/training.md says", "none", "FILE"
+        ),
+    ] = None
     siim: Annotated[str | None, flag("folder of the SIIM-ACR download", "data/siim", "PATH")] = None
     siim_patients: SiimPatients = None
     ntuh: NtuhPath = None
@@ -139,23 +151,64 @@ def _override_type(stage: Stage) -> type:
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asked for: the options, and the numbers of the recipe that it changes."""
+    """What the command line asked for.
+
+    Attributes:
+        options: The options.
+        changes: Numbers of the recipe that it changes.
+        named: The recipe that it names, by `--preset` or `--recipe`; None: none.
+    """
 
     options: TrainOptions
     changes: dict[str, Any]
+    named: ChosenRecipe | None = None
 
-    def recipe(self, stage: Stage, system: str) -> Recipe:
-        """The recipe of the preset with the command line's changes."""
-        return replace(preset_recipe(self.options.preset, stage, system), **self.changes)
+    def chosen(self, recorded: ChosenRecipe | None) -> ChosenRecipe:
+        """The recipe to obey: the named one, else what the first weights record, else the published one."""
+        return self.named or recorded or ChosenRecipe.of_preset("published")
+
+    def recipe(self, stage: Stage, system: str, recorded: ChosenRecipe | None = None) -> Recipe:
+        """The numbers of a stage with the command line's changes.
+
+        Args:
+            stage: The stage.
+            system: `eff` or `vit`.
+            recorded: The recipe that the stage's first weights record; None: it has none.
+        """
+        return replace(self.chosen(recorded).recipes.stages[stage.key, system], **self.changes)
 
     def network(self, system: str) -> Network:
         """The network of step 1.1."""
-        network = preset_network(self.options.preset, system)
+        network = self.chosen(None).recipes.networks[system]
         if self.options.encoder is not None:
             network = replace(network, encoder=self.options.encoder, encoder_args={})
         if self.options.initial_weights is not None:
             network = replace(network, initial_weights=self.options.initial_weights)
         return network
+
+
+def given(options: Any) -> dict[str, object]:
+    """Values of the options that are not their defaults, by name."""
+    return {
+        item.name: getattr(options, item.name)
+        for item in dataclasses.fields(options)
+        if item.init and getattr(options, item.name) != item.default
+    }
+
+
+def flags_of_scripts() -> dict[str, frozenset[str]]:
+    """The flags of each shell script, by its name without `.sh`."""
+    kinds: dict[str, tuple[type, ...]] = {
+        "train": (TrainOptions, Recipe),
+        "get_thresholds": (ThresholdOptions,),
+        "inference": (EvaluationOptions,),
+        "prepare": (PrepareOptions,),
+        "export": (ExportOptions,),
+    }
+    return {
+        script: frozenset(item.name for kind in each for item in dataclasses.fields(kind))
+        for script, each in kinds.items()
+    }
 
 
 def parse_train(stage: Stage, description: str, arguments: Sequence[str] | None = None) -> Request:
@@ -170,25 +223,32 @@ def parse_train(stage: Stage, description: str, arguments: Sequence[str] | None 
         "Train",
         [
             ("options", TrainOptions, field(default=TrainOptions())),
-            ("recipe", numbers, field(default=numbers())),
+            ("numbers", numbers, field(default=numbers())),
         ],
     )
     parsed: Any = tyro.cli(both, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,))
     options = parsed.options
-    changes = {k: v for k, v in dataclasses.asdict(parsed.recipe).items() if v is not None}
+    changes = {k: v for k, v in dataclasses.asdict(parsed.numbers).items() if v is not None}
     for fold in options.folds:
         if not 0 <= fold < N_FOLDS:
             raise Refusal(f"--folds {fold}: there is no such fold", do=f"use 0 to {N_FOLDS - 1}")
     if options.encoder is not None and len(options.system) != 1:
         raise Refusal("--encoder is for one system", do="add --system eff or --system vit")
-    if not 0 <= changes.get("ema_decay", 0.0) < 1:
-        raise Refusal(f"--ema-decay {changes['ema_decay']} must be at least 0 and below 1")
-    for name in ("image_size", "epochs", "batch_size", "learning_rate", "accumulation"):
-        if name in changes and changes[name] <= 0:
-            raise Refusal(f"--{name.replace('_', '-')} {changes[name]} must be positive")
-    if changes.get("image_size", 32) % 32:  # the encoder halves the side five times
-        raise Refusal(f"--image-size {changes['image_size']} must be a multiple of 32")
-    return Request(options, changes)
+    for name, value in changes.items():
+        if wrong := wrong_number(name, value):
+            raise Refusal(f"--{name.replace('_', '-')} {value} {wrong}")
+    return Request(options, changes, _named_recipe(options))
+
+
+def _named_recipe(options: TrainOptions) -> ChosenRecipe | None:
+    if options.preset and options.recipe:
+        raise Refusal(
+            "--preset and --recipe name two recipes",
+            do=f'give one of them; a file of your own begins with based_on = "{options.preset}"',
+        )
+    if options.recipe:
+        return ChosenRecipe.of_file(Path(options.recipe).expanduser())
+    return ChosenRecipe.of_preset(options.preset) if options.preset else None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from common.hints import with_flags
+
 
 class Refusal(Exception):
     """A stage cannot run, or must not go on.
@@ -58,11 +60,12 @@ def _run(main: Callable[[], None], told: str | None) -> None:
     try:
         main()
     except Refusal as refusal:
+        text = with_flags(str(refusal))
         if told:
-            message = {"message": str(refusal), "extraInfo": {"timestamp": str(int(time.time()))}}
+            message = {"message": text, "extraInfo": {"timestamp": str(int(time.time()))}}
             Path(told).write_text(json.dumps({"message": message}), encoding="utf-8")
         else:
-            sys.stderr.write(f"error: {refusal}\n")
+            sys.stderr.write(f"error: {text}\n")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         if not told:

@@ -7,13 +7,15 @@ missing input are answered at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.command_line import (
     EvaluationOptions,
     ListenOptions,
+    flags_of_scripts,
+    given,
     parse_evaluation,
     parse_export,
     parse_listen,
@@ -24,6 +26,7 @@ from common.command_line import (
     parse_train,
 )
 from common.devices import devices_named
+from common.hints import remember
 from common.missing import (
     SOURCE_TITLES,
     folders_to_prepare,
@@ -54,6 +57,7 @@ def prepare(description: str, arguments: Arguments = None) -> None:
         Refusal: A value that no preparation could use, no films; or of `prepare_sources`.
     """
     options = parse_prepare(description, arguments)
+    _remember(options)
     folders = folders_to_prepare(options.siim, options.ntuh, options.siim_patients)
     _say(f"prepare: the films of {' and '.join(SOURCE_TITLES[key] for key in folders)}")
     from common.preparation.run import prepare_sources
@@ -73,11 +77,15 @@ def train(key: str, description: str, arguments: Arguments = None) -> None:
     stage = STAGES[key]
     request = parse_train(stage, description, arguments)
     options = request.options
+    _remember(options, request.changes)
     if stage.parent is not None:
         for system in options.system:
             refuse_missing_weights(STAGES[stage.parent], system, None, stage.title)
     refuse_missing_films(stage.source, options.siim if stage.source == "siim" else options.ntuh, stage.title)
-    _say(f"{stage.title}: {' and '.join(options.system)}, preset {options.preset}, {_device(options.gpu)}")
+    recipe = (
+        "the recipe of its weights" if stage.parent and not request.named else request.chosen(None).called
+    )
+    _say(f"{stage.title}: {' and '.join(options.system)}, {recipe}, {_device(options.gpu)}")
     from common.training.stage import train_stage
 
     train_stage(stage, request)
@@ -90,6 +98,7 @@ def get_thresholds(description: str, arguments: Arguments = None) -> None:
         Refusal: A rule without what it needs, a missing input; or of `choose_thresholds`.
     """
     options = parse_thresholds(description, arguments)
+    _remember(options)
     _refuse_missing_systems(options, "get_thresholds")
     _say(f"get_thresholds: {' and '.join(options.system)}, {_device(options.gpu)}")
     from common.inference.choose_thresholds import choose_thresholds
@@ -104,6 +113,7 @@ def inference(description: str, arguments: Arguments = None) -> None:
         Refusal: A missing input; or of `run_test_set`.
     """
     options = parse_evaluation(description, arguments)
+    _remember(options)
     _refuse_missing_systems(options, "inference")
     for system in options.system:
         refuse_missing_thresholds(system)
@@ -120,6 +130,7 @@ def bootstrap(description: str, arguments: Arguments = None) -> None:
         Refusal: A value that gives no interval, a plan in the way, missing results; or of `report`.
     """
     options = parse_report(description, arguments)
+    _remember(options)
     if options.write_plan:  # before there are results
         from common.statistics.plan import begin_plan
 
@@ -141,6 +152,7 @@ def predict(description: str, arguments: Arguments = None) -> None:
         SystemExit: Status 3: some films could not be read.
     """
     options = parse_prediction(description, arguments)
+    _remember(options)
     if not Path(options.input).exists():
         raise Refusal(f"{options.input} is neither a file nor a folder")
     _refuse_missing_system(options.system, options.bundle, "prediction")
@@ -157,6 +169,7 @@ def export(description: str, arguments: Arguments = None) -> None:
         Refusal: A missing input; or of `export_systems`.
     """
     options = parse_export(description, arguments)
+    _remember(options)
     for system in options.system:
         refuse_missing_networks(system, "export")
         refuse_missing_thresholds(system)
@@ -178,6 +191,7 @@ def listen(
         Refusal: Nobody may send, a missing input; or of `run_listener`.
     """
     options = parse_listen(description, arguments)
+    _remember(options)
     if load is None:
         _refuse_missing_system(options.system, options.bundle, "prediction")
     _say(f"listen: {options.bundle or options.system or SYSTEMS[0]}, {_device(options.gpu)}")
@@ -204,6 +218,11 @@ def _refuse_missing_system(system: str | None, bundle: str | None, needed_by: st
         return
     refuse_missing_networks(system or SYSTEMS[0], needed_by, do="or name a packed system: --bundle FILE")
     refuse_missing_thresholds(system or SYSTEMS[0])
+
+
+def _remember(options: object, changes: Mapping[str, object] | None = None) -> None:
+    """What the user gave, so that hints repeat it."""
+    remember(given(options) | dict(changes or {}), flags_of_scripts())
 
 
 def _device(gpu: str) -> str:

@@ -47,7 +47,7 @@ from common.prediction.deployed import PREPROCESSING, Deployed
 from common.prediction.finding import ROUNDING
 from common.prediction.new_films import NewFilms
 from common.preparation.film_store import SIDE
-from common.recipes.presets import preset_network
+from common.recipes.recipe import LOADING_ARGS
 from common.refusal import Refusal
 from common.stages import EXPORT_COMMAND, N_FOLDS, SYSTEMS
 
@@ -355,11 +355,11 @@ def _parse_weights(content: bytes) -> tuple[State, dict[str, Any]]:
 
 
 def _refuse_foreign_code(metadata: dict[str, Any]) -> None:
-    """Refuse a network that timm would fetch from elsewhere, or make with arguments training never gives."""
+    """Refuse a network that timm would fetch from elsewhere, or fill from a file."""
     import timm  # takes seconds, which a refusal need not wait
 
-    network, usual = metadata["network"], preset_network(metadata["preset"], metadata["system"])
-    if not timm.is_model(network["encoder"]) or not set(network["encoder_args"]) <= set(usual.encoder_args):
+    network = metadata["network"]
+    if not timm.is_model(network["encoder"]) or set(network["encoder_args"]) & LOADING_ARGS:
         raise Refusal(f"it asks for a network that this project does not make: {network['encoder']}")
 
 

@@ -112,6 +112,32 @@ class Recipe:
     augmentation: Augmentation = _explained("turned as a whole, by no flag")
 
 
+_POSITIVE = ("image_size", "epochs", "batch_size", "learning_rate", "accumulation", "clip_norm")
+_NOT_NEGATIVE = (
+    *("learning_rate_floor", "weight_decay", "films_per_epoch", "dice_weight", "bce_weight"),
+    *("warmup_steps", "seed"),
+)
+
+
+def wrong_number(name: str, value: Any) -> str | None:
+    """What a number of a recipe must be and is not, to be said behind its name; None: a run could use it."""
+    if name in _POSITIVE and value <= 0:
+        return "must be positive"
+    if name in _NOT_NEGATIVE and value < 0:
+        return "must not be negative"
+    if name == "image_size" and value % 32:  # the encoder halves the side five times
+        return "must be a multiple of 32"
+    if name == "ema_decay" and not 0 <= value < 1:
+        return "must be at least 0 and below 1"
+    if name in ("share_first", "share_drop", "head_dropout") and not 0 <= value <= 1:
+        return "must lie between 0 and 1"
+    return None
+
+
+# What makes timm load or fetch weights: arguments that no network of this project is made with
+LOADING_ARGS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
+
+
 def recipe_facts(recipe: Recipe) -> dict[str, Any]:
     """A recipe as metadata holds it: without what is neutral, as before there was a choice."""
     neutral = {item.name: item.metadata["neutral"] for item in fields(Recipe) if "neutral" in item.metadata}

@@ -1,19 +1,20 @@
-"""How is a recipe's TOML file read, and what in it is refused?"""
+"""How is a recipe's TOML file read, what in it is refused, and how is a resolved recipe written?"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
 import sys
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from common.recipes.recipe import Augmentation, Network, Recipe
+from common.recipes.recipe import LOADING_ARGS, Augmentation, Network, Recipe, wrong_number
 from common.refusal import Refusal
-from common.stages import STAGES, SYSTEMS
+from common.stages import STAGES, SYSTEMS, System
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -57,8 +58,16 @@ def read_recipes(path: Path) -> Recipes:
     Raises:
         Refusal: The file is no TOML; a key or value in it is none of a recipe; one is missing.
     """
-    file = _load(path)
-    base = None
+    return recipes_of(load_table(path), path)
+
+
+def recipes_of(file: Table, path: Path) -> Recipes:
+    """As `read_recipes`, of what stands in a file already read; `path` names it in refusals.
+
+    Raises:
+        Refusal: As `read_recipes`, but for a file that is no TOML.
+    """
+    file, base = dict(file), None
     if _BASE in file:
         base = read_recipes(preset_file(_choice(path, "the file", _BASE, file.pop(_BASE), PRESETS)))
     _known(path, "the file", file, _TABLES)
@@ -83,7 +92,17 @@ def read_recipes(path: Path) -> Recipes:
     return Recipes(networks, augmentation, stages)
 
 
-def _load(path: Path) -> Table:
+def base_of(file: Table) -> str | None:
+    """The preset that a file names in `based_on`, if any."""
+    return file.get(_BASE)
+
+
+def load_table(path: Path) -> Table:
+    """What stands in a TOML file, unchecked.
+
+    Raises:
+        Refusal: It cannot be read, or is no TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -95,6 +114,12 @@ def _load(path: Path) -> Table:
 def _network(path: Path, system: str, table: Table, base: Recipes | None) -> Network:
     where = f"networks.{system}"
     stated = _checked(path, where, Network, table)
+    for key in stated.get("encoder_args", {}):
+        if key in LOADING_ARGS:
+            raise Refusal(
+                f"{path}: [{where}] encoder_args must not hold {key}",
+                do='take it out; what the encoder starts from is said by initial_weights = "imagenet"',
+            )
     if "encoder" in stated:  # arguments fit one encoder only
         stated = {"encoder_args": {}} | stated
     return _filled(path, where, Network, base.networks[system] if base else None, stated)
@@ -117,7 +142,11 @@ def _checked(path: Path, where: str, kind: type, table: Table) -> Table:
     """A table with values of the types that the fields of `kind` have."""
     types = {name: hint for name, hint in get_type_hints(kind).items() if hint is not Augmentation}
     _known(path, f"[{where}]", table, types)
-    return {key: _value(path, f"[{where}] {key}", types[key], value) for key, value in table.items()}
+    values = {key: _value(path, f"[{where}] {key}", types[key], value) for key, value in table.items()}
+    for key, value in values.items():
+        if wrong := wrong_number(key, value):
+            raise Refusal(f"{path}: [{where}] {key} = {value} {wrong}")
+    return values
 
 
 def _filled(path: Path, where: str, kind: type[Kind], base: Kind | None, stated: Table) -> Kind:
@@ -182,3 +211,44 @@ def _value(path: Path, where: str, hint: Any, value: Any) -> Any:
         words = {int: "a whole number", str: "a text in quotes", dict: "a table", bool: "true or false"}
         wanted = words[kind]
     raise Refusal(f"{path}: {where} is not {wanted}", found=repr(value))
+
+
+# --- writing ---------------------------------------------------------------------------------------
+
+
+def recipes_text(recipes: Recipes, base: str | None) -> str:
+    """All values of all stages as the text of a TOML file, which `read_recipes` reads as the same recipes.
+
+    Args:
+        recipes: What the file is to decide.
+        base: The preset that it keeps the name of; None: it has none.
+    """
+    lines = [] if base is None else [f"{_BASE} = {_toml(base)}"]
+    for system, network in recipes.networks.items():
+        lines += ["", f"[networks.{system}]", *_assignments(asdict(network))]
+    for key in STAGES:
+        each = {system: asdict(recipes.stages[key, system]) for system in SYSTEMS}
+        numbers = {name: _shared(each, name) for name in each[SYSTEMS[0]] if name != "augmentation"}
+        lines += ["", f"[{key}]", *_assignments(numbers)]
+    lines += ["", "[augmentation]", *_assignments(asdict(recipes.augmentation))]
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _shared(each: dict[System, Table], name: str) -> Any:
+    """A number of all systems, or one for each where they differ."""
+    values = {system: numbers[name] for system, numbers in each.items()}
+    first = values[SYSTEMS[0]]
+    return first if all(value == first for value in values.values()) else values
+
+
+def _assignments(table: Table) -> list[str]:
+    return [f"{name} = {_toml(value)}" for name, value in table.items()]
+
+
+def _toml(value: Any) -> str:
+    """A value of the types that a recipe has, as TOML writes it: as JSON does, but for tables."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(_assignments(value)) + " }" if value else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value)

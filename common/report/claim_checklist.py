@@ -132,7 +132,7 @@ def _model(known: Known) -> dict[int, str]:
         "network; both give one map or probability a film.",
         23: "Versions are in Provenance.",
         24: "Networks start from those trained on SIIM-ACR films; each weights file holds its lineage.",
-        25: f"Recipe: {presets}. All settings are in config.json of each training run.",
+        25: f"Recipe: based on {presets}. All settings are in recipe.toml of each training run.",
         26: "Of each fold, the epoch with the best score on the held-out fold. "
         + " ".join(f"{system}: {text}" for system, text in known.out_of_fold.items()),
         27: f"Mean probability and mean map of {N_FOLDS} folds, for each system.",

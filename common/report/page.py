@@ -55,7 +55,7 @@ _NAMES = {
     "n_cases": "Films",
     "cases_sha256": "Tested cases (cases.csv)",
     "films": "Test films",
-    "preset": "Preset",
+    "preset": "Recipe, based on",
     "precision": "Computed in",
     "weights": "",
     "ntuh_segmentation": "Network, segmentation, fold",

@@ -20,12 +20,14 @@ from common.networks.unet import MEAN, STD
 from common.paths import run_folder, run_name, shown, weights_file
 from common.preparation.film_store import PreparedSet
 from common.preparation.run import open_prepared
+from common.recipes.chosen import ChosenRecipe
 from common.recipes.recipe import Recipe, recipe_facts
 from common.refusal import Refusal
 from common.removal import Written, refuse_foreign
 from common.sources.siim_patients import ORIGIN, RECIPE
 from common.stages import PREPARE_COMMAND, STAGES, Stage
 from common.training.checkpoint import file_of, read_facts
+from common.training.recipe_fit import keeps_size, network_of, refuse_misfit
 
 # The checkpoint goes first: a run half of which is removed is begun anew, whatever is left of it.
 RUN_FILES = Written(
@@ -35,6 +37,7 @@ RUN_FILES = Written(
         "log.csv",
         "curves.png",
         "films.png",
+        "recipe.toml",
         "events.out.tfevents." + "[0-9]" * 6,  # ours; others' end with host and process
         "config.json",
     ),
@@ -50,6 +53,7 @@ class Run:
         fold: Held-out fold; None in pre-training.
         parent: State and metadata of the weights it starts from; None: ImageNet or random.
         expected: Metadata that its weights file will have, but for the result.
+        chosen: The recipe that it obeys, of which `recipe` is its part with the changes of flags.
     """
 
     stage: Stage
@@ -58,6 +62,12 @@ class Run:
     recipe: Recipe
     parent: tuple[weights.State, dict[str, Any]] | None
     expected: dict[str, Any]
+    chosen: ChosenRecipe
+
+    @property
+    def resolved_recipe(self) -> str:
+        """The text of `recipe.toml`: given back by `--recipe`, it makes the same run."""
+        return self.chosen.resolved(self.stage, self.system, self.recipe, network_of(self.expected))
 
     @property
     def name(self) -> str:
@@ -144,6 +154,11 @@ def _read_parent(stage: Stage, system: str) -> tuple[weights.State, dict[str, An
     return weights.read_stage_weights(STAGES[stage.parent], system, None, stage.title)
 
 
+def _parent_file(stage: Stage, system: str) -> Path:
+    assert stage.parent is not None
+    return weights_file(STAGES[stage.parent], system)
+
+
 def _wants_imagenet(stage: Stage, system: str, request: Request) -> bool:
     # An interrupted run is built from them, too, before its checkpoint is put in: they are in its lineage.
     interrupted = file_of(run_folder(stage, system)).is_file()
@@ -183,8 +198,9 @@ def _run(
     parent: tuple[weights.State, dict[str, Any]] | None,
     prepared: PreparedSet,
 ) -> Run:
-    recipe = request.recipe(stage, system)
-    if parent is None:
+    recorded = None if parent is None else ChosenRecipe.of_weights(parent[1], _parent_file(stage, system))
+    recipe, chosen = request.recipe(stage, system, recorded), request.chosen(recorded)
+    if parent is None or recorded is None:
         network = weights.network_facts(request.network(system))
         lineage: list[dict[str, Any]] = []
     else:
@@ -196,7 +212,8 @@ def _run(
                 do="choose the encoder in step 1.1",
             )
         network = metadata["network"]
-        if "image_size" not in request.changes:  # networks stay at the size that they have learned
+        refuse_misfit(stage, system, chosen, recorded, metadata)
+        if "image_size" not in request.changes and keeps_size(stage, system, chosen):
             recipe = dataclasses.replace(recipe, image_size=metadata["recipe"]["image_size"])
         # Weights that have learned from other grey levels would start from a wrong place.
         if metadata["preprocessing"]["replace_saturated"] != prepared.replace_saturated:
@@ -224,7 +241,7 @@ def _run(
         "fold": fold,
         "task": stage.task,
         "source": stage.source,
-        "preset": request.options.preset,
+        "preset": chosen.name,
         "network": network,
         "recipe": _plain(recipe_facts(recipe)),
         "preprocessing": {
@@ -239,7 +256,7 @@ def _run(
         **_patients(prepared.patient_table),
         "lineage": lineage,
     }
-    return Run(stage, system, fold, recipe, parent, expected)
+    return Run(stage, system, fold, recipe, parent, expected, chosen)
 
 
 def _patients(table: dict[str, Any] | None) -> dict[str, Any]:

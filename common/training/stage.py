@@ -12,7 +12,7 @@ from common import __version__
 from common.command_line import Request
 from common.compute import seed_torch, set_up
 from common.distributed import Processes, running
-from common.files import alone, write_json
+from common.files import alone, whole_file, write_json
 from common.inference.run_networks import PRECISION, Predictor
 from common.networks import weights
 from common.networks.imagenet import load_imagenet
@@ -63,7 +63,7 @@ def _first_network(run: Run, imagenet: Path | None) -> tuple[PneumothoraxNet, li
         state, metadata = run.parent
         source = weights_file(STAGES[metadata["stage"]], run.system)
         new = weights.load(net, state, source)
-        print(f"{run.name}: starts from {shown(source)}, {_coverage(net, new)}")
+        print(f"{run.name}: starts from {shown(source)}, {_coverage(net, new)}; {run.chosen.called}")
         return net, lineage
     start: dict[str, Any] = {"stage": "start", "kind": run.expected["network"]["initial_weights"]}
     if start["kind"] == "imagenet":
@@ -132,6 +132,7 @@ def _train(run: Run, inputs: StageInputs) -> None:
         print(f"{run.name}: {_describe(run, fit, read_progress(file_of(run.folder)))}", flush=True)
         if inputs.processes.first:
             write_json(run.folder / "config.json", fit.facts)  # first: by it, the folder is known as ours
+            _write_recipe(run)
         inputs.processes.wait()
         best = fit.run()
         if not inputs.processes.first:
@@ -150,6 +151,8 @@ def _train(run: Run, inputs: StageInputs) -> None:
             "validated_in": PRECISION,
             "version": __version__,
         }
+        if run.chosen.file is not None:
+            made["own_recipe"] = run.chosen.file  # which later stages go on by
         weights.save_weights(run.file, best.state, fit.facts | made)
         checkpoint.drop(run.folder)  # last: killed before it, the run ends from its checkpoint again
     print(
@@ -158,6 +161,15 @@ def _train(run: Run, inputs: StageInputs) -> None:
         flush=True,
     )
     _warn_of_nothing(run.name, best.score)
+
+
+def _write_recipe(run: Run) -> None:
+    with whole_file(run.folder / "recipe.toml") as temporary:
+        temporary.write_text(
+            f"# All numbers of {run.name}, as it was trained. To train by them: --recipe FILE\n\n"
+            + run.resolved_recipe,
+            encoding="utf-8",
+        )
 
 
 def _warn_of_nothing(name: str, score: float) -> None:

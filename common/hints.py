@@ -1,0 +1,56 @@
+"""The commands in a refusal, with the flags that the user gave this one and that hold for those, too."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+_COMMAND = re.compile(r"bash (?:[\w/]+/)?(\w+)\.sh")
+_PATHS = {"siim", "siim_patients", "ntuh", "imagenet", "recipe"}
+# What is meant for the whole chain. What is meant for one step, such as --epochs, is not repeated for others
+_SHARED = (*sorted(_PATHS), "system", "preset", "image_size", "workers")
+
+_given: dict[str, object] = {}
+_takes: dict[str, frozenset[str]] = {}
+
+
+def remember(given: Mapping[str, object], takes: Mapping[str, frozenset[str]]) -> None:
+    """Remember what this process was asked for.
+
+    Args:
+        given: Values of the flags that the user gave, by name (`siim_patients`), and `gpu`.
+        takes: The flags of each shell script, by its name without `.sh`.
+    """
+    _given.clear()
+    _given.update(given)
+    _takes.clear()
+    _takes.update(takes)
+
+
+def with_flags(text: str) -> str:
+    """A refusal's text, in which each command of ours repeats the flags that were given and that it takes."""
+    return "\n".join(map(_line, text.split("\n")))
+
+
+def _line(line: str) -> str:
+    found = _COMMAND.search(line)
+    if found is None or found[1] not in _takes:
+        return line
+    takes, rest = _takes[found[1]], line[found.end() :]
+    words: list[str] = []
+    if "gpu" in takes and _given.get("gpu", "0") != "0":
+        words.append(str(_given["gpu"]))
+    for name in _SHARED:
+        flag = f"--{name.replace('_', '-')}"
+        if name in _given and name in takes and f"{flag} " not in f"{rest} ":
+            words += [flag, *_words(name, _given[name])]
+    return line[: found.end()] + "".join(f" {word}" for word in words) + rest
+
+
+def _words(name: str, value: object) -> list[str]:
+    values = value if isinstance(value, tuple) else (value,)
+    # The hint's command is given in another folder: a path must hold from there, too.
+    texts = [str(Path(v).expanduser().resolve()) if name in _PATHS else str(v) for v in values]
+    return [shlex.quote(text) for text in texts]

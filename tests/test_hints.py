@@ -1,0 +1,39 @@
+"""Commands in refusals repeat the flags that were given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.command_line import flags_of_scripts, given, parse_thresholds, parse_train
+from common.hints import remember, with_flags
+from common.stages import INFERENCE_COMMAND, PREPARE_COMMAND, STAGES, THRESHOLDS_COMMAND
+
+TRAIN = STAGES["siim_segmentation"].command
+
+
+@pytest.fixture
+def train() -> None:
+    line = "--gpu cpu --system vit --preset demo --image-size 64 --epochs 3 --folds 1 --fresh"
+    request = parse_train(STAGES["ntuh_segmentation"], "", [*line.split(), "--ntuh", "my films"])
+    remember(given(request.options) | request.changes, flags_of_scripts())
+
+
+@pytest.mark.usefixtures("train")
+def test_commands_repeat_what_holds_for_them() -> None:
+    films = f"--ntuh '{Path('my films').resolve()}'"
+    assert with_flags(f"none\n  made by: {TRAIN}\n  found:   x").split("\n") == [
+        "none",
+        f"  made by: {TRAIN} cpu {films} --system vit --preset demo --image-size 64",
+        "  found:   x",
+    ]
+    assert with_flags(f"{TRAIN} --fresh").endswith("--image-size 64 --fresh")
+    assert with_flags(THRESHOLDS_COMMAND) == f"{THRESHOLDS_COMMAND} cpu {films} --system vit --preset demo"
+    assert with_flags(PREPARE_COMMAND) == f"{PREPARE_COMMAND} {films}"  # which has neither GPU nor system
+    assert with_flags(f"{PREPARE_COMMAND} --ntuh PATH") == f"{PREPARE_COMMAND} --ntuh PATH"  # given there
+
+
+def test_nothing_was_given() -> None:
+    remember(given(parse_thresholds("", [])), flags_of_scripts())
+    assert with_flags(INFERENCE_COMMAND) == INFERENCE_COMMAND
