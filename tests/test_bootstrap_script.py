@@ -262,11 +262,12 @@ def test_systems_may_list_their_films_in_another_order(workspace):
 
 
 @pytest.mark.slow
-def test_imports_neither_torch_nor_a_foreign_common(workspace, tmp_path_factory):
+def test_imports_no_torch_no_foreign_common_and_nothing_that_takes_seconds(workspace, tmp_path_factory):
     foreign = tmp_path_factory.mktemp("foreign")
     (foreign / "common").mkdir()
     (foreign / "common" / "__init__.py").write_text("raise ImportError('the foreign common')")
-    (foreign / "torch.py").write_text("raise ImportError('torch was imported')")
+    for name in ("torch", "sklearn", "pandas"):
+        (foreign / f"{name}.py").write_text(f"raise ImportError('{name} was imported')")
     done = run(workspace, "--replicates", "40", PYTHONPATH=str(foreign))
     assert (done.returncode, done.stderr) == (0, "")
 

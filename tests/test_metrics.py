@@ -17,6 +17,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from common.statistics.intervals import too_few
 from common.statistics.metric_catalogue import METRICS
 from common.statistics.metrics import DECISIONS, REFERENCES, MetricValues, Ranks, Sums
 from common.statistics.strata import STRATA, groups, strata
@@ -551,6 +552,22 @@ def test_the_number_of_resamples_changes_no_bit_but_of_the_calibration():
         for key, value in metric_values.values(counts[i : i + 1]).items():
             tolerance = 1e-9 if key[2].startswith("calibration") else 0
             np.testing.assert_allclose(value[0], together[key][i], rtol=tolerance, atol=0, err_msg=str(key))
+
+
+def test_only_what_no_interval_is_made_from_is_not_resampled():
+    cases = varied(6)
+    counts = np.random.default_rng(0).poisson(1, (3, len(cases))).astype(float)
+    metric_values = MetricValues(cases, "mask", 0.2)
+    every, resampled = metric_values.values(counts), metric_values.resampled(counts)
+    for key, value in resampled.items():
+        np.testing.assert_array_equal(value, every[key], err_msg=str(key))
+    for decision, stratum, metric in every.keys() - resampled.keys():
+        few = any(too_few(cases.patient[films]) for films in metric_values.needed(decision, stratum, metric))
+        shortcut = "thumbnail" in metric or "header" in metric
+        assert shortcut or (METRICS[metric].both_classes and few), (stratum, metric)
+    left_out = {stratum for _, stratum, metric in every.keys() - resampled.keys() if metric == "auroc"}
+    assert left_out
+    assert left_out < {stratum for _, stratum, _ in every}
 
 
 def test_only_the_metrics_that_are_asked_for():

@@ -29,11 +29,11 @@ from common.report.shown_films import shown_films, telling_films, worst_films
 from common.report.tables import Table, table, tables
 from common.report.thresholds_kept import tested_thresholds, threshold_sentences
 from common.stages import INFERENCE_COMMAND, N_FOLDS, TESTING_FOLDER
-from common.statistics.auroc import auroc
 from common.statistics.compare_systems import FAMILY
 from common.statistics.curves import calibration, froc, net_benefit, precision_recall, roc
 from common.statistics.intervals import EXPANDED
 from common.statistics.metric_catalogue import METRICS
+from common.statistics.metrics import Ranks
 from common.statistics.overlap import MAP_THRESHOLD
 from common.statistics.strata import STRATA
 from common.statistics.tested_films import Cases
@@ -387,7 +387,8 @@ def _fold_aurocs(cases: Cases) -> list[float] | None:
     by_fold = [cases.column(f"fold_{fold}") for fold in range(N_FOLDS)]
     if cases.has_mask.all() or not cases.has_mask.any() or np.isnan(by_fold).any():
         return None
-    return [auroc(cases.has_mask, probability) for probability in by_fold]
+    every = np.ones((1, len(cases)))
+    return [float(Ranks(each, cases.has_mask, ~cases.has_mask).auroc(every)[0]) for each in by_fold]
 
 
 def _fold_text(aurocs: Sequence[float] | None) -> str:

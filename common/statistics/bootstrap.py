@@ -18,7 +18,7 @@ pseudonym key gives the same intervals.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +29,11 @@ from common.command_line import Interval
 from common.statistics.auroc import Ranked, auroc_difference_interval, auroc_interval
 from common.statistics.intervals import (
     EXPANDED,
-    MIN_FILMS,
-    MIN_PATIENTS,
     acceleration,
     bca_interval,
     effective_films,
     percentile_interval,
+    too_few,
     wilson_interval,
 )
 from common.statistics.metric_catalogue import METRICS, Rates
@@ -132,7 +131,8 @@ class Bootstrapped:
         n: Number of films that the estimate is over.
         positives: Number of positives among them, for a metric that needs both classes; else None.
         estimate: Estimate on the full sample; NaN where undefined.
-        replicates: (resamples,) float64, value in each resample; NaN where undefined.
+        replicates: (resamples,) float64, value in each resample, NaN where undefined; empty where nothing is
+            made from them, as `metrics.MetricValues.resampled` has it.
         patients: Number of patients that it is over; of the rarer class where it needs both.
         too_few: It has fewer than MIN_FILMS films or MIN_PATIENTS patients, or, where it needs both classes,
             of one of them.
@@ -196,13 +196,15 @@ def bootstrap(
     # The products of matrices are small: more threads would only wait for each other on a busy machine.
     with threadpool_limits(1, "blas"):
         # Each film once, through the same code: the estimate cannot be of another kind than its replicates.
-        estimates = _values(prepared, [np.ones((1, len(cases)))], 1)
+        estimates = _values(prepared, [np.ones((1, len(cases)))], 1, MetricValues.values)
         draws = resample_counts(cases.patient, positive, replicates, seed)
-        found = _values(prepared, draws, replicates)
+        found = _values(prepared, draws, replicates, MetricValues.resampled)
         accelerations = {}
         if interval == "bca":
             first = patient_groups(cases.patient, positive)
-            left_out = _values(prepared, jackknife_counts(cases.patient, positive), len(first))
+            left_out = _values(
+                prepared, jackknife_counts(cases.patient, positive), len(first), MetricValues.resampled
+            )
             accelerations = dict(
                 zip(left_out, acceleration(np.stack(list(left_out.values())), first), strict=True)
             )
@@ -210,10 +212,10 @@ def bootstrap(
         own: Bootstrapped(
             n=int(values.films(*key).sum()),
             estimate=float(estimates[own][0]),
-            replicates=found[own],
+            replicates=found.get(own, np.empty(0)),
             positives=int(values.needed(*key)[0].sum()) if METRICS[key[2]].both_classes else None,
             patients=min(len(np.unique(number[films])) for films in values.needed(*key)),
-            too_few=any(_too_few(number[films]) for films in values.needed(*key)),
+            too_few=any(too_few(number[films]) for films in values.needed(*key)),
             independent=independent,
             rates=_rates(systems[system], values, key, number, prevalence),
             **_of_proportion(values, key, number),
@@ -227,16 +229,19 @@ def bootstrap(
 
 
 def _values(
-    prepared: Mapping[str, MetricValues], blocks: Iterable[np.ndarray], rows: int
+    prepared: Mapping[str, MetricValues],
+    blocks: Iterable[np.ndarray],
+    rows: int,
+    compute: Callable[[MetricValues, np.ndarray], Mapping[tuple[str, str, str], np.ndarray]],
 ) -> dict[Key, np.ndarray]:
-    """The metrics in each row of the blocks, which have `rows` rows together."""
-    found = {(system, *key): np.empty(rows) for system, values in prepared.items() for key in values.keys}
+    """What `compute` makes of each row of the blocks, which have `rows` rows together."""
+    found: dict[Key, np.ndarray] = {}
     start = 0
     for counts in blocks:
         for system, values in prepared.items():
-            for key, resampled in values.values(counts).items():
-                own = (system, *key)
-                found[own][start : start + len(counts)] = resampled
+            for key, computed in compute(values, counts).items():
+                own = found.setdefault((system, *key), np.empty(rows))
+                own[start : start + len(counts)] = computed
         start += len(counts)
     return found
 
@@ -283,11 +288,6 @@ def _ranked(
     if not films.any() or not all(np.isfinite(each).all() for each in columns):
         return ()
     return tuple(Ranked(each, positive[films], number[films]) for each in columns)
-
-
-def _too_few(patients: np.ndarray) -> bool:
-    """Whether films of these patients (one number a film) are too few for an interval."""
-    return len(patients) < MIN_FILMS or len(np.unique(patients)) < MIN_PATIENTS
 
 
 # --- the table -------------------------------------------------------------------------------------

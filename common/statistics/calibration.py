@@ -34,6 +34,7 @@ class Calibration:
         order = np.lexsort((positive, logit))
         self._order = order[(positive | negative)[order]]
         self._x, self._positive = logit[self._order], positive[self._order]
+        self._classes = np.flatnonzero(self._positive), np.flatnonzero(~self._positive)
         both, overlap = self._estimable(np.ones((1, len(self._x))))
         self._slope = _Fit(self._x, self._positive, True, start_is_best=bool(overlap[0]))
         self._intercept = _Fit(self._x, self._positive, False, start_is_best=bool(both[0]))
@@ -54,17 +55,18 @@ class Calibration:
             rows = slice(start, start + _ROWS)
             ordered = np.take(counts[rows], self._order, axis=1)
             both, overlap = self._estimable(ordered)
-            slope[rows][overlap] = self._slope(ordered[overlap])[:, 1]
-            intercept[rows][both] = self._intercept(ordered[both])[:, 0]
+            # Of all rows nothing is copied.
+            slope[rows][overlap] = self._slope(ordered if overlap.all() else ordered[overlap])[:, 1]
+            intercept[rows][both] = self._intercept(ordered if both.all() else ordered[both])[:, 0]
         return {"calibration_slope": slope, "calibration_intercept": intercept}
 
     def _estimable(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Resamples with films of both classes, and those of them whose classes overlap (bool, length r)."""
         if self._positive.all() or not self._positive.any():
             return np.zeros(len(counts), dtype=bool), np.zeros(len(counts), dtype=bool)
-        low, high, some = _span(self._x[self._positive], counts[:, self._positive] > 0)
-        low_negative, high_negative, some_negative = _span(
-            self._x[~self._positive], counts[:, ~self._positive] > 0
+        drawn = counts > 0
+        (low, high, some), (low_negative, high_negative, some_negative) = (
+            _span(self._x[films], np.take(drawn, films, axis=1)) for films in self._classes
         )
         both = some & some_negative
         return both, both & (high_negative > low) & (high > low_negative)
@@ -84,9 +86,13 @@ class _Fit:
     """
 
     def __init__(self, x: np.ndarray, positive: np.ndarray, slope_is_free: bool, start_is_best: bool) -> None:
-        self._ends = np.array([x.min(initial=0.0), x.max(initial=0.0)])
+        self._x = x
+        self._ends = x.min(initial=0.0), x.max(initial=0.0)
         self._sign = np.where(positive, 1.0, -1.0)
         self._powers = np.stack([np.ones_like(x), x, x**2, x**3], axis=1)
+        self._signed = self._sign[:, None] * self._powers[:, :2]
+        # What a step needs of each resample and film, kept: to ask for it anew takes longer than to fill it.
+        self._scratch = np.empty((2, _ROWS, len(x)))
         self._free = slope_is_free
         self._set_start(np.array([0.0, 1.0]))
         if start_is_best:
@@ -103,19 +109,22 @@ class _Fit:
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
         """(intercept, slope) of each resample, (r, 2); NaN if the best fit is not found in _MAX_STEPS."""
-        step = self._first_step(counts)
-        fit = self._start + step * _damping(self._reach(step))
-        signs = counts @ (self._sign[:, None] * self._powers[:, :2])
-        left: np.ndarray = np.arange(len(counts))
-        for _ in range(_MAX_STEPS):
-            if not len(left):
-                break
-            step = self._step(counts if len(left) == len(counts) else counts[left], signs[left], fit[left])
-            reach = self._reach(step)
-            fit[left] += step * _damping(reach)
-            left = left[~(reach[:, 0] < _TOLERANCE)]  # not `>=`: what has become NaN is never done
-        fit[left] = np.nan
-        return fit
+        best = np.full((len(counts), 2), np.nan)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = self._first_step(counts)
+            fit = self._start + step * _damping(self._reach(step))
+            signs, left = counts @ self._signed, np.arange(len(counts), dtype=np.intp)
+            for _ in range(_MAX_STEPS):
+                if not len(left):
+                    break
+                step = self._step(counts, signs, fit)
+                reach = self._reach(step)
+                fit = fit + step * _damping(reach)
+                done = reach[:, 0] < _TOLERANCE
+                if done.any():
+                    best[left[done]] = fit[done]
+                    left, counts, signs, fit = left[~done], counts[~done], signs[~done], fit[~done]
+        return best
 
     def _first_step(self, counts: np.ndarray) -> np.ndarray:
         """From the common start, where no film needs its own tanh: to second order, so that two more do."""
@@ -127,10 +136,11 @@ class _Fit:
 
     def _step(self, counts: np.ndarray, signs: np.ndarray, fit: np.ndarray) -> np.ndarray:
         """Newton's step, (r, 2); `signs`: sum of sign and of sign times x, (r, 2)."""
-        t = self._powers[:, 1] * (fit[:, 1:] / 2)
+        t, weighted = self._scratch[:, : len(counts)]
+        np.multiply(self._x, fit[:, 1:] / 2, out=t)
         t += fit[:, :1] / 2
         np.tanh(t, out=t)
-        weighted = counts * t
+        np.multiply(counts, t, out=weighted)
         score = signs - weighted @ self._powers[:, :2]
         weighted *= t
         np.subtract(counts, weighted, out=weighted)
@@ -139,26 +149,29 @@ class _Fit:
 
     def _solved(self, score: np.ndarray, information: np.ndarray) -> np.ndarray:
         """The inverse of the information times the score, (r, 2); the slope's part is 0 where it is fixed."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            if not self._free:
-                return np.stack([score[0] / information[0], np.zeros_like(score[0])], axis=1)
-            determinant = information[0] * information[2] - information[1] ** 2
-            intercept = information[2] * score[0] - information[1] * score[1]
-            slope = information[0] * score[1] - information[1] * score[0]
-            return np.stack([intercept, slope], axis=1) / determinant[:, None]
+        solved = np.zeros((score.shape[1], 2))
+        if not self._free:
+            solved[:, 0] = score[0] / information[0]
+            return solved
+        determinant = information[0] * information[2] - information[1] ** 2
+        solved[:, 0] = (information[2] * score[0] - information[1] * score[1]) / determinant
+        solved[:, 1] = (information[0] * score[1] - information[1] * score[0]) / determinant
+        return solved
 
     def _reach(self, step: np.ndarray) -> np.ndarray:
         """The largest change of any film's log odds by a step, (r, 1)."""
-        return np.abs(step[:, :1] + step[:, 1:] * self._ends).max(axis=1, keepdims=True)
+        lowest, highest = (np.abs(step[:, :1] + step[:, 1:] * end) for end in self._ends)
+        return np.maximum(lowest, highest)
 
 
-def _damping(reach: np.ndarray) -> np.ndarray:
+def _damping(reach: np.ndarray) -> np.ndarray | float:
     """The part of Newton's step to take, so that each step improves the fit and none is tried in vain.
 
     log(1 + reach) / reach always does (Sun & Tran-Dinh, Math Program 2019;178:145-213); up to a reach of 1
     the whole step does as well.
     """
-    return np.where(reach <= 1, 1.0, np.log1p(reach) / np.maximum(reach, 1))
+    whole = reach <= 1
+    return 1.0 if whole.all() else np.where(whole, 1.0, np.log1p(reach) / np.maximum(reach, 1))
 
 
 def _span(ascending: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

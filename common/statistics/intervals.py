@@ -22,6 +22,11 @@ EXPANDED = "percentile intervals are expanded for few patients (Hesterberg, Am S
 _NORMAL = NormalDist()
 
 
+def too_few(patient: np.ndarray) -> bool:
+    """Whether films of these patients (one number a film) are too few for an interval."""
+    return len(patient) < MIN_FILMS or len(np.unique(patient)) < MIN_PATIENTS
+
+
 def percentile_interval(
     replicates: np.ndarray, patients: int, confidence: float = CONFIDENCE
 ) -> tuple[float, float] | None:

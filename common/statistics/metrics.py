@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from common.statistics.calibration import Calibration
+from common.statistics.intervals import too_few
 from common.statistics.metric_catalogue import (
     METRICS,
     Counts,
@@ -125,16 +126,18 @@ class Ranks:
             return np.full(len(counts), np.nan)
         positive = np.take(counts, self._positives, axis=1)
         negative = _running_total(np.take(counts, self._negatives, axis=1))
-        return share(self._wins(positive, negative), positive.sum(axis=1) * negative[:, -1])
+        below = np.take(negative, self._below, axis=1)
+        return share(self._wins(positive, negative, below), positive.sum(axis=1) * negative[:, -1])
 
-    def _wins(self, positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    def _wins(self, positive: np.ndarray, negative: np.ndarray, below: np.ndarray) -> np.ndarray:
         """Pairs whose positive scores higher, ties as one half (length r): Mann and Whitney's U.
 
         Args:
             positive: (r, positives) float64, how often each is drawn, in order of the scores.
             negative: (r, negatives + 1) float64, running total of the same.
+            below: (r, positives) float64, negatives drawn that score lower than each.
         """
-        return (positive * (negative[:, self._below] + negative[:, self._not_above])).sum(axis=1) / 2
+        return (positive * (below + np.take(negative, self._not_above, axis=1))).sum(axis=1) / 2
 
     def values(self, counts: np.ndarray) -> dict[str, np.ndarray]:
         """The metrics in each resample (length r); NaN without a positive or without a negative.
@@ -160,9 +163,9 @@ class Ranks:
         negative = _running_total(np.take(counts, self._negatives, axis=1))
         n_positive, n_negative = own[:, -1], negative[:, -1]
 
-        below = negative[:, self._below]
-        wins = self._wins(positive, negative)
-        true = n_positive[:, None] - own[:, self._own_below]
+        below = np.take(negative, self._below, axis=1)
+        wins = self._wins(positive, negative, below)
+        true = n_positive[:, None] - np.take(own, self._own_below, axis=1)
         false = n_negative[:, None] - below
         # Nothing drawn at or above a score leaves its precision undefined, and its weight 0.
         precision = np.divide(true, true + false, out=np.zeros_like(true), where=true > 0)
@@ -295,6 +298,15 @@ class MetricValues:
         found = {name: stratum.values(counts) for name, stratum in self._strata.items()}
         return {key: found[key[1]][key[0], key[2]] for key in self.keys}
 
+    def resampled(self, counts: np.ndarray) -> dict[tuple[str, str, str], np.ndarray]:
+        """As `values`, without what costs most and no interval or test is made from.
+
+        That is a shortcut's AUROC, whose interval is DeLong's, and what is of the probabilities of both
+        classes in a stratum with too few films of one of them.
+        """
+        found = {name: stratum.resampled(counts) for name, stratum in self._strata.items()}
+        return {key: found[key[1]][key[0], key[2]] for key in self.keys if (key[0], key[2]) in found[key[1]]}
+
 
 class _Stratum:
     """Metrics over the films of a stratum."""
@@ -345,6 +357,7 @@ class _Stratum:
         self._calibration = Calibration(*classes) if Joint.CALIBRATION in formulas.values() else None
         shortcuts = {name: each for name, each in formulas.items() if isinstance(each, ShortcutAuroc)}
         self._shortcuts = Shortcuts(cases, *classes[1:], shortcuts) if shortcuts else None
+        self._too_few = any(too_few(cases.patient[films]) for films in classes[1:])
 
     def films(self, decision: str, metric: str) -> np.ndarray:
         """Those that a metric is over (bool, length n)."""
@@ -364,6 +377,16 @@ class _Stratum:
 
     def values(self, counts: np.ndarray) -> dict[tuple[str | None, str], np.ndarray]:
         """Values by decision (None: of no decision) and metric (length r)."""
+        return self._values_with(counts, self._ranks, self._calibration, self._shortcuts)
+
+    def resampled(self, counts: np.ndarray) -> dict[tuple[str | None, str], np.ndarray]:
+        """Those of `MetricValues.resampled`."""
+        return self._values_with(counts, *(() if self._too_few else (self._ranks, self._calibration)))
+
+    def _values_with(
+        self, counts: np.ndarray, *parts: Ranks | Calibration | Shortcuts | None
+    ) -> dict[tuple[str | None, str], np.ndarray]:
+        """The values that are sums, or follow from these, and those of some parts."""
         totals = self._sums.totals(counts) if self._sums else {}
         found = {
             (decision, name): total if name in self._numbers else share(total, films)
@@ -373,7 +396,7 @@ class _Stratum:
             if name in self._divisors:
                 found[decision, name] = share(total, totals[decision, self._divisors[name]][0])
         shared = {name: value for (decision, name), value in found.items() if decision is None}
-        for part in (self._ranks, self._calibration, self._shortcuts):
+        for part in parts:
             shared |= part.values(counts) if part else {}
         for decision in DECISIONS:
             more = dict(shared)
