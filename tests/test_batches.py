@@ -53,6 +53,21 @@ def test_batches_do_not_depend_on_workers(prepared: PreparedSet) -> None:
         assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+@pytest.mark.slow
+def test_workers_stay_from_epoch_to_epoch(prepared: PreparedSet) -> None:
+    rows = np.arange(len(prepared.cases))
+    sampler = EpochSampler(rows[prepared.has_mask], rows[~prepared.has_mask], 4, 8, seed=0)
+    loader = training_loader(TrainingFilms(prepared, 64, 0, PUBLISHED), sampler, 1, pin=False)
+    read, workers = [], []
+    for epoch in (0, 1):
+        sampler.start(epoch, 0.5)
+        read.append([row for batch in loader for row in batch["row"].tolist()])
+        workers.append(loader._iterator._workers[0].pid)
+    assert workers[0] == workers[1]
+    assert read[0] != read[1]  # each epoch its own films
+    assert read[1] == sampler.rows().tolist()
+
+
 def test_a_film_drawn_twice_is_augmented_twice(prepared: PreparedSet) -> None:
     films = TrainingFilms(prepared, 64, 0, PUBLISHED)
     assert not torch.equal(films[0, 0, 3]["film"], films[0, 1, 3]["film"])

@@ -79,7 +79,7 @@ class Trained:
 
     def save(self, path: Path, progress: Progress | None = None) -> Progress:
         progress = progress or replace(PROGRESS, best=self.best())
-        checkpoint.save(path, FACTS, progress, self.net, self.optimiser, self.scaler)
+        checkpoint.take(path, FACTS, progress, self.net, self.optimiser, self.scaler).write()
         return progress
 
     def restore(self, path: Path) -> Progress:
@@ -136,6 +136,18 @@ def test_round_trip_is_exact(tmp_path: Path, system: str, steps: int, with_best:
     one.step()  # what follows is the same, too
     other.step()
     assert other.facts() == one.facts()
+
+
+def test_what_was_taken_is_written_although_training_went_on(tmp_path: Path) -> None:
+    one = Trained.small()
+    one.step()
+    before = one.facts()
+    taken = checkpoint.take(tmp_path / "last.pt", FACTS, PROGRESS, one.net, one.optimiser, one.scaler)
+    one.step()
+    taken.write()
+    other = Trained.small()
+    other.restore(tmp_path / "last.pt")
+    assert other.facts() == before != one.facts()
 
 
 def test_best_is_no_view_of_the_network(tmp_path: Path) -> None:
@@ -478,7 +490,7 @@ net(torch.zeros(1, 200)).sum().backward()
 
 def last(name):
     optimiser.step()
-    checkpoint.save(folder / name, {}, checkpoint.Progress(), net, optimiser, scaler)
+    checkpoint.take(folder / name, {}, checkpoint.Progress(), net, optimiser, scaler).write()
 
 
 def weights(name):

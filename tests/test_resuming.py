@@ -40,6 +40,7 @@ from common.refusal import Refusal, run_script
 from common.stages import STAGES
 from common.training import checkpoint, loop
 from common.training import log as training_log
+from common.training.background import Background
 from common.training.batches import EpochSampler, TrainingFilms, training_loader
 from common.training.log import TrainingLog
 from common.training.loop import Fit
@@ -79,6 +80,20 @@ def quick_curves(monkeypatch: pytest.MonkeyPatch) -> None:
             temporary.write_bytes(b"curves")
 
     monkeypatch.setattr(training_log, "curves_picture", draw)
+
+
+@pytest.fixture(autouse=True)
+def in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What strikes in the background strikes at once: a kill does not wait for the next step.
+
+    The run that is never interrupted has been made before this: it writes in the background.
+    """
+
+    def do(background: Background, *works: Callable[[], object]) -> None:
+        for work in works:
+            work()
+
+    monkeypatch.setattr(Background, "do", do)
 
 
 # --- a run in this process -------------------------------------------------------------------------
@@ -231,7 +246,9 @@ MOMENTS: dict[str, Arm] = {
         TrainingLog, "step", _stopping(TrainingLog.step, 6, after=True)
     ),
     "in a validation": lambda patch, fit, _: patch.setattr(
-        Predictor, "probabilities", _stopping(Predictor.probabilities, 3)
+        Predictor,
+        "_seen",
+        _stopping(Predictor._seen, 3),  # each epoch: once, and once for the examples
     ),
     "in the last validation": lambda patch, fit, _: patch.setattr(
         Judge, "validation", _stopping(Judge.validation, 3, after=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -53,6 +53,23 @@ class Validation:
         return self.dice if self.auroc is None else self.auroc
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a network in training sees of a film.
+
+    Attributes:
+        row: Row of the film in its set.
+        truth: (s, s) bool, its true mask at the working size.
+        found: (s, s) float32, 0-1, its map; None where it was not asked for.
+        probability: Probability of pneumothorax, 0-1; None: a segmentation model does not tell.
+    """
+
+    row: int
+    truth: np.ndarray
+    found: np.ndarray | None
+    probability: float | None
+
+
 class Films(Protocol):
     """What evaluation asks of films: of a prepared set, or of new ones without masks."""
 
@@ -90,6 +107,9 @@ class Predictor(Generic[FilmsRead]):
     workers: int = 0
     batch_size: int = 0
     map_threshold: str = "half"
+    _validation: dict[bytes, DataLoader] = field(
+        default_factory=dict, repr=False
+    )  # by the rows that it reads
 
     def __post_init__(self) -> None:
         if not self.batch_size:
@@ -99,9 +119,12 @@ class Predictor(Generic[FilmsRead]):
         """Films in the batches that they are computed in; only the last may be smaller."""
         return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
 
-    def _batches(self, rows: Rows, title: str | None) -> Iterator[dict[str, torch.Tensor]]:
+    def _loader(self, rows: Rows, workers: int, persistent: bool = False) -> DataLoader:
         films = EvaluationFilms(self.prepared, rows, self.image_size)
-        loader = evaluation_loader(films, self.batch_size, self.workers, pin=self.device.type == "cuda")
+        return evaluation_loader(films, self.batch_size, workers, self.device.type == "cuda", persistent)
+
+    def _batches(self, rows: Rows, title: str | None) -> Iterator[dict[str, torch.Tensor]]:
+        loader = self._loader(rows, self.workers)
         with tqdm(total=len(rows), desc=title, unit="film", disable=None if title else True) as bar:
             for batch in loader:
                 yield batch
@@ -156,23 +179,55 @@ class Predictor(Generic[FilmsRead]):
         """
         processes = processes or Processes(self.device)
         rows = np.asarray(rows)
-        # Without a lesion, Dice is 1 or 0 by convention, and says nothing of the outline.
-        positives = rows[self.prepared.has_mask[rows]]
-        mean_dice = self._mean_dice(net, positives, processes)
+        positive = self.prepared.has_mask[rows]
+        own = processes.share(rows)
+        loader = self._validation.get(own.tobytes())
+        if loader is None:  # the first epoch's: its workers read the next ones', too
+            loader = self._loader(own, self.workers, persistent=True)
+            self._validation[own.tobytes()] = loader
+        thresholds = () if self.map_threshold == "half" else (len(MAP_THRESHOLDS),)
+        dices, scores = np.full((len(own), *thresholds), np.nan), np.full(len(own), np.nan)
+        # Without a lesion, Dice is 1 or 0 by convention, and says nothing of the outline: no map is needed.
+        for place, each in enumerate(self._seen(net, loader, rows[positive])):
+            if each.found is not None:
+                dices[place] = self._dices(each.found, each.truth)
+            if each.probability is not None:
+                scores[place] = each.probability
+        # Joined before the mean: the same sum, in the same order, however many processes there are.
+        mean_dice = float(np.max(processes.joined(dices)[positive].mean(axis=0)))
         if net.task == "seg":
             return Validation(mean_dice, None)
-        scores = processes.joined(self.probabilities([net], processes.share(rows))[:, 0])
-        return Validation(mean_dice, auroc(self.prepared.has_mask[rows], scores))
+        return Validation(mean_dice, auroc(positive, processes.joined(scores)))
 
-    def _mean_dice(self, net: PneumothoraxNet, positives: np.ndarray, processes: Processes) -> float:
-        maps = self.maps([net], processes.share(positives))
-        # Joined before the mean: the same sum, in the same order, however many processes there are.
+    def _dices(self, found: np.ndarray, truth: np.ndarray) -> float | np.ndarray:
         if self.map_threshold == "half":
-            own = np.array([dice(found > MAP_THRESHOLD, truth) for _, found, truth in maps])
-            return float(processes.joined(own).mean())
-        own = np.array([dice_by_threshold(found, truth) for _, found, truth in maps])
-        by_threshold = processes.joined(own.reshape(-1, len(MAP_THRESHOLDS)))
-        return float(by_threshold.mean(axis=0).max())
+            return dice(found > MAP_THRESHOLD, truth)
+        return dice_by_threshold(found, truth)
+
+    def with_maps(self, net: PneumothoraxNet, rows: Rows) -> Iterator[Seen]:
+        """What a network sees of a few films, with their maps; read here, which needs no workers."""
+        return self._seen(net, self._loader(rows, workers=0), rows)
+
+    def _seen(self, net: PneumothoraxNet, loader: DataLoader, mapped: Rows) -> Iterator[Seen]:
+        """The encoder runs once a film, and the decoder for the rows whose map is asked for."""
+        for batch in loader:
+            rows = batch["row"].numpy()
+            wanted = np.isin(rows, mapped)
+            found: list[np.ndarray | None] = [None] * len(rows)
+            scores: list[float | None] = [None] * len(rows)
+            with evaluating(net):
+                features = net.features(batch["film"].to(self.device, non_blocking=True))
+                if net.task == "cls":
+                    scores = net.logits(features).float().sigmoid().double().tolist()
+                if wanted.any():
+                    some = features if wanted.all() else [each[torch.from_numpy(wanted)] for each in features]
+                    maps = net.masks(some).float().softmax(dim=1)[:, 1].cpu().numpy()
+                    for place, each in zip(np.flatnonzero(wanted), maps, strict=True):
+                        found[place] = each
+            for row, mask, map_, score in zip(
+                rows.tolist(), batch["mask"].numpy(), found, scores, strict=True
+            ):
+                yield Seen(row, mask[0] > 0.5, map_, score)
 
 
 class EvaluationFilms(Dataset):
@@ -191,6 +246,22 @@ class EvaluationFilms(Dataset):
         return batch_item(film, self.prepared.mask(row, self.image_size), row, self.prepared.has_mask[row])
 
 
-def evaluation_loader(films: EvaluationFilms, batch_size: int, workers: int, pin: bool) -> DataLoader:
-    """Every film once, in order; the last batch may be smaller."""
-    return DataLoader(films, batch_size=batch_size, num_workers=workers, pin_memory=pin)
+def evaluation_loader(
+    films: EvaluationFilms, batch_size: int, workers: int, pin: bool, persistent: bool = False
+) -> DataLoader:
+    """Every film once, in order; the last batch may be smaller.
+
+    Args:
+        films: Films to read.
+        batch_size: Films at a time.
+        workers: Processes that read them; 0: this one does.
+        pin: Whether batches are page-locked, for a GPU.
+        persistent: Whether the workers stay, for when the films are read again.
+    """
+    return DataLoader(
+        films,
+        batch_size=batch_size,
+        num_workers=workers,
+        pin_memory=pin,
+        persistent_workers=persistent and workers > 0,
+    )

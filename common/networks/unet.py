@@ -55,13 +55,21 @@ class PneumothoraxNet(nn.Module):
 
     def forward(self, film: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Films (b, 1, s, s) float32, 0-1 -> mask logits (b, 2, s, s); film logits (b,) or None."""
-        output = self.unet(self._input(film))
-        if self.task == "seg":
-            return output, None
-        masks, logits = output
-        return masks, logits.squeeze(1)
+        features = self.features(film)
+        return self.masks(features), None if self.task == "seg" else self.logits(features)
 
     def classify(self, film: torch.Tensor) -> torch.Tensor:
         """Films (b, 1, s, s) float32, 0-1 -> film logits (b,), without running the decoder."""
-        features = self.unet.encoder(self._input(film))
+        return self.logits(self.features(film))
+
+    def features(self, film: torch.Tensor) -> list[torch.Tensor]:
+        """Films (b, 1, s, s) float32, 0-1 -> (b, channels, side, side) at each of its scales."""
+        return self.unet.encoder(self._input(film))
+
+    def masks(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """Features -> mask logits (b, 2, s, s)."""
+        return self.unet.segmentation_head(self.unet.decoder(features))
+
+    def logits(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """Features -> film logits (b,), of a classification network."""
         return self.unet.classification_head(features[-1]).squeeze(1)

@@ -95,4 +95,10 @@ class EpochSampler(Sampler):
 
 def training_loader(films: TrainingFilms, sampler: EpochSampler, workers: int, pin: bool) -> DataLoader:
     """Batches of augmented films. The order and content do not depend on `workers`."""
-    return DataLoader(films, batch_sampler=sampler, num_workers=workers, pin_memory=pin)
+    return DataLoader(
+        films,
+        batch_sampler=sampler,
+        num_workers=workers,
+        pin_memory=pin,
+        persistent_workers=workers > 0,  # an epoch need not wait for new ones
+    )

@@ -88,7 +88,31 @@ def drop(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def save(
+@dataclass(frozen=True)
+class Taken:
+    """A state of a run that is held in memory, to be written while training goes on.
+
+    Attributes:
+        path: Path of `last.pt`; a former one becomes `previous.pt` beside it.
+        content: What the file holds, but for its digest.
+    """
+
+    path: Path
+    content: dict[str, Any]
+
+    def write(self) -> None:
+        """Write it.
+
+        Raises:
+            Refusal: The file cannot be written; the former one stays.
+        """
+        content = self.content | {"sha256": _digest(self.content)}
+        with whole_file(self.path) as temporary:
+            _write(temporary, content)
+            _keep_former(self.path)
+
+
+def take(
     path: Path,
     facts: Mapping[str, Any],
     progress: Progress,
@@ -96,11 +120,11 @@ def save(
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     average: AveragedModel | None = None,
-) -> None:
-    """Write a checkpoint.
+) -> Taken:
+    """A copy of a run as it is now.
 
     Args:
-        path: Path of `last.pt`; a former one becomes `previous.pt` beside it.
+        path: Path of `last.pt`, for when it is written.
         facts: Facts of the run: the metadata that its weights will have.
         progress: Progress of the run.
         net: Network that is trained.
@@ -109,7 +133,7 @@ def save(
         average: Moving average of the network's weights, where the recipe has one.
 
     Raises:
-        Refusal: The file cannot be written, or would hold numbers that are not finite; the former one stays.
+        Refusal: It would hold numbers that are not finite; nothing is written.
     """
     tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
     for number, state in optimiser.state_dict()["state"].items():
@@ -117,9 +141,11 @@ def save(
         tensors |= {f"optimiser.{number}.{key}": tensor for key, tensor in state.items()}
     if average is not None:
         tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
+    # copied: on a CPU the tensors are the network's own, and training goes on in them
+    copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
     best = progress.best
-    if best is not None:
-        tensors |= {f"best.{name}": tensor for name, tensor in best.state.items()}
+    if best is not None:  # a copy already
+        copies |= {f"best.{name}": tensor for name, tensor in best.state.items()}
     told = {
         "epoch": progress.epoch,
         "losses": progress.losses,
@@ -139,11 +165,7 @@ def save(
             kept=f"{shown(path)}: the state before" if path.is_file() else None,
             do="start anew (--fresh): lower --learning-rate, or --precision fp32",
         ) from None
-    content = {"tensors": {name: tensor.detach().cpu() for name, tensor in tensors.items()}, **texts}
-    content["sha256"] = _digest(content)
-    with whole_file(path) as temporary:
-        _write(temporary, content)
-        _keep_former(path)
+    return Taken(path, {"tensors": copies, **texts})
 
 
 def _finite(net: PneumothoraxNet) -> None:

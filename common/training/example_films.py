@@ -34,10 +34,9 @@ def example_rows(prepared: PreparedSet, validation: np.ndarray) -> np.ndarray:
 
 def examples(predictor: Predictor, net: PneumothoraxNet, rows: np.ndarray) -> list[Example]:
     """What a network sees on these films now."""
-    probability = (
-        predictor.probabilities([net], rows)[:, 0].tolist() if net.task == "cls" else [None] * len(rows)
-    )
+    size = predictor.image_size
     return [
-        Example(predictor.prepared.film(row, predictor.image_size), truth, found, each)
-        for (row, found, truth), each in zip(predictor.maps([net], rows), probability, strict=True)
+        Example(predictor.prepared.film(each.row, size), each.truth, each.found, each.probability)
+        for each in predictor.with_maps(net, rows)
+        if each.found is not None  # none is: their maps were asked for
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,9 +24,12 @@ from common.files import whole_file, write_csv
 from common.inference.film_sheets import Example, films_sheet
 from common.inference.run_networks import Validation
 from common.paths import shown
+from common.recipes.recipe import Recipe
 from common.refusal import Refusal
+from common.training.batches import EpochSampler
 from common.training.checkpoint import Progress
 from common.training.learning_curves import curves_picture
+from common.training.schedule import rate_of
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -106,23 +110,23 @@ class TrainingLog:
 
 
 def epoch_row(
-    progress: Progress, result: Validation, step: int, rate: float, share: float, seconds: float
+    progress: Progress, result: Validation, recipe: Recipe, sampler: EpochSampler, seconds: float
 ) -> dict[str, Any]:
     """The row of an epoch in `log.csv`.
 
     Args:
         progress: Progress of the run, the epoch's steps done and its network judged.
         result: Validation of that network.
-        step: Number of steps done in the run.
-        rate: Learning rate of the last of them.
-        share: Share of positives that the epoch was to draw, 0-1.
+        recipe: Numbers of the run.
+        sampler: What drew the films of the epoch.
         seconds: Time of the epoch, its validation included.
     """
+    step = (progress.epoch + 1) * len(sampler)
     return {
         "epoch": progress.epoch + 1,
         "step": step,
-        "learning_rate": rate,
-        "share_expected": share,
+        "learning_rate": rate_of(recipe, step, len(sampler)),
+        "share_expected": sampler.share,
         "share_drawn": float(np.mean(progress.positives)),
         "loss": float(np.mean(progress.losses)),
         "dice": result.dice,
@@ -174,6 +178,7 @@ class _Events:
         with self._refusing():
             self._file = _File(self._path, "xb")  # never into another session's file
         self._writer = RecordWriter(self._file)
+        self._lock = threading.Lock()  # epochs are written while steps go on
         self._write(Event(file_version="brain.Event:2"))
         self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
@@ -202,7 +207,7 @@ class _Events:
 
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
-        with self._refusing():
+        with self._refusing(), self._lock:
             self._writer.write(event.SerializeToString())
 
     @contextmanager

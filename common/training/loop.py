@@ -5,12 +5,13 @@ step            forward, loss, backward, optimiser, average             step.py,
 note            loss and share of positives of each step                notes.py
 validate        the network on the validation films                     ../inference/run_networks.py
 keep the best   the first of the epochs with the highest score          checkpoint.py
-save            `last.pt`, from which a killed run goes on              checkpoint.py, log.py
+save            `last.pt`, from which a killed run goes on              checkpoint.py, log.py, background.py
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from common.inference.run_networks import Predictor
 from common.preparation.film_store import PreparedSet
 from common.recipes.recipe import Recipe
 from common.training import checkpoint
+from common.training.background import Background
 from common.training.batches import EpochSampler
 from common.training.example_films import example_rows, examples
 from common.training.log import TrainingLog, epoch_row
@@ -62,6 +64,7 @@ class Fit:
     title: str
     save_minutes: float = 10.0
     _saved: float = field(default_factory=time.monotonic)
+    _background: Background = field(default_factory=Background)
     _log: TrainingLog | None = None  # of the first process
     _examples: np.ndarray = field(default_factory=lambda: np.empty(0, int))  # rows, of the first process
 
@@ -72,14 +75,15 @@ class Fit:
             Refusal: The loss is not finite; the checkpoint is damaged or cannot be written.
         """
         progress = self.begin()
-        while progress.epoch < self.recipe.epochs:
-            title = f"{self.title} epoch {progress.epoch + 1}/{self.recipe.epochs}"
-            hidden = None if self.processes.first else True  # None: where there is no terminal
-            with tqdm(desc=title, total=len(self.sampler), unit="step", leave=False, disable=hidden) as bar:
-                self.train_epoch(progress, bar)
-                bar.set_description(f"{title}, validating")
-                self.judge_epoch(progress)
-        if self._log is not None:
+        hidden = None if self.processes.first else True  # None: where there is no terminal
+        with self._background:
+            while progress.epoch < self.recipe.epochs:
+                title = f"{self.title} epoch {progress.epoch + 1}/{self.recipe.epochs}"
+                with tqdm(None, title, len(self.sampler), leave=False, unit="step", disable=hidden) as bar:
+                    self.train_epoch(progress, bar)
+                    bar.set_description(f"{title}, validating")
+                    self.judge_epoch(progress)
+        if self._log:
             self._log.close()
         return progress.chosen
 
@@ -103,9 +107,10 @@ class Fit:
         notes = Notes(progress, self._log, self._films_of, self._last, self.title)
         self.learner.net.train()
         for step, batch in enumerate(self.loader, progress.epoch * len(sampler) + sampler.done + 1):
-            rate = self._rate(step)
+            rate = rate_of(recipe, step, len(sampler))
             found = self.learner.step(batch, rate, (recipe.seed, progress.epoch, step))
             notes.add(step, rate, found)
+            self._background.check()
             if self.processes.first and time.monotonic() - self._saved > 60 * self.save_minutes:
                 notes.finish()  # or the last step, in the weights already, would be done again
                 progress.seconds = time.monotonic() - begun
@@ -118,21 +123,18 @@ class Fit:
 
     def judge_epoch(self, progress: checkpoint.Progress) -> None:
         """Validate, keep the network if it is the best so far, write down the epoch, and save."""
+        self._background.finish()  # validation starts workers, which a thread at work could hang
         begun, net = time.monotonic(), self.learner.judged
         self.processes.from_first(list(net.buffers()))  # BatchNorm's, where each process has its own
         result = self.predictor.validation(net, self.validation, self.processes)
         if progress.best is None or result.score > progress.best.score:  # the first of equals stays
             progress.best = checkpoint.Best.of(net, progress.epoch + 1, result.score)
-        steps = (progress.epoch + 1) * len(self.sampler)
         seconds = progress.seconds + time.monotonic() - begun
-        row = epoch_row(progress, result, steps, self._rate(steps), self.sampler.share, seconds)
-        if self._log is not None:
-            self._log.epoch(row, examples(self.predictor, net, self._examples))
+        row = epoch_row(progress, result, self.recipe, self.sampler, seconds)
         progress.next_epoch(row)  # before saving, or a killed run would train this epoch again
-        self._save(progress)
-
-    def _rate(self, step: int) -> float:
-        return rate_of(self.recipe, step, len(self.sampler))
+        if log := self._log:
+            seen = examples(self.predictor, net, self._examples)
+            self._save(progress, lambda: log.epoch(row, seen))
 
     def _films_of(self, place: int) -> list[str]:
         return self.predictor.prepared.names(self.sampler.rows()[list(self.sampler.draws(place))])
@@ -141,8 +143,8 @@ class Fit:
     def _last(self) -> Path:
         return checkpoint.file_of(self.folder)
 
-    def _save(self, progress: checkpoint.Progress) -> None:
-        if self._log is not None:
-            self._log.flush()  # first: no checkpoint is ahead of its events
-            checkpoint.save(self._last, self.facts, progress, *self.learner.state)
+    def _save(self, progress: checkpoint.Progress, *before: Callable[[], None]) -> None:
+        if self._log:
+            taken = checkpoint.take(self._last, self.facts, progress, *self.learner.state)
+            self._background.do(*before, self._log.flush, taken.write)  # no checkpoint ahead of its log
             self._saved = time.monotonic()
