@@ -402,7 +402,7 @@ class ReportOptions:
     prevalence: float | None = None
     """Give PPV and NPV at this prevalence, too, from sensitivity and specificity."""
     readers: Path | None = None
-    """CSV of human readers' calls (columns case, reader, call, perhaps confidence), scored as the systems."""
+    """CSV of human readers' calls (columns case, reader, call, perhaps confidence and aid), scored, too."""
     plan: Path | None = None
     """Plan of the test, as --write-plan begins it: stated in every output, with its verdicts."""
     write_plan: Path | None = None

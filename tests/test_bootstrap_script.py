@@ -280,7 +280,9 @@ def test_the_pair_and_readers_are_printed_and_written(workspace):
     write_result(workspace, "eff", case_rows(films))
     write_result(workspace, "vit", case_rows(worse))
     calls = workspace / "calls.csv"
-    calls.write_text("case,reader,call\n" + "".join(f"c{i},R1,{int(i < 22)}\n" for i in range(40)))
+    readers = [f"c{i},R1,{int(i < 22)},0\n" for i in range(40)]
+    readers += [f"c{i},R2,{int(i < 18)},0\nc{i},R2,{int(i < 20)},1\n" for i in range(60)]
+    calls.write_text("case,reader,call,aid\n" + "".join(readers))
     done = run(workspace, "--replicates", "200", "--readers", str(calls))
     assert (done.returncode, done.stderr) == (0, "")
     assert max(map(len, done.stdout.splitlines())) <= 100
@@ -293,9 +295,29 @@ def test_the_pair_and_readers_are_printed_and_written(workspace):
     assert "Sensitivity       0.350" in done.stdout.split("eff minus vit")[1]
     reader = found["reader R1", "mask", "call", "all", "specificity"]
     assert (reader["n"], float(reader["estimate"])) == ("20", 18 / 20)
-    assert "reader R1   1.000" in done.stdout
+    assert "reader R1         1.000" in done.stdout
+    mean = found["readers", "mask", "call", "all", "sensitivity"]
+    assert (mean["n"], float(mean["estimate"])) == ("20", pytest.approx(0.95))
+    assert mean["interval"] == "obuchowski-rockette, wilson"
+    assert "mean              0.950" in done.stdout
+    assert "vit - readers" in done.stdout
+    assert ("reader R2 aided-reader R2", "mask", "aid", "all", "sensitivity") in found
+    assert "readers.imrmc" in done.stdout
+    assert "BEGIN DATA:" in (workspace / "step3_testing/testing/readers.imrmc").read_text()
     assert ("vit-reader R1", "mask", "two_stage", "all", "sensitivity") in found
     assert "reader R1" in (workspace / "step3_testing/testing/report.html").read_text()
+
+
+@pytest.mark.slow
+def test_somebody_elses_file_for_imrmc_stays(workspace):
+    theirs = workspace / "step3_testing/testing/readers.imrmc"
+    theirs.write_text("my study\n")
+    calls = workspace / "calls.csv"
+    calls.write_text("case,reader,call\na,R1,1\n")
+    done = run(workspace, "--readers", str(calls))
+    assert done.returncode == 2
+    assert "did not write" in done.stderr
+    assert theirs.read_text() == "my study\n"
 
 
 # --- what it refuses -------------------------------------------------------------------------------

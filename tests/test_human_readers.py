@@ -10,8 +10,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score
 
 from common.refusal import Refusal
 from common.statistics.bootstrap import bootstrap, metric_rows
-from common.statistics.compare_systems import delong, mcnemar
-from common.statistics.human_readers import read_readers, reader_rows
+from common.statistics.compare_systems import delong, holm, mcnemar
+from common.statistics.human_readers import read_both_ways, read_readers, reader_rows
 from common.statistics.tested_films import Cases
 
 SECRET = "Wang-A123456789"
@@ -73,6 +73,19 @@ def test_calls_are_read_whatever_wrote_them(tmp_path: Path) -> None:
     assert (b.rows.tolist(), b.unread, b.has_confidence) == ([1], 79, False)
 
 
+def test_calls_with_aid_are_a_reading_of_their_own(tmp_path: Path) -> None:
+    text = "case,reader,call,aid\nc3,A,1,0\nc3,A,0,1\nc1,A,1,1\nc1,B,1,1\n"
+    readers = read_readers(table(tmp_path, text), simulated(1))
+    assert list(readers) == ["reader A", "reader A aided", "reader B aided"]
+    assert readers["reader A aided"].cases.two_stage.tolist() == [True, False]
+    ((aided, unaided),) = read_both_ways(readers)  # reader B read nothing without
+    assert (aided.rows.tolist(), unaided.rows.tolist()) == ([3], [3])
+    assert (aided.cases.two_stage.tolist(), unaided.cases.two_stage.tolist()) == ([False], [True])
+    assert aided.unread == unaided.unread == 79
+    with pytest.raises(Refusal, match="row 3: aid is neither 0 nor 1"):
+        read_readers(table(tmp_path, "case,reader,call,aid\nc3,A,1,0\nc1,A,1,\n"), simulated(1))
+
+
 def test_the_confidence_may_be_left_out(tmp_path: Path) -> None:
     (reading,) = read_readers(table(tmp_path, "case,reader,call\nc3,A,1"), simulated(1)).values()
     assert not reading.has_confidence
@@ -95,6 +108,7 @@ def test_the_confidence_may_be_left_out(tmp_path: Path) -> None:
         (f"c2,A,1,{SECRET}", "confidence is no number from 0 to 100"),
         ("c2,A,1,50", "confidence is given for some films of this reader only"),
         ("c2,A,1", "more or fewer cells"),
+        ("c2,A aided,1,", "kept for calls with aid"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_number(tmp_path: Path, row: str, said: str) -> None:
@@ -211,12 +225,44 @@ def test_each_system_against_each_reader_on_the_same_films(tmp_path: Path) -> No
                 better, worse = (call & ~said & truth).sum(), (said & ~call & truth).sum()
                 assert row["p_value"] == pytest.approx(mcnemar(better, worse))
                 assert row["note"].startswith(f"read {len(reading.rows)} of 80 films; right in {system} only")
-                assert row["p_holm"] is None
+                assert (row["p_holm"] is None) == (decision == "stage_1")
+    family = [row for row in rows if row["p_holm"] is not None]
+    # Two systems, reader A with an AUROC and reader B without: five metrics a system.
+    assert {(row["reference"], row["decision"], row["stratum"]) for row in family} == {
+        ("mask", "two_stage", "all")
+    }
+    assert len(family) == 10
+    assert [row["p_holm"] for row in family] == holm([row["p_value"] for row in family])
     row = found["vit-reader A", "mask", "two_stage", "all", "auroc"]
     vit, reading = systems["vit"], readers["reader A"]
     expected = delong(vit.probability[:70], reading.cases.probability, vit.has_mask[:70])
     assert (row["estimate"], row["p_value"]) == pytest.approx((expected.difference, expected.p))
     assert not any(key[4] == "auroc" and "reader B" in key[0] for key in keys)
+
+
+def test_a_reader_with_aid_is_compared_with_the_same_reader_without(tmp_path: Path) -> None:
+    """Reader A read 60 films with aid, 70 without, 50 both ways; no system is compared with the aided."""
+    eff = simulated(1)
+    said = {aid: eff.has_mask ^ (np.random.default_rng(aid).random(80) < 0.3 - 0.2 * aid) for aid in (0, 1)}
+    lines = [f"c{i},A,{said[0][i]:d},0" for i in range(70)]
+    lines += [f"c{i},A,{said[1][i]:d},1" for i in range(20, 80)]
+    path = table(tmp_path, "\n".join(["case,reader,call,aid", *lines]))
+    rows = reader_rows({"eff": eff}, read_readers(path, eff), 100, 0)
+    found = {(r["system"], r["reference"], r["decision"], r["stratum"], r["metric"]): r for r in rows}
+    assert len(found) == len(rows)
+    assert {key[:3:2] for key in found} == {
+        ("reader A", "call"), ("reader A aided", "call"), ("eff-reader A", "two_stage"),
+        ("eff-reader A", "stage_1"), ("reader A aided-reader A", "aid"),
+    }  # fmt: skip
+    row = found["reader A aided-reader A", "mask", "aid", "all", "sensitivity"]
+    positive = np.array([i for i in range(20, 70) if eff.has_mask[i]])
+    with_aid, without = said[1][positive], said[0][positive]
+    assert row["n"] == len(positive)
+    assert row["estimate"] == pytest.approx(with_aid.mean() - without.mean())
+    assert row["p_value"] == pytest.approx(mcnemar((with_aid & ~without).sum(), (~with_aid & without).sum()))
+    assert row["note"].startswith("read 50 of 80 films")
+    other = found["reader A aided-reader A", "mask", "aid", "all", "specificity"]
+    assert [row["p_holm"], other["p_holm"]] == holm([row["p_value"], other["p_value"]])
 
 
 def test_the_same_calls_in_another_order_give_the_same_rows(tmp_path: Path) -> None:

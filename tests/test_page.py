@@ -369,9 +369,14 @@ def test_the_roc_marks_are_the_decisions(workspace: Path, monkeypatch: pytest.Mo
     for name in PLOTS:
         monkeypatch.setattr(report_page.plots, f"{name}_plot", spy if name == "roc" else lambda *_: b"")
     rows = metric_rows("eff")
-    for reader in ("reader A", "eff-reader A"):
-        rows.append(row(reader, "mask", "call", "all", "sensitivity", 0.75))
-        rows.append(row(reader, "mask", "call", "all", "specificity", 0.5))
+    for who, decision in (
+        ("reader A", "call"),
+        ("eff-reader A", "two_stage"),
+        ("readers", "call"),
+        ("reader A aided-reader A", "aid"),
+    ):
+        rows.append(row(who, "mask", decision, "all", "sensitivity", 0.75))
+        rows.append(row(who, "mask", decision, "all", "specificity", 0.5))
     written(write_study(cases, "eff"), rows)
     assert seen["points"]["eff"] == {
         "stage_1": pytest.approx((1 / 3, 1)),

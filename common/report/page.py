@@ -31,6 +31,7 @@ from common.report.thresholds_kept import tested_thresholds, threshold_sentences
 from common.stages import INFERENCE_COMMAND, N_FOLDS, TESTING_FOLDER
 from common.statistics.compare_systems import FAMILY
 from common.statistics.curves import calibration, froc, net_benefit, precision_recall, roc
+from common.statistics.human_readers import CALL
 from common.statistics.intervals import EXPANDED
 from common.statistics.metric_catalogue import METRICS
 from common.statistics.metrics import Ranks
@@ -328,7 +329,7 @@ def draw_plots(results: Mapping[str, Result], rows: Sequence[Row], seed: int) ->
             {s: roc(c, "mask", BAND_REPLICATES, seed) for s, c in cases.items()},
             {s: {d: (1 - p[1], p[0]) for d, p in by.items()} for s, by in points.items()},
             told,
-            _reader_points(rows, list(cases)),
+            _reader_points(rows),
         ),
         "precision_recall": plots.precision_recall_plot(
             {s: precision_recall(c, "mask", BAND_REPLICATES, seed) for s, c in cases.items()},
@@ -360,12 +361,12 @@ def _operating_point(cases: Cases, decision: str) -> tuple[float, float, float]:
     return share(called, positive), share(~called, ~positive), share(positive, called)
 
 
-def _reader_points(rows: Sequence[Row], systems: Sequence[str]) -> list[tuple[float, float]]:
-    """1 - specificity and sensitivity of each human reader under `mask`: rows of no system, nor of a pair."""
+def _reader_points(rows: Sequence[Row]) -> list[tuple[float, float]]:
+    """1 - specificity and sensitivity of each human reader under `mask`, with aid and without."""
     found: dict[str, dict[str, float | None]] = {}
     for row in rows:
-        own = row["system"] in systems or row["system"].startswith(tuple(f"{s}-" for s in systems))
-        if not own and (row["reference"], row["stratum"]) == ("mask", "all"):
+        own = row["decision"] == CALL and row["system"].startswith("reader ")  # not of their mean
+        if own and (row["reference"], row["stratum"]) == ("mask", "all"):
             found.setdefault(row["system"], {})[row["metric"]] = row["estimate"]
     both = [(each.get("specificity"), each.get("sensitivity")) for each in found.values()]
     return [

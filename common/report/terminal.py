@@ -17,17 +17,19 @@ from common.inference.result_files import Result, read_results
 from common.paths import shown, workspace
 from common.removal import Written, refuse_foreign
 from common.report.estimates import line_text, p_text
+from common.report.imrmc_file import refuse_foreign_imrmc, write_imrmc
 from common.report.looks import note_look
 from common.report.page import PLOTS, write_report
 from common.report.thresholds_kept import tested_thresholds, threshold_sentences
 from common.stages import SYSTEMS, TESTING_FOLDER
 from common.statistics.bootstrap import RESAMPLING, bootstrap, metric_rows
 from common.statistics.compare_systems import PAIR, comparison_rows
-from common.statistics.human_readers import CALL, Reading, read_readers, reader_rows
+from common.statistics.human_readers import AID, CALL, Reading, read_readers, reader_rows
 from common.statistics.intervals import CONFIDENCE, EXPANDED, MIN_FILMS, MIN_PATIENTS
 from common.statistics.metric_catalogue import METRICS
 from common.statistics.metrics import DECISIONS, OF_CLEAR, REFERENCES
 from common.statistics.plan import Plan, plan_sentences, read_plan, verdicts
+from common.statistics.reader_means import AIDED_READERS, READERS, mean_rows
 from common.statistics.strata import SIZE_EDGES, STRATA
 from common.statistics.tested_films import CLEAR, Cases
 
@@ -69,7 +71,7 @@ _LINES = (
     ("dice_segmentation", "dice_positives", "dice_true_positives"),
 )
 _OF_GROUPS = ("auroc", "sensitivity", "specificity", "dice_positives")
-_OF_READERS = ("sensitivity", "specificity")
+_OF_READERS = ("sensitivity", "specificity", "auroc")
 
 
 def _main() -> list[str]:
@@ -327,22 +329,42 @@ def _print_pair(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _print_readers(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Human readers on the films they read, against the primary reference."""
-    read = [
-        row
-        for row in rows
-        if (row["decision"], row["reference"], row["stratum"]) == (CALL, REFERENCES[0], "all")
-    ]
+    """Human readers and their mean on the films they read, against the primary reference."""
+    of_all = [row for row in rows if (row["reference"], row["stratum"]) == (REFERENCES[0], "all")]
+    read = [row for row in of_all if row["decision"] == CALL]
     if not read:
         return
     console.print()
     console.rule("Readers, reference: mask", align="left", characters="=")
-    table = _table((METRICS[metric].short_title for metric in _OF_READERS), justify="left", first="reader")
+    metrics = [metric for metric in _OF_READERS if any(row["metric"] == metric for row in read)]
+    table = _table((METRICS[metric].short_title for metric in metrics), justify="left", first="reader")
     for reader in dict.fromkeys(row["system"] for row in read):
         of_reader = {row["metric"]: row for row in read if row["system"] == reader}
-        table.add_row(reader, *(line_text(of_reader[metric]) for metric in _OF_READERS))
+        cells = (of_reader.get(metric) for metric in metrics)
+        name = {READERS: "mean", AIDED_READERS: "mean, aided"}.get(reader, reader)
+        table.add_row(name, *(line_text(row) if row else "" for row in cells))
     console.print(table)
-    console.print("Each system against each reader on the films that the reader read: metrics.csv.")
+    _print_of_mean(console, of_all)
+    console.print("Each system against each reader, and each reader with aid against without: metrics.csv.")
+
+
+def _print_of_mean(console: Console, of_all: Sequence[Mapping[str, Any]]) -> None:
+    """What is compared with the mean of the readers."""
+    compared = [
+        row
+        for row in of_all
+        if row["system"].endswith(f"-{READERS}") and row["decision"] in (DECISIONS[0], AID)
+    ]
+    if not compared:
+        return
+    console.print()
+    table = _table(("metric", "difference", "p", "p (Holm)"), justify="left", first="mean of the readers")
+    for row in compared:
+        name = row["system"].replace("-", " - ")
+        p_values = p_text(row["p_value"]), p_text(row["p_holm"])
+        table.add_row(name, METRICS[row["metric"]].short_title, line_text(row), *p_values)
+    console.print(table)
+    console.print("Intervals are for other readers and other patients (Obuchowski and Rockette).")
 
 
 def _table(columns: Iterable[str], justify: Literal["left", "right"], first: str = "stratum") -> Table:
@@ -378,13 +400,18 @@ def report(options: ReportOptions) -> None:
     if plan:
         options = replace(options, prevalence=plan.prevalence_with(options.prevalence))
     refuse_foreign(workspace() / TESTING_FOLDER, FILES)
+    if options.readers:
+        refuse_foreign_imrmc()
     results = read_results(tuple(dict.fromkeys(options.system)))  # a system that is named twice is read once
     systems = {system: result.cases for system, result in results.items()}
-    readers = read_readers(options.readers, next(iter(systems.values()))) if options.readers else {}
+    films = next(iter(systems.values()))
+    readers = read_readers(options.readers, films) if options.readers else {}
     rows = table_rows(systems, readers, options)
     planned = Planned.of(plan, rows, note_look(results, plan))
     # Written first: a reader that closes the pipe early (`| head`) must not cost the files.
-    written = write_metrics(results, rows, options, planned)
+    written = [*write_metrics(results, rows, options, planned)]
+    if readers:
+        written.append(write_imrmc(films, readers))
     page, *_ = write_report(results, rows, options.replicates, options.seed, planned.sentences)
     console = _console()
     print_report(console, results, rows, options, planned)
@@ -438,6 +465,7 @@ def table_rows(
     rows = [row | untested for row in metric_rows(found, options.interval, options.prevalence)]
     for reference, of_reference in found.items():
         rows += comparison_rows(systems, of_reference, reference)
+    rows += mean_rows(systems, readers)
     return rows + reader_rows(systems, readers, options.replicates, options.seed)
 
 

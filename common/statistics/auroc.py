@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, stdtrit
 
-from common.statistics.intervals import CONFIDENCE, root
+from common.statistics.intervals import CONFIDENCE, mean_by_patient, root
 
 
 def auroc(positive: np.ndarray, score: np.ndarray) -> float:
@@ -117,6 +117,20 @@ def auroc_difference_interval(
     )
 
 
+def auroc_by_patient(films: Ranked, patients: int) -> tuple[float, np.ndarray]:
+    """An AUROC, and what each patient's films add to it (float64, length `patients`).
+
+    The products of two such arrays, added up, are the covariance of two AUROCs, after DeLong with patients
+    as units (Obuchowski, Biometrics 1997;53:567-578); patients without a film add 0.
+
+    Args:
+        films: Scores of films of both classes.
+        patients: Number of patients, above each of `films.patient`.
+    """
+    estimate, deviations = _deviations(films)
+    return estimate, _patient_sums(deviations, films, patients)
+
+
 def placements(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     """Films of the other class below each film, ties as one half (float64, length n): from midranks.
 
@@ -156,14 +170,18 @@ def _by_patient(deviations: np.ndarray, films: Ranked) -> _Spread:
 
     Without rounding: deviations that are all 0 but for that have no variance.
     """
-    sums, fewest = np.zeros(int(films.patient.max()) + 1), len(deviations)
-    for each in (films.positive, ~films.positive):
-        patients = len(np.unique(films.patient[each]))
-        fewest = min(fewest, patients)
-        weight = math.sqrt(patients / (patients - 1)) / int(each.sum())  # the root: sums are squared below
-        sums += weight * np.bincount(films.patient[each], deviations[each], len(sums))
+    sums = _patient_sums(deviations, films, int(films.patient.max()) + 1)
     variance = float(sums @ sums)
+    fewest = min(len(np.unique(films.patient[each])) for each in (films.positive, ~films.positive))
     return _Spread(variance if variance > 1e-24 else 0.0, fewest)
+
+
+def _patient_sums(deviations: np.ndarray, films: Ranked, patients: int) -> np.ndarray:
+    """The weighted deviations of each patient's films added up (float64, length `patients`)."""
+    sums = np.zeros(patients)
+    for each in (films.positive, ~films.positive):
+        sums += mean_by_patient(deviations[each], films.patient[each], patients)
+    return sums
 
 
 def _effective_classes(deviations: np.ndarray, films: Ranked) -> tuple[float, float]:

@@ -15,7 +15,7 @@ over `FAMILY` only; every other p-value is unadjusted and exploratory.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -204,11 +204,22 @@ def comparison_rows(
         return []
     rows = pair_rows({system: systems[system] for system in SYSTEMS}, found, reference)
     by_key = {(row["reference"], row["decision"], row["stratum"], row["metric"]): row for row in rows}
-    family = [by_key[key] for key in FAMILY if key in by_key]
+    _fill_in(row for key in FAMILY if (row := by_key.get(key)))
+    return rows
+
+
+def fill_in_holm(rows: Iterable[dict[str, Any]]) -> None:
+    """Adjust the p-values of some rows: of what was tested against `mask`, over all films, as one family."""
+    of_all = ("mask", "all")
+    _fill_in(row for row in rows if row["test"] and (row["reference"], row["stratum"]) == of_all)
+
+
+def _fill_in(rows: Iterable[dict[str, Any]]) -> None:
+    """Adjust the p-values of these rows, a family."""
+    family = list(rows)
     p = [math.nan if row["p_value"] is None else row["p_value"] for row in family]
     for row, adjusted in zip(family, holm(p), strict=True):
         row["p_holm"] = _known(adjusted)
-    return rows
 
 
 def pair_rows(

@@ -176,6 +176,21 @@ def effective_films(values: np.ndarray, patient: np.ndarray) -> float:
     return n / min(max(effect, 1.0), largest)
 
 
+def mean_by_patient(deviations: np.ndarray, patient: np.ndarray, patients: int) -> np.ndarray:
+    """What each patient's films add to a mean (float64, length `patients`).
+
+    The products of two such arrays, added up, are the covariance of two means by patients.
+
+    Args:
+        deviations: (n,) float64, value of each film less the mean.
+        patient: (n,) int, number of its patient, below `patients`; at least two patients occur.
+        patients: Number of patients; those without a film add 0.
+    """
+    occurring = len(np.unique(patient))
+    weight = math.sqrt(occurring / (occurring - 1)) / len(deviations)  # the root: it enters products twice
+    return weight * np.bincount(patient, deviations, patients)
+
+
 def tango_interval(
     first_only: float, second_only: float, n: float, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:

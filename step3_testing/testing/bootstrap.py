@@ -25,7 +25,8 @@ and large lesions, sex, age, view, device), of which the terminal shows the main
     ci_low, ci_high     95% interval; empty where there is none
     interval            percentile, bca (bootstrap of patients); wilson (proportions), koopman (ratios), tango
                         (differences of proportions), the three at the effective number of films where
-                        patients gave several; delong, newcombe (AUROCs); delong (their differences); or none
+                        patients gave several; delong, newcombe (AUROCs); delong (their differences);
+                        obuchowski-rockette (means of readers); or none
     note                such as "conditional on the case mix", "too few films for an interval"
 
 Metrics of the probability and of the map do not depend on the decision: they are repeated, the same, under
