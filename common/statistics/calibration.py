@@ -55,7 +55,7 @@ class Calibration:
             rows = slice(start, start + _ROWS)
             ordered = np.take(counts[rows], self._order, axis=1)
             both, overlap = self._estimable(ordered)
-            # Of all rows nothing is copied.
+            # Nothing is copied where all rows are taken.
             slope[rows][overlap] = self._slope(ordered if overlap.all() else ordered[overlap])[:, 1]
             intercept[rows][both] = self._intercept(ordered if both.all() else ordered[both])[:, 0]
         return {"calibration_slope": slope, "calibration_intercept": intercept}

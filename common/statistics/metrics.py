@@ -301,7 +301,7 @@ class MetricValues:
     def resampled(self, counts: np.ndarray) -> dict[tuple[str, str, str], np.ndarray]:
         """As `values`, without what costs most and no interval or test is made from.
 
-        That is a shortcut's AUROC, whose interval is DeLong's, and what is of the probabilities of both
+        Left out are a shortcut's AUROC, whose interval is DeLong's, and what is of the probabilities of both
         classes in a stratum with too few films of one of them.
         """
         found = {name: stratum.resampled(counts) for name, stratum in self._strata.items()}
