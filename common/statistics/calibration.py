@@ -16,7 +16,7 @@ import numpy as np
 CLIP = 1e-6  # of a probability from 0 and 1, which have no logit
 _TOLERANCE = 1e-4  # largest change of a film's log odds in the last step; the error left is of its square
 _MAX_STEPS = 100
-_ROWS = 128  # resamples at once, so that what a step needs stays in the cache
+_ELEMENTS = 131_072  # resamples times films at once, so that what a step needs stays in the cache
 
 
 class Calibration:
@@ -33,6 +33,7 @@ class Calibration:
         # In the order of the logits, so that the estimates do not depend on the order of the films.
         order = np.lexsort((positive, logit))
         self._order = order[(positive | negative)[order]]
+        self._rows = _rows(len(self._order))
         self._x, self._positive = logit[self._order], positive[self._order]
         self._classes = np.flatnonzero(self._positive), np.flatnonzero(~self._positive)
         both, overlap = self._estimable(np.ones((1, len(self._x))))
@@ -51,8 +52,8 @@ class Calibration:
             Anderson, Biometrika 1984;71:1-10).
         """
         slope, intercept = np.full((2, len(counts)), np.nan)
-        for start in range(0, len(counts), _ROWS):
-            rows = slice(start, start + _ROWS)
+        for start in range(0, len(counts), self._rows):
+            rows = slice(start, start + self._rows)
             ordered = np.take(counts[rows], self._order, axis=1)
             both, overlap = self._estimable(ordered)
             # Nothing is copied where all rows are taken.
@@ -92,7 +93,7 @@ class _Fit:
         self._powers = np.stack([np.ones_like(x), x, x**2, x**3], axis=1)
         self._signed = self._sign[:, None] * self._powers[:, :2]
         # What a step needs of each resample and film, kept: to ask for it anew takes longer than to fill it.
-        self._scratch = np.empty((2, _ROWS, len(x)))
+        self._scratch = np.empty((2, _rows(len(x)), len(x)))
         self._free = slope_is_free
         self._set_start(np.array([0.0, 1.0]))
         if start_is_best:
@@ -162,6 +163,11 @@ class _Fit:
         """The largest change of any film's log odds by a step, (r, 1)."""
         lowest, highest = (np.abs(step[:, :1] + step[:, 1:] * end) for end in self._ends)
         return np.maximum(lowest, highest)
+
+
+def _rows(films: int) -> int:
+    """How many resamples are fitted at once."""
+    return max(2, _ELEMENTS // max(films, 1))
 
 
 def _damping(reach: np.ndarray) -> np.ndarray | float:
