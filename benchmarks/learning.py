@@ -2,6 +2,7 @@
 
     python benchmarks/learning.py --siim PATH --ntuh PATH --imagenet PATH --workspace PATH
     python benchmarks/learning.py ... --recipe fine_tuned --image-size 192
+    python benchmarks/learning.py ... --recipe strong --students
 
 `--siim` and `--ntuh` are folders in the layouts of the README, `--imagenet` holds the encoder's weights in
 timm's names. All recipes run the four stages and five folds of `eff` on an EfficientNet-Lite encoder:
@@ -13,7 +14,8 @@ timm's names. All recipes run the four stages and five folds of `eff` on an Effi
     plain        one plain U-Net (plain_unet.py), `--plain-steps` of training
 
 Printed are CPU minutes of training and validation (which do not depend on what else runs), the metrics that
-no difference of source can reach, and of `strong` and `plain` the difference, paired by patient. The same
+no difference of source can reach, and of `strong` and `plain` the difference, paired by patient. With
+`--students`, each recipe's ensemble teaches students by the same flags, which are tested beside it. The same
 command goes on after an interruption. The learning curves are `curves.png` of each run.
 """
 
@@ -55,7 +57,7 @@ _EPOCHS = {
     "fine_tuned": (4, 2, 10, 3),
     "strong": (1, 1, 8, 5),
 }
-PLAIN = "plain"
+PLAIN, STUDENT = "plain", "eff_student"
 REPLICATES = 2000  # of the paired differences
 METRICS = (
     *("auroc", "auroc_thumbnail", "dice_segmentation", "dice_positives", "dice_true_positives"),
@@ -64,28 +66,50 @@ METRICS = (
 )
 
 
+def script(path: str, *flags: str) -> float:
+    """Run a script of the project for `eff`; its CPU minutes."""
+    return cpu_minutes("bash", str(REPOSITORY / path), "cpu", "--system", "eff", *flags)
+
+
+def numbers(recipe: str, key: str, arguments: argparse.Namespace) -> list[str]:
+    """Flags of a stage of a recipe, by the stage's key."""
+    epochs = dict(zip(_FEW, _EPOCHS[recipe], strict=True))[key]
+    flags = [*_FLAGS[recipe][key].split(), "--epochs", str(epochs), "--image-size", arguments.image_size]
+    return [*flags, "--seed", str(arguments.seed)]
+
+
 def run_chain(recipe: str, arguments: argparse.Namespace, workspace: Path) -> float:
     """Train, choose thresholds, test; the CPU minutes that training and validation took."""
     from common.stages import STAGES
 
     os.environ |= {"PTX_WORKSPACE": str(workspace), "VIRTUAL_ENV": sys.prefix}
-
-    def script(path: str, *flags: str) -> float:
-        return cpu_minutes("bash", str(REPOSITORY / path), "cpu", "--system", "eff", *flags)
-
     sources = {"siim": ["--siim", arguments.siim], "ntuh": ["--ntuh", arguments.ntuh]}
     script_of_films = str(REPOSITORY / "common/prepare.sh")
     cpu_minutes("bash", script_of_films, *sources["siim"], *sources["ntuh"])
     minutes = 0.0
-    for (key, stage), epochs in zip(STAGES.items(), _EPOCHS[recipe], strict=True):
+    for key, stage in STAGES.items():
         first = [] if stage.parent else ["--encoder", ENCODER, "--imagenet", arguments.imagenet]
-        flags = [*_FLAGS[recipe][key].split(), "--epochs", str(epochs), "--image-size", arguments.image_size]
-        flags += ["--seed", str(arguments.seed)]
+        flags = numbers(recipe, key, arguments)
         minutes += script(f"{stage.folder}/train.sh", *sources[stage.source], *first, *flags)
     script("step2_ntuh_training/get_thres/get_thresholds.sh", *sources["ntuh"])
     script("step3_testing/testing/inference.sh", *sources["ntuh"])
     bootstrap = str(REPOSITORY / "step3_testing/testing/bootstrap.py")
     cpu_minutes(sys.executable, bootstrap, "--system", "eff")
+    return minutes
+
+
+def run_students(recipe: str, arguments: argparse.Namespace) -> float:
+    """Train, choose thresholds of, test the students of `run_chain`; the CPU minutes that training took."""
+    from common.stages import STUDENT_STAGES
+
+    ntuh, minutes = ["--ntuh", arguments.ntuh], 0.0
+    for stage in STUDENT_STAGES.values():
+        flags = numbers(recipe, str(stage.teachers), arguments)
+        minutes += script(f"{stage.folder}/train.sh", *ntuh, *flags)
+    script("step2_ntuh_training/get_thres/get_thresholds.sh", *ntuh, "--student")
+    script("step3_testing/testing/inference.sh", *ntuh, "--student")
+    bootstrap = str(REPOSITORY / "step3_testing/testing/bootstrap.py")
+    cpu_minutes(sys.executable, bootstrap, "--system", STUDENT, "eff")
     return minutes
 
 
@@ -97,17 +121,18 @@ def cpu_minutes(*command: str) -> float:
     return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
 
 
-def estimates(workspace: Path) -> list[str]:
-    """The metrics on the test films."""
+def estimates(workspace: Path, system: str = "eff") -> list[str]:
+    """The metrics of a system, or of the difference of two, on the test films."""
     with (workspace / "step3_testing/testing/metrics.csv").open() as file:
         found = {
             row["metric"]: row
             for row in csv.DictReader(file)
-            if (row["reference"], row["decision"], row["stratum"]) == ("mask", "two_stage", "all")
+            if row["system"] == system
+            and (row["reference"], row["decision"], row["stratum"]) == ("mask", "two_stage", "all")
         }
     return [
-        f"{name} {row['estimate'] or 'not estimable'} ({row['ci_low']}-{row['ci_high']}) n={row['n']}"
-        for name, row in ((name, found[name]) for name in METRICS)
+        f"{name} {row['estimate'] or 'not estimable'} ({row['ci_low']} to {row['ci_high']}) n={row['n']}"
+        for name, row in ((name, found[name]) for name in METRICS if name in found)
     ]
 
 
@@ -178,6 +203,7 @@ def main() -> None:
     parser.add_argument("--image-size", default="224", help="working size of all stages")
     parser.add_argument("--plain-steps", type=int, default=1100, help="steps of the plain U-Net")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--students", action="store_true", help="train and test each recipe's students, too")
     arguments = parser.parse_args()
     workspace = Path(arguments.workspace).resolve()
     lines = []
@@ -188,6 +214,10 @@ def main() -> None:
             minutes = run_chain(recipe, arguments, workspace / recipe)
             lines += [f"{recipe}: {minutes:.1f} CPU minutes of training"]
             lines += [f"  {line}" for line in estimates(workspace / recipe)]
+            if arguments.students:
+                lines += [f"{STUDENT}: {run_students(recipe, arguments):.1f} CPU minutes of training"]
+                for system in (STUDENT, f"{STUDENT}-eff"):
+                    lines += [f"  {system} {line}" for line in estimates(workspace / recipe, system)]
     print("\n".join(lines))
 
 

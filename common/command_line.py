@@ -17,7 +17,16 @@ from common.recipes.chosen import ChosenRecipe
 from common.recipes.presets import PRESETS, preset_recipe
 from common.recipes.recipe import Network, Recipe, wrong_number
 from common.refusal import Refusal
-from common.stages import LISTENER_FOLDER, N_FOLDS, PREDICTION_FOLDER, SYSTEMS, Stage, System
+from common.stages import (
+    LISTENER_FOLDER,
+    N_FOLDS,
+    PREDICTION_FOLDER,
+    SYSTEMS,
+    Stage,
+    System,
+    Tested,
+    student_of,
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class TrainOptions:
     system: tuple[System, ...] = SYSTEMS
     """Systems to train, in this order."""
     folds: tuple[int, ...] = tuple(range(N_FOLDS))
-    """Folds to train (fine-tuning only)."""
+    """Folds to train (fine-tuning only); the final student is trained where all are named."""
     preset: Annotated[
         Preset | None,
         flag(
@@ -136,6 +145,8 @@ def _override_type(stage: Stage) -> type:
     for item in dataclasses.fields(Recipe):
         if item.name == "augmentation":
             continue  # a set of ranges that belong together: not turned one by one from the command line
+        if item.name == "soft_share" and stage.teachers is None:
+            continue  # nobody teaches
         usual = getattr(published, item.name)
         other = {preset: getattr(recipe, item.name) for preset, recipe in others.items()}
         differing = [f"{preset} {value}" for preset, value in other.items() if value != usual]
@@ -258,6 +269,8 @@ class EvaluationOptions:
     gpu: Gpu = "0"
     system: tuple[System, ...] = SYSTEMS
     """Systems to evaluate, in this order."""
+    student: bool = False
+    """Take the student of each system: one network a task in the place of five."""
     ntuh: NtuhPath = None
     preset: Annotated[
         Preset | None, flag("insist that the networks were trained with this preset", "any")
@@ -265,6 +278,11 @@ class EvaluationOptions:
     workers: Annotated[
         int | None, flag("processes that read films; changes no result", "0 on a CPU, else 4", "N")
     ] = None
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """Names of the systems to evaluate: `eff_student` for the student of `eff`."""
+        return tuple(student_of(system) if self.student else system for system in self.system)
 
 
 @dataclass(frozen=True)
@@ -359,6 +377,8 @@ class PredictOptions:
     """Folder of the results, outside the input; what the same command left there before is kept."""
     gpu: Gpu = "0"
     system: Annotated[System | None, flag("system to use", "eff, or the bundle's")] = None
+    student: bool = False
+    """Use the system's student: one network a task in the place of five. A bundle holds what it holds."""
     bundle: Annotated[
         str | None,
         flag("file made by export.sh; without it the system trained in this workspace", "none", "FILE"),
@@ -370,16 +390,20 @@ class PredictOptions:
     fresh: bool = False
     """Delete first what an earlier run wrote into the output folder, and nothing else."""
 
+    @property
+    def named(self) -> str | None:
+        """Name of the system to use, `eff_student` for the student of `eff`; None: the bundle's, or `eff`."""
+        return student_of(self.system or SYSTEMS[0]) if self.student else self.system
+
 
 def parse_prediction(description: str, arguments: Sequence[str] | None = None) -> PredictOptions:
     """Read the command line of predict.
 
     Raises:
-        Refusal: A backend that does not fit the device.
+        Refusal: A backend that does not fit the device, or a bundle and a student.
     """
     options = tyro.cli(PredictOptions, args=arguments, description=description)
-    if options.backend == "openvino" and options.gpu != "cpu":
-        raise Refusal("--backend openvino computes on the CPU", do="name cpu as the device")
+    _refuse_impossible_prediction(options)
     return options
 
 
@@ -395,8 +419,8 @@ class ReportOptions:
     """Resamples behind each interval."""
     seed: int = 0
     """Seed of the resampling; the same seed gives the same bytes."""
-    system: tuple[System, ...] = SYSTEMS
-    """Systems to report, in this order; metrics.csv then holds these only."""
+    system: tuple[Tested, ...] = SYSTEMS
+    """One or two systems to report, in this order; metrics.csv then holds these only."""
     interval: Interval = "percentile"
     """How an interval is made from the resamples: bca is bias-corrected and accelerated (Efron 1987)."""
     prevalence: float | None = None
@@ -427,6 +451,8 @@ def parse_report(description: str, arguments: Sequence[str] | None = None) -> Re
         raise Refusal(f"--prevalence {options.prevalence} is not between 0 and 1", do="use for example 0.05")
     if not options.system:
         raise Refusal("--system names no system", do=f"use --system {' '.join(SYSTEMS)}")
+    if len(set(options.system)) > 2:
+        raise Refusal("--system names more than two systems", do="report two at a time: they are compared")
     return options
 
 
@@ -436,10 +462,17 @@ class ExportOptions:
 
     system: tuple[System, ...] = SYSTEMS
     """Systems to pack, a file each."""
+    student: bool = False
+    """Pack the student of each system: one network a task in the place of five."""
     output: Annotated[
         str | None,
         flag("file to write, where one system is packed", f"<system>.bundle in {PREDICTION_FOLDER}", "FILE"),
     ] = None
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """Names of the systems to pack: `eff_student` for the student of `eff`."""
+        return tuple(student_of(system) if self.student else system for system in self.system)
 
 
 def parse_export(description: str, arguments: Sequence[str] | None = None) -> ExportOptions:
@@ -454,6 +487,16 @@ def parse_export(description: str, arguments: Sequence[str] | None = None) -> Ex
             "--output names one file, and each system is packed in its own", do="add --system eff or vit"
         )
     return options
+
+
+def _refuse_impossible_prediction(options: PredictOptions | ListenOptions) -> None:
+    if options.backend == "openvino" and options.gpu != "cpu":
+        raise Refusal("--backend openvino computes on the CPU", do="name cpu as the device")
+    if options.student and options.bundle is not None:
+        raise Refusal(
+            "--student names a system of this workspace, and a bundle is one already",
+            do="leave one of them off",
+        )
 
 
 @dataclass(frozen=True)
@@ -515,6 +558,8 @@ class ListenOptions:
     port: int = 11112
     """TCP port to listen on."""
     system: Annotated[System | None, flag("system to use", "eff, or the bundle's")] = None
+    student: bool = False
+    """Use the system's student: one network a task in the place of five. A bundle holds what it holds."""
     bundle: Annotated[
         str | None,
         flag("file made by export.sh; without it the system trained in this workspace", "none", "FILE"),
@@ -534,6 +579,11 @@ class ListenOptions:
     aside. 0: for ever."""
     keep_days: float = 0.0
     """Days after which results in the folder are deleted, unless somebody changed them. 0: never."""
+
+    @property
+    def named(self) -> str | None:
+        """Name of the system to use, `eff_student` for the student of `eff`; None: the bundle's, or `eff`."""
+        return student_of(self.system or SYSTEMS[0]) if self.student else self.system
 
 
 def parse_listen(description: str, arguments: Sequence[str] | None = None) -> ListenOptions:
@@ -561,6 +611,5 @@ def parse_listen(description: str, arguments: Sequence[str] | None = None) -> Li
             raise Refusal(f"--{name.replace('_', '-')} {getattr(options, name)} must not be negative")
     if not 0 <= options.port < 65536:
         raise Refusal(f"--port {options.port} is no port")
-    if options.backend == "openvino" and options.gpu != "cpu":
-        raise Refusal("--backend openvino computes on the CPU", do="name cpu as the device")
+    _refuse_impossible_prediction(options)
     return options

@@ -23,10 +23,11 @@ from common.refusal import Refusal
 from common.stages import (
     EXPORT_COMMAND,
     INFERENCE_COMMAND,
-    N_FOLDS,
-    STAGES,
     THRESHOLDS_COMMAND,
     Stage,
+    command_of,
+    folds_of,
+    stages_of,
 )
 
 SOURCE_TITLES = {"siim": "SIIM-ACR", "ntuh": "NTUH"}
@@ -98,23 +99,28 @@ def refuse_missing_weights(stage: Stage, system: str, fold: int | None, needed_b
         )
 
 
-def refuse_missing_networks(system: str, needed_by: str, do: str | None = None) -> None:
-    """Refuse where fine-tuning did not leave the networks of all folds of a system, for both tasks.
+def refuse_missing_networks(
+    system: str, needed_by: str, do: str | None = None, folds: Sequence[int | None] | None = None
+) -> None:
+    """Refuse where training did not leave the networks of a system, for both tasks.
 
     Args:
-        system: `eff` or `vit`.
+        system: `eff` or `vit`; `eff_student` or `vit_student`.
         needed_by: Step that needs them, as the refusal names it.
         do: What else would help, for the refusal.
+        folds: Folds of the networks; None: those by which the system predicts.
 
     Raises:
         Refusal: Some are missing; all of a task are listed.
     """
-    for stage in (STAGES["ntuh_segmentation"], STAGES["ntuh_classification"]):
-        missing = [fold for fold in range(N_FOLDS) if not weights_file(stage, system, fold).is_file()]
+    wanted = folds_of(system) if folds is None else folds
+    whole = "" if wanted == (None,) else f" of all {len(wanted)} folds"
+    for stage in stages_of(system):
+        missing = [fold for fold in wanted if not weights_file(stage, system, fold).is_file()]
         if missing:
             files = ", ".join(weights_file(stage, system, fold).name for fold in missing)
             raise Refusal(
-                f"{needed_by} needs the {stage.weights_title} of all {N_FOLDS} folds",
+                f"{needed_by} needs the {stage.weights_title}{whole}",
                 missing=f"{shown(weights_file(stage, system, 0).parent)}/: {files}",
                 made_by=stage.command,
                 found=progress_of(stage, system, missing[0]),
@@ -131,7 +137,9 @@ def refuse_missing_thresholds(system: str) -> None:
     path = thresholds_file(system)
     if not path.exists():
         raise Refusal(
-            f"testing {system} needs its thresholds", missing=shown(path), made_by=THRESHOLDS_COMMAND
+            f"testing {system} needs its thresholds",
+            missing=shown(path),
+            made_by=command_of(THRESHOLDS_COMMAND, system),
         )
 
 
@@ -144,11 +152,13 @@ def refuse_missing_results(systems: Sequence[str]) -> None:
     files = {s: [result_folder(s) / name for name in ("cases.csv", "meta.json")] for s in systems}
     missing = [path for paths in files.values() for path in paths if not path.is_file()]
     if missing:
-        complete = [s for s, paths in files.items() if all(path.is_file() for path in paths)]
+        lacking = [s for s, paths in files.items() if not all(path.is_file() for path in paths)]
+        commands = dict.fromkeys(command_of(INFERENCE_COMMAND, s) for s in lacking)
+        complete = [s for s in files if s not in lacking]
         raise Refusal(
             f"the metrics need the test results of {' and '.join(systems)}",
             missing=", ".join(shown(path) for path in missing),
-            made_by=INFERENCE_COMMAND,
+            made_by="; ".join(commands),
             do=f"or --system {' '.join(complete)} for the results that are there" if complete else None,
         )
 

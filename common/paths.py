@@ -11,7 +11,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from common.stages import PREDICTION_FOLDER, TESTING_FOLDER, THRESHOLDS_FOLDER, Stage
+from common.stages import PREDICTION_FOLDER, STUDENTS, TESTING_FOLDER, THRESHOLDS_FOLDER, Stage
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -33,9 +33,11 @@ def shown(path: Path) -> str:
 
 
 def run_name(stage: Stage, system: str, fold: int | None = None) -> str:
-    """`eff_seg_siim`, `fold_0_eff_seg_ntuh`: the name of one training run."""
+    """`eff_seg_siim`, `fold_0_eff_seg_ntuh`, `eff_seg_student`: the name of one training run."""
     prefix = "" if fold is None else f"fold_{fold}_"
-    return f"{prefix}{system}_{stage.task}_{stage.source}"
+    # By its teachers' system, which it may be called by, too: its name would say `student` twice.
+    whose = STUDENTS.get(system, system)
+    return f"{prefix}{whose}_{stage.task}_{'student' if stage.teachers else stage.source}"
 
 
 def run_folder(stage: Stage, system: str, fold: int | None = None) -> Path:

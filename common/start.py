@@ -38,7 +38,7 @@ from common.missing import (
     refuse_missing_weights,
 )
 from common.refusal import Refusal
-from common.stages import STAGES, SYSTEMS
+from common.stages import STAGES, STUDENT_STAGES, SYSTEMS
 
 if TYPE_CHECKING:
     from common.prediction.listener.receive import Process
@@ -69,21 +69,24 @@ def train(key: str, description: str, arguments: Arguments = None) -> None:
     """Start a `train.py`.
 
     Args:
-        key: Key of the stage, as in `common.stages.STAGES`.
+        key: Key of the stage, as in `common.stages`.
 
     Raises:
         Refusal: A value that no run could use, a missing input; or of `train_stage`.
     """
-    stage = STAGES[key]
+    stage = (STAGES | STUDENT_STAGES)[key]
     request = parse_train(stage, description, arguments)
     options = request.options
     _remember(options, request.changes)
     if stage.parent is not None:
         for system in options.system:
             refuse_missing_weights(STAGES[stage.parent], system, None, stage.title)
+            if stage.teachers is not None:
+                refuse_missing_networks(system, stage.title)
     refuse_missing_films(stage.source, options.siim if stage.source == "siim" else options.ntuh, stage.title)
+    earlier = "teachers" if stage.teachers else "weights"
     recipe = (
-        "the recipe of its weights" if stage.parent and not request.named else request.chosen(None).called
+        f"the recipe of its {earlier}" if stage.parent and not request.named else request.chosen(None).called
     )
     _say(f"{stage.title}: {' and '.join(options.system)}, {recipe}, {_device(options.gpu)}")
     from common.training.stage import train_stage
@@ -100,7 +103,7 @@ def get_thresholds(description: str, arguments: Arguments = None) -> None:
     options = parse_thresholds(description, arguments)
     _remember(options)
     _refuse_missing_systems(options, "get_thresholds")
-    _say(f"get_thresholds: {' and '.join(options.system)}, {_device(options.gpu)}")
+    _say(f"get_thresholds: {' and '.join(options.systems)}, {_device(options.gpu)}")
     from common.inference.choose_thresholds import choose_thresholds
 
     choose_thresholds(options)
@@ -115,9 +118,9 @@ def inference(description: str, arguments: Arguments = None) -> None:
     options = parse_evaluation(description, arguments)
     _remember(options)
     _refuse_missing_systems(options, "inference")
-    for system in options.system:
+    for system in options.systems:
         refuse_missing_thresholds(system)
-    _say(f"inference: {' and '.join(options.system)} on the test films, {_device(options.gpu)}")
+    _say(f"inference: {' and '.join(options.systems)} on the test films, {_device(options.gpu)}")
     from common.inference.test_set import run_test_set
 
     run_test_set(options)
@@ -155,8 +158,8 @@ def predict(description: str, arguments: Arguments = None) -> None:
     _remember(options)
     if not Path(options.input).exists():
         raise Refusal(f"{options.input} is neither a file nor a folder")
-    _refuse_missing_system(options.system, options.bundle, "prediction")
-    _say(f"predict: {options.bundle or options.system or SYSTEMS[0]}, {_device(options.gpu)}")
+    _refuse_missing_system(options.named, options.bundle, "prediction")
+    _say(f"predict: {options.bundle or options.named or SYSTEMS[0]}, {_device(options.gpu)}")
     from common.prediction.folder import predict_folder
 
     predict_folder(options)
@@ -170,10 +173,10 @@ def export(description: str, arguments: Arguments = None) -> None:
     """
     options = parse_export(description, arguments)
     _remember(options)
-    for system in options.system:
+    for system in options.systems:
         refuse_missing_networks(system, "export")
         refuse_missing_thresholds(system)
-    _say(f"export: {' and '.join(options.system)}")
+    _say(f"export: {' and '.join(options.systems)}")
     from common.prediction.bundle import export_systems
 
     export_systems(options)
@@ -193,8 +196,8 @@ def listen(
     options = parse_listen(description, arguments)
     _remember(options)
     if load is None:
-        _refuse_missing_system(options.system, options.bundle, "prediction")
-    _say(f"listen: {options.bundle or options.system or SYSTEMS[0]}, {_device(options.gpu)}")
+        _refuse_missing_system(options.named, options.bundle, "prediction")
+    _say(f"listen: {options.bundle or options.named or SYSTEMS[0]}, {_device(options.gpu)}")
     from common.prediction.listener.receive import run_listener
 
     run_listener(options, load or _load_predictor)
@@ -203,11 +206,11 @@ def listen(
 def _load_predictor(options: ListenOptions) -> Process:
     from common.prediction.predictor import FilmPredictor
 
-    return FilmPredictor.open(options.system, options.bundle, options.gpu, options.backend).process
+    return FilmPredictor.open(options.named, options.bundle, options.gpu, options.backend).process
 
 
 def _refuse_missing_systems(options: EvaluationOptions, needed_by: str) -> None:
-    for system in options.system:
+    for system in options.systems:
         refuse_missing_networks(system, needed_by)
     refuse_missing_films("ntuh", options.ntuh, needed_by)
 

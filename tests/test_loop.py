@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ class Judge(Predictor):
         return Validation(0.1, next(self.verdicts))
 
 
-def _fit(sources: Path, folder: Path, scores: list[float], recipe=RECIPE, **options):
+def _fit(sources: Path, folder: Path, scores: list[float], recipe=RECIPE, teachers=None, **options):
     prepared = open_prepared("siim", str(sources / "siim"), "test")
     rows = np.arange(len(prepared.cases))
     sampler = EpochSampler(
@@ -59,7 +60,7 @@ def _fit(sources: Path, folder: Path, scores: list[float], recipe=RECIPE, **opti
     processes = Processes(torch.device("cpu"))
     judge = Judge(prepared, scores)
     fit = Fit(
-        learner=Learner(net, recipe, processes),
+        learner=Learner(net, recipe, processes, teachers=teachers),
         loader=training_loader(films, sampler, 0, pin=False),
         sampler=sampler,
         predictor=judge,
@@ -73,6 +74,14 @@ def _fit(sources: Path, folder: Path, scores: list[float], recipe=RECIPE, **opti
     )
     best = fit.run()
     return best, [*csv.DictReader((folder / "log.csv").open())], judge.seen
+
+
+def test_last_epoch_of_a_student_is_kept(workspace: Path, sources: Path) -> None:
+    teachers = SimpleNamespace(say=lambda film: torch.full((len(film),), 0.5))
+    best, log, seen = _fit(sources, workspace / "run", [0.4, 0.7, 0.6], teachers=teachers)
+    assert (best.epoch, best.score) == (3, 0.6)
+    assert weights.tensors_digest(best.state) == seen[2]
+    assert [float(row["best"]) for row in log] == [0.4, 0.7, 0.6]
 
 
 def test_first_of_the_best_epochs_is_kept(workspace: Path, sources: Path) -> None:

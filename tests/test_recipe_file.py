@@ -10,7 +10,7 @@ import pytest
 from common.recipes.presets import preset_network, preset_recipe, read_preset
 from common.recipes.recipe_file import PRESETS, Recipes, preset_file, read_recipes
 from common.refusal import Refusal
-from common.stages import STAGES
+from common.stages import STAGES, STUDENT_STAGES
 
 PUBLISHED = preset_file("published").read_text()
 
@@ -60,7 +60,10 @@ def test_the_nearer_table_goes_before(tmp_path: Path) -> None:
             7 if key == "siim_segmentation" else 3
         )  # before the stages of the preset, too
         assert (recipe.clip_norm, type(recipe.clip_norm)) == (1, float)
-        assert recipe.learning_rate == preset_recipe("demo", STAGES[key], system).learning_rate
+        assert (
+            recipe.learning_rate
+            == preset_recipe("demo", (STAGES | STUDENT_STAGES)[key], system).learning_rate
+        )
 
 
 def test_values_of_one_system(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def _row(epoch: int, **changes: Any) -> dict[str, Any]:
         "dice": epoch / 7,
         "auroc": None,
         "score": epoch / 7,
-        "best": epoch / 7,
+        "best": changes.get("score", epoch / 7),
         "seconds": 4.75,
     }
     return row | changes
@@ -351,9 +351,11 @@ def test_best_epoch_is_the_first_of_equals(tmp_path: Path, monkeypatch: pytest.M
     titles = []
     monkeypatch.setattr(Axes, "set_title", lambda self, text: titles.append(text))
     scores = [0.2, 0.7, 0.7, 0.3]
-    log = [_row(e, dice=s, auroc=0.9, score=s) for e, s in enumerate(scores, start=1)]
+    log = [_row(e, dice=s, auroc=0.9, score=s, best=max(scores[:e])) for e, s in enumerate(scores, start=1)]
     TrainingLog(tmp_path, TITLE, log).close()
-    assert titles[-1] == "validation (best epoch 2: Dice 0.700, AUROC 0.900)"
+    assert titles[-1] == "validation (kept epoch 2: Dice 0.700, AUROC 0.900)"
+    TrainingLog(tmp_path, TITLE, [_row(e, dice=s, score=s) for e, s in enumerate(scores, start=1)]).close()
+    assert titles[-1] == "validation (kept epoch 4: Dice 0.300)"  # of a student: the last one
 
 
 # --- failing writes --------------------------------------------------------------------------------

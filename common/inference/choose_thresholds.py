@@ -34,6 +34,7 @@ from common.inference.trained_system import (
     CLASSIFICATION,
     SEGMENTATION,
     TrainedSystem,
+    read_out_of_fold,
     read_trained,
     refuse_other_films,
 )
@@ -42,11 +43,12 @@ from common.paths import shown, thresholds_file
 from common.preparation.film_store import PreparedSet
 from common.preparation.run import open_prepared
 from common.removal import Written, refuse_foreign
-from common.stages import N_FOLDS
+from common.stages import N_FOLDS, STUDENTS
 from common.statistics.auroc import auroc
 from common.statistics.overlap import MAP_THRESHOLD
 
 OPTIMISTIC = "optimistic: each fold's epoch was chosen on these films"
+TAUGHT = "optimistic: each teacher's epoch was chosen on these films; the students' own was not chosen"
 STABILITY = "stability, not a confidence interval"
 _REASON = "the bootstrap is inconsistent for a minimum and for Youden's cut-point"
 _REPLICATES, _SEED = 2000, 0
@@ -90,7 +92,8 @@ def choose_thresholds(options: ThresholdOptions) -> None:
     costs = None if options.prevalence is None else Costs(options.prevalence, options.cost_ratio or 1.0)
     with running(options.gpu) as processes:
         set_up(processes.device)
-        systems = read_trained(options.system, "get_thresholds", options.preset)
+        systems = read_trained(options.systems, "get_thresholds", options.preset)
+        out_of_fold = {each.system: read_out_of_fold(each, "get_thresholds") for each in systems}
         prepared = processes.first_ahead(lambda: open_prepared("ntuh_train", options.ntuh, "get_thresholds"))
         for trained in systems:
             refuse_other_films(trained, prepared)
@@ -99,16 +102,20 @@ def choose_thresholds(options: ThresholdOptions) -> None:
         # One description for both systems: it is of the films, not of a network.
         likeness = TrainingLikeness.of_films(prepared, show=True) if processes.first else None
         for trained in systems:
-            found = predict_out_of_fold(trained, prepared, processes, workers)
+            found = predict_out_of_fold(out_of_fold[trained.system], prepared, processes, workers)
             if likeness is not None:  # in the first process
                 rules = options.rule, costs, options.area_rule
-                write_thresholds(trained, prepared, found, likeness, *rules)
+                five = None if trained.system not in STUDENTS else out_of_fold[trained.system]
+                write_thresholds(trained, prepared, found, likeness, *rules, five)
 
 
 def predict_out_of_fold(
     trained: TrainedSystem, prepared: PreparedSet, processes: Processes, workers: int = 0
 ) -> OutOfFold:
     """Score each film by the one fold that held it out; segment the positives likewise.
+
+    For a student, `trained` are the five that hold out a fold each, not the final one, which has learnt
+    from all films.
 
     Each process predicts its share of a fold's films; all of them return the whole.
     """
@@ -148,6 +155,7 @@ def write_thresholds(
     rule: str = YOUDEN,
     costs: Costs | None = None,
     area_rule: str = SMALLEST,
+    five: TrainedSystem | None = None,
 ) -> None:
     """Choose the thresholds; write `5cv_avg.json`, `out_of_fold.csv`, `roc.png` and `dice.png`; print them.
 
@@ -159,6 +167,7 @@ def write_thresholds(
         rule: Rule of the probability threshold, a key of RULES.
         costs: Costs for the rule `lowest-cost`, which is listed only where they are given.
         area_rule: Rule of the area threshold, a key of AREA_RULES.
+        five: Networks that made the predictions, where the system is a final student; None: its own.
     """
     positive, probability = prepared.has_mask, found.probability
     points = {
@@ -182,11 +191,12 @@ def write_thresholds(
         "n_positive_with_overlap": int((found.overlap > 0).sum()),
         "alternatives": {name: _alternative(name, point, costs) for name, point in points.items()},
         "seg_alternatives": {name: area_threshold(found.overlap, name) for name in AREA_RULES},
-        "out_of_fold": _out_of_fold(prepared, found),
+        "out_of_fold": _out_of_fold(prepared, found, TAUGHT if five else OPTIMISTIC),
         "stability": _stability(prepared, found, rule, costs, area_rule),
         "preset": trained.facts["preset"],
         "precision": PRECISION,
         "made_from": trained.made_from,
+        **({"predicted_by": five.made_from["weights"]} if five else {}),
         "novelty": likeness.to_json(),  # the key that thresholds files have always had
     }
     path = thresholds_file(trained.system)
@@ -232,7 +242,7 @@ def _alternative(rule: str, point: RocPoint, costs: Costs | None) -> dict[str, A
     return content
 
 
-def _out_of_fold(prepared: PreparedSet, found: OutOfFold) -> dict[str, Any]:
+def _out_of_fold(prepared: PreparedSet, found: OutOfFold, label: str) -> dict[str, Any]:
     """How good the folds are on the films that they held out, pooled and one by one."""
 
     def scores(films: np.ndarray) -> dict[str, Any]:
@@ -245,7 +255,7 @@ def _out_of_fold(prepared: PreparedSet, found: OutOfFold) -> dict[str, Any]:
         }
 
     folds = [{"fold": fold, **scores(prepared.part == fold)} for fold in range(N_FOLDS)]
-    return {"label": OPTIMISTIC, "pooled": scores(prepared.part >= 0), "folds": folds}
+    return {"label": label, "pooled": scores(prepared.part >= 0), "folds": folds}
 
 
 def _stability(
@@ -301,7 +311,7 @@ def _summary(content: dict[str, Any]) -> str:
         f"{content['system']}: {films:,} out-of-fold films of {content['n_patients']:,} patients",
         f"  AUROC {pooled['auroc']:.3f} (n = {films:,}, {positives:,} positive), "
         f"Dice {pooled['dice']:.3f} (n = {positives:,} positive)",
-        f"  both {OPTIMISTIC}",
+        f"  both {content['out_of_fold']['label']}",
         f"  {'rule':<25}{'cls_threshold':<16}{'sensitivity':<14}specificity",
         f"  {'':<25}{'':<16}{f'n = {positives:,}':<14}n = {films - positives:,}",
     ]

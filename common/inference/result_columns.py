@@ -8,7 +8,7 @@ value of each film is one entry here, and what computes it in `test_set.py`; met
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,6 +50,7 @@ class Column:
         follows: What it must be, by what stands beside it.
         of_film: It is of the film, so two systems must agree on it.
         later: Results of earlier versions lack it; they are read all the same, as unknown.
+        of_folds: Only a system of five folds has it; a student, one network, leaves it empty.
     """
 
     meaning: str
@@ -62,6 +63,13 @@ class Column:
     follows: Follows | None = None
     of_film: bool = False
     later: bool = False
+    of_folds: bool = False
+
+
+def fold_cells(probabilities: Sequence[float]) -> dict[str, float | None]:
+    """The columns `fold_0` ... of a film, by what each network says of it; empty of a student's one."""
+    one = len(probabilities) != N_FOLDS
+    return {f"fold_{fold}": None if one else probabilities[fold] for fold in range(N_FOLDS)}
 
 
 def _always(columns: Columns) -> np.ndarray:
@@ -155,14 +163,16 @@ COLUMNS: dict[str, Column] = {
         of_film=True,
     ),
     "probability": Column(
-        "of pneumothorax, mean over the folds; never altered by a decision",
+        "of pneumothorax, mean over the folds, or a student's; never altered by a decision",
         "number",
         _always,
         high=1,
         follows=Follows(_mean_of_folds, "the mean of the folds is"),
     ),
     **{
-        f"fold_{fold}": Column(f"probability by fold {fold}", "number", _always, high=1)
+        f"fold_{fold}": Column(
+            f"probability by fold {fold}; empty of a student", "number", _always, high=1, of_folds=True
+        )
         for fold in range(N_FOLDS)
     },
     "area_pixels": Column(

@@ -20,7 +20,7 @@ from common.inference.result_columns import COLUMNS, Column, Follows
 from common.missing import refuse_missing_results
 from common.paths import result_folder, shown
 from common.refusal import Refusal
-from common.stages import INFERENCE_COMMAND, N_FOLDS
+from common.stages import INFERENCE_COMMAND, N_FOLDS, STUDENTS
 from common.statistics.tested_films import Cases
 
 META_KEYS = (
@@ -192,6 +192,8 @@ class _CaseReader:
     ) -> None:
         """A value must stand where there is one, and nowhere else."""
         empty, given = self._texts[name] == "", column.given(columns)
+        if column.of_folds and meta["system"] in STUDENTS:
+            given = np.zeros_like(given)
         self._require(~(empty & given), lambda i: self._not(name, column, meta, i))
         if not column.elsewhere:
             self._require(empty | given, lambda i: f"{name} is {self._shown(name, i)} where there is none")
@@ -233,14 +235,15 @@ class _CaseReader:
 
 
 def _as_cases(columns: dict[str, np.ndarray], meta: dict[str, Any]) -> Cases:
-    """The films; beside the file's columns `fold_votes`, the share of the folds that call a film, 0-1."""
+    """The films; beside the file's columns `fold_votes`, the share of the folds that call a film, 0-1 (NaN
+    without folds)."""
     flags = {name: columns[name] == 1 for name in ("has_mask", "report", "stage_1", "two_stage")}
     known = columns | flags | {"in_mm": columns["distance_unit"] == "mm"}
     names = {each.name for each in fields(Cases)} - {"further"}
     further = {name: values for name, values in columns.items() if name not in names}
-    further["fold_votes"] = np.mean(
-        [columns[f"fold_{fold}"] >= meta["cls_threshold"] for fold in range(N_FOLDS)], axis=0
-    )
+    by_fold = np.array([columns[f"fold_{fold}"] for fold in range(N_FOLDS)])
+    votes = np.mean(by_fold >= meta["cls_threshold"], axis=0)
+    further["fold_votes"] = np.where(np.isnan(by_fold).any(axis=0), math.nan, votes)
     return Cases(**{name: known[name] for name in names}, further=further)
 
 

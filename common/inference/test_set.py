@@ -18,7 +18,7 @@ from common.compute import film_readers, set_up
 from common.distributed import Processes, running
 from common.files import digest, write_csv, write_json
 from common.films.resample import resample
-from common.inference.result_columns import COLUMNS
+from common.inference.result_columns import COLUMNS, fold_cells
 from common.inference.resumable_result import PICTURES, Entry, ResumableResult
 from common.inference.run_networks import PRECISION, Predictor
 from common.inference.shortcuts import shortcut_probabilities
@@ -54,7 +54,7 @@ def run_test_set(options: EvaluationOptions) -> None:
     with running(options.gpu) as processes:
         device = processes.device
         set_up(device)
-        systems = read_trained(options.system, "inference", options.preset)
+        systems = read_trained(options.systems, "inference", options.preset)
         # Before the films are opened, which may first have to be prepared: a missing threshold is said now.
         points = {trained.system: operating_point(trained)[0] for trained in systems}
         prepared, training = (
@@ -243,7 +243,7 @@ class _Inference:
             "report": _whole(facts["report"]),
             "mask_area_fraction": float(facts["mask_area_fraction"]) if facts["has_mask"] else None,
             "probability": float(probability),
-            **{f"fold_{fold}": float(value) for fold, value in enumerate(by_fold)},
+            **fold_cells(by_fold.tolist()),
             "area_fraction": fraction,
             "area_cm2": None if fraction is None or film_cm2 is None else fraction * film_cm2,
             "stage_1": int(self.point.stage_1(probability)),

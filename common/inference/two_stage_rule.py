@@ -9,7 +9,7 @@ from common.files import read_json
 from common.missing import refuse_missing_thresholds
 from common.paths import shown, thresholds_file
 from common.refusal import Refusal
-from common.stages import SYSTEMS, THRESHOLDS_COMMAND
+from common.stages import STUDENTS, SYSTEMS, THRESHOLDS_COMMAND, command_of
 from common.statistics.overlap import MAP_THRESHOLD
 
 POSITIVE = "positive"
@@ -66,7 +66,7 @@ def read_thresholds(system: str) -> tuple[OperatingPoint, dict[str, Any]]:
     """
     refuse_missing_thresholds(system)
     path = thresholds_file(system)
-    content = read_json(path, THRESHOLDS_COMMAND)
+    content = read_json(path, command_of(THRESHOLDS_COMMAND, system))
     return parse_operating_point(content, system, shown(path)), content
 
 
@@ -76,10 +76,11 @@ def parse_operating_point(content: dict[str, Any], system: str, name: str) -> Op
     Raises:
         Refusal: It is malformed or of another system.
     """
-    again = f"make it again: {THRESHOLDS_COMMAND}"
+    again = f"make it again: {command_of(THRESHOLDS_COMMAND, system)}"
     try:
         if content["system"] != system:
-            other = f"the system {content['system']}" if content["system"] in SYSTEMS else "no known system"
+            known_system = content["system"] in (*SYSTEMS, *STUDENTS)
+            other = f"the system {content['system']}" if known_system else "no known system"
             raise Refusal(f"{name} is of {other}, not {system}", do=again)
         probability, area, image_size = (
             content[key] for key in ("cls_threshold", "seg_threshold", "image_size")

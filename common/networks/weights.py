@@ -110,7 +110,8 @@ def read_stage_weights(
 
 
 def _refuse_incomplete(metadata: dict[str, Any], path: Path, stage: Stage) -> None:
-    wrong = [key for key, kind in _FACTS.items() if type(metadata.get(key)) is not kind]
+    needed = _FACTS | ({"teachers": dict} if stage.teachers else {})
+    wrong = [key for key, kind in needed.items() if type(metadata.get(key)) is not kind]
     if wrong:
         raise Refusal(
             f"{shown(path)} does not say what its network was made from",

@@ -5,7 +5,8 @@ A bundle is a plain zip file whose members are stored, not compressed:
     manifest.json      what the bundle is, and bytes and SHA-256 of every other member
     thresholds.json    the thresholds file, which also says what the training films look like
     check.png          a synthetic film, by which a machine shows that it computes what it should
-    *.safetensors      the ten networks, as training wrote them; each says what it was made from
+    *.safetensors      the ten networks, or a student's two, as training wrote them; each says what it was
+                       made from
 
 It holds no film of a patient and no pseudonym, and its bytes depend on no clock, host or path. The hashes
 find every accident. They cannot find a forgery, whose author would have hashed it too: compare the identity
@@ -49,7 +50,7 @@ from common.prediction.new_films import NewFilms
 from common.preparation.film_store import SIDE
 from common.recipes.recipe import LOADING_ARGS
 from common.refusal import Refusal
-from common.stages import EXPORT_COMMAND, N_FOLDS, SYSTEMS
+from common.stages import EXPORT_COMMAND, STUDENTS, SYSTEMS, folds_of, stages_of
 
 FORMAT, VERSION = "pneumothorax bundle", 1
 
@@ -72,7 +73,8 @@ class Check:
 
     Attributes:
         film: (1024, 1024) uint8, air dark.
-        folds: (5,) float64, probability of pneumothorax by each fold, 0-1.
+        folds: (networks,) float64, probability of pneumothorax by each of five, or by the one of a student,
+            0-1.
         grid: (16, 16) float64, means of the mean map over equal squares of the film, 0-1.
     """
 
@@ -100,10 +102,10 @@ class Check:
         return {"folds": self.folds.tolist(), "map": self.grid.tolist()}
 
     @classmethod
-    def of_json(cls, content: dict[str, Any], film: np.ndarray) -> Check:
+    def of_json(cls, content: dict[str, Any], film: np.ndarray, networks: int) -> Check:
         """The reverse of `to_json`; ValueError, KeyError or TypeError where it is malformed."""
         folds, grid = (np.array(content[key], dtype=np.float64) for key in ("folds", "map"))
-        return cls(film, folds.reshape(N_FOLDS), grid.reshape(_GRID, _GRID))
+        return cls(film, folds.reshape(networks), grid.reshape(_GRID, _GRID))
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def _networks(trained: TrainedSystem, device: torch.device) -> Networks:
 def _compute(
     trained: TrainedSystem, film: np.ndarray, device: torch.device, networks: Networks
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fold probabilities, (5,), and coarse mean map, (16, 16), of a film."""
+    """Fold probabilities, (networks,), and coarse mean map, (16, 16), of a film."""
     image_size = trained.image_size
     predictor = Predictor(NewFilms([film]), image_size, device)
     folds = predictor.probabilities(networks[0], [0])[0]
@@ -221,7 +223,7 @@ def _read(archive: zipfile.ZipFile) -> Bundle:
     for key, value in _description(deployed).items():
         if manifest[key] != value:
             raise Refusal(f"the manifest does not belong to the rest: it says another {key}")
-    check = Check.of_json(manifest["check"], _decode_film(read(_FILM)))
+    check = Check.of_json(manifest["check"], _decode_film(read(_FILM)), len(folds_of(system)))
     return Bundle(deployed.trained, deployed.point, deployed.likeness, deployed.thresholds, check)
 
 
@@ -259,7 +261,7 @@ def _read_manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
         raise Refusal("it is no bundle of this project: its manifest is of something else")
     if manifest["version"] != VERSION:
         raise Refusal(f"it is of version {manifest['version']}; this version of the project reads {VERSION}")
-    if manifest["system"] not in SYSTEMS:
+    if manifest["system"] not in (*SYSTEMS, *STUDENTS):
         raise Refusal(f"it is of the system {manifest['system']}, which this project does not know")
     if manifest["preprocessing"] != PREPROCESSING:
         raise Refusal(
@@ -294,10 +296,11 @@ def _decode_film(content: bytes) -> np.ndarray:
 
 def _files(system: str) -> dict[str, Path]:
     """The members that lie in the workspace, and where."""
+    segmentation, classification = stages_of(system)
     nets = [
         weights_file(stage, system, fold)
-        for stage in (CLASSIFICATION, SEGMENTATION)
-        for fold in range(N_FOLDS)
+        for stage in (classification, segmentation)
+        for fold in folds_of(system)
     ]
     return {_THRESHOLDS: thresholds_file(system), **{path.name: path for path in nets}}
 
@@ -331,12 +334,13 @@ def _assemble(system: str, read: Callable[[str], bytes]) -> Deployed:
         Refusal: The parts do not belong together.
     """
     networks: dict[str, list[tuple[State, dict[str, Any]]]] = {}
-    for stage in (CLASSIFICATION, SEGMENTATION):
+    for stage in stages_of(system):
         networks[stage.key] = []
-        for fold in range(N_FOLDS):
+        for fold in folds_of(system):
             name = weights_file(stage, system, fold).name
             state, metadata = _parse_weights(read(name))
-            if [metadata[key] for key in ("stage", "system", "fold")] != [stage.key, system, fold]:
+            expected = [stage.key, STUDENTS.get(system, system), fold]
+            if [metadata[key] for key in ("stage", "system", "fold")] != expected:
                 raise Refusal(f"{name} holds other weights than its name says")
             _refuse_foreign_code(metadata)
             networks[stage.key].append((state, metadata))
@@ -380,7 +384,7 @@ def export_systems(options: ExportOptions) -> None:
         Refusal: Networks or thresholds are missing or do not belong together, or the file cannot be written.
     """
     set_up(torch.device("cpu"))
-    outputs = {system: Path(options.output or bundle_file(system)) for system in options.system}
+    outputs = {system: Path(options.output or bundle_file(system)) for system in options.systems}
     for output in outputs.values():
         _refuse_foreign(output)
     for system, output in outputs.items():
@@ -391,7 +395,7 @@ def export(system: str, output: Path) -> Bundle:
     """Pack the system that was trained in this workspace.
 
     Args:
-        system: `eff` or `vit`.
+        system: `eff` or `vit`; `eff_student` or `vit_student`.
         output: Path of the bundle, written whole or not at all; an earlier bundle is replaced.
 
     Returns:
@@ -459,8 +463,9 @@ def _entry(name: str) -> zipfile.ZipInfo:
 def _say(bundle: Bundle, output: Path) -> None:
     point = bundle.point
     print(
-        f"{bundle.system}: {2 * N_FOLDS} networks at {bundle.image_size} x {bundle.image_size}, thresholds "
-        f"{point.cls_threshold:.4f} and {point.seg_threshold} pixels, {RESEARCH_ONLY}\n"
+        f"{bundle.system}: {2 * len(folds_of(bundle.system))} networks at {bundle.image_size} x "
+        f"{bundle.image_size}, thresholds {point.cls_threshold:.4f} and {point.seg_threshold} pixels, "
+        f"{RESEARCH_ONLY}\n"
         "  holds no film of a patient; one synthetic film, by which a machine that uses it is checked\n"
         f"  identity {bundle.identity}\n"
         f"  -> {shown(output)}, {output.stat().st_size / 1e6:,.1f} MB"

@@ -24,7 +24,7 @@ class Deployed:
     """A system ready to predict.
 
     Attributes:
-        trained: Ten networks of the system and their metadata.
+        trained: Networks of the system and their metadata.
         point: Thresholds by which the system decides.
         likeness: Description of what the training films look like.
         thresholds: Content of the thresholds file that `point` and `likeness` stand in.
@@ -52,7 +52,7 @@ class Deployed:
 
     @property
     def system(self) -> str:
-        """`eff` or `vit`."""
+        """`eff` or `vit`; `eff_student` or `vit_student`."""
         return self.trained.system
 
     @property

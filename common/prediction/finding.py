@@ -11,6 +11,7 @@ import numpy as np
 
 from common.films.decode import Film
 from common.films.own_outputs import RESEARCH_ONLY
+from common.inference.result_columns import fold_cells
 from common.inference.two_stage_rule import POSITIVE, OperatingPoint
 from common.prediction.suitability import Concern, patient_side
 from common.stages import N_FOLDS
@@ -26,8 +27,8 @@ COLUMN_MEANINGS = {
     "case": "pseudonym of the film",
     "file": "path of the file in the input, with --keep-identifiers; else empty",
     "decision": "positive, negative, or no answer: the film is not of the kind the system was made for",
-    "probability": "of pneumothorax, mean over the folds; never altered by a decision",
-    "spread": "largest less smallest probability of the folds",
+    "probability": "of pneumothorax, mean over the folds, or a student's; never altered by a decision",
+    "spread": "largest less smallest probability of the folds; empty of a student",
     "area_percent": "outlined area, per cent of the film; only where the decision is positive",
     "area_cm2": "the same in cm2; empty where the film's spacing is unknown",
     "side": "left, right or both, of the patient; only where the decision is positive",
@@ -36,8 +37,9 @@ COLUMN_MEANINGS = {
     "rule": "what the two-stage rule says whatever the warnings: positive, or what makes it negative",
     "segmented_pixels": "map > 0.5, or what was chosen out of fold, at the working size; empty where stage 2 "
     "did not run (stage 1 negative)",
-    **{f"fold_{fold}": f"probability by fold {fold}" for fold in range(N_FOLDS)},
-    "system": "eff or vit, and the first 12 digits of the hash of its networks and thresholds",
+    **{f"fold_{fold}": f"probability by fold {fold}; empty of a student" for fold in range(N_FOLDS)},
+    "system": "eff, vit, eff_student or vit_student, and the first 12 digits of the hash of its networks and "
+    "thresholds",
     "note": RESEARCH_ONLY,
 }
 
@@ -49,7 +51,7 @@ class Finding:
     Attributes:
         decision: `positive`, `negative` or `no answer`.
         rule: Decision and words of `OperatingPoint.rule`, whatever the concerns.
-        folds: Probability of pneumothorax by each fold, 0-1.
+        folds: Probability of pneumothorax by each fold, 0-1; of a student, that of its one network.
         segmented_pixels: Segmented area in pixels at the working size; None where stage 2 did not run.
         area_fraction: Outlined area over film area, 0-1; None unless positive.
         area_cm2: Outlined area in cm2; None unless positive, and where the spacing is unknown.
@@ -76,9 +78,9 @@ class Finding:
         return float(np.mean(self.folds))
 
     @property
-    def spread(self) -> float:
-        """Largest less smallest probability of the folds."""
-        return max(self.folds) - min(self.folds)
+    def spread(self) -> float | None:
+        """Largest less smallest probability of the folds; None of a student."""
+        return max(self.folds) - min(self.folds) if len(self.folds) > 1 else None
 
     def columns(self) -> dict[str, Any]:
         """Its part of the columns of findings.csv."""
@@ -93,7 +95,7 @@ class Finding:
             "warnings": "; ".join(concern.text for concern in self.concerns),
             "rule": self.rule,
             "segmented_pixels": self.segmented_pixels,
-            **{f"fold_{fold}": value for fold, value in enumerate(self.folds)},
+            **fold_cells(self.folds),
             "note": RESEARCH_ONLY,
         }
 
@@ -109,7 +111,7 @@ def find(
 
     Args:
         film: Film as it was read.
-        folds: Probability of pneumothorax by each fold, 0-1.
+        folds: Probability of pneumothorax by each fold, or by a student's one network, 0-1.
         mean_map: (image_size, image_size) float32, 0-1, mean map of the folds; None where stage 1
             says negative.
         point: Thresholds by which the system decides.

@@ -51,7 +51,7 @@ def predict_folder(options: PredictOptions) -> None:
     listing = list_input(source)
     refuse_overlap(source, output, [output / name for name in FOLDERS], listing.links)
     _refuse_unknown_results(output)
-    predictor = FilmPredictor.open(options.system, options.bundle, options.gpu, options.backend)
+    predictor = FilmPredictor.open(options.named, options.bundle, options.gpu, options.backend)
     with alone(output / ".lock", f"another process writes into {shown(output)}"):
         run = _Folder(
             predictor, source, output, listing.entries, options.keep_identifiers, WrittenFiles(output)

@@ -64,8 +64,9 @@ def _sentences(finding: Finding, system: str) -> list[tuple[str, tuple[int, int,
         said = [("NO ANSWER: this film must be read by a human", _LOUD)]
     else:
         found = "PNEUMOTHORAX" if finding.decision == POSITIVE else "no pneumothorax found"
-        low, high = min(finding.folds), max(finding.folds)
-        words = f"{found}   probability {finding.probability:.3f} (folds {low:.3f}-{high:.3f})"
+        words = f"{found}   probability {finding.probability:.3f}"
+        if finding.spread is not None:
+            words += f" (folds {min(finding.folds):.3f}-{max(finding.folds):.3f})"
         said = [(words, _LOUD if finding.decision == POSITIVE else _INK)]
     if finding.area_fraction is not None:
         in_cm2 = "" if finding.area_cm2 is None else f", {finding.area_cm2:.1f} cm2"

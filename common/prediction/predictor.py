@@ -75,7 +75,7 @@ class FilmPredictor:
         """The system trained in this workspace, or that of a bundle.
 
         Args:
-            system: `eff` or `vit`; not needed with a bundle.
+            system: `eff` or `vit`, `eff_student` or `vit_student`; not needed with a bundle.
             bundle: Path of a bundle made by export.sh.
             gpu: Number of the GPU, or `cpu`.
             backend: `torch`, or `openvino` on a CPU.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +87,17 @@ class ChosenRecipe:
             if stage.key in _way_to(key):
                 stages[key, system] = replace(stages[key, system], image_size=recipe.image_size)
         stages[stage.key, system] = recipe
+        students = dict(self.recipes.students)
+        if stage.teachers:
+            known, taught_by = students[stage.key, system], stages[stage.teachers, system]
+            students[stage.key, system] = {
+                item.name: getattr(recipe, item.name)
+                for item in fields(Recipe)
+                if item.name in known or getattr(recipe, item.name) != getattr(taught_by, item.name)
+            }
         networks = self.recipes.networks | {system: network}
-        return recipes_text(
-            replace(self.recipes, networks=networks, stages=stages), self.name if self.name != OWN else None
-        )
+        resolved = replace(self.recipes, networks=networks, stages=stages, students=students)
+        return recipes_text(resolved, self.name if self.name != OWN else None)
 
 
 def _way_to(key: str | None) -> list[str]:

@@ -109,6 +109,9 @@ class Recipe:
     map_threshold: Literal["half", "out-of-fold"] = _later(
         "what a pixel's map must exceed to be segmented: 0.5, or what gives the best Dice out of fold", "half"
     )
+    soft_share: float = _later(
+        "share of what the teachers say in the targets of a student's cross-entropies, beside the truth", 0.0
+    )
     augmentation: Augmentation = _explained("turned as a whole, by no flag")
 
 
@@ -129,7 +132,7 @@ def wrong_number(name: str, value: Any) -> str | None:
         return "must be a multiple of 32"
     if name == "ema_decay" and not 0 <= value < 1:
         return "must be at least 0 and below 1"
-    if name in ("share_first", "share_drop", "head_dropout") and not 0 <= value <= 1:
+    if name in ("share_first", "share_drop", "soft_share", "head_dropout") and not 0 <= value <= 1:
         return "must lie between 0 and 1"
     return None
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from common.recipes.recipe import LOADING_ARGS, Augmentation, Network, Recipe, wrong_number
 from common.refusal import Refusal
-from common.stages import STAGES, SYSTEMS, System
+from common.stages import STAGES, STUDENT_STAGES, SYSTEMS, System
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,7 +24,7 @@ else:
 PRESETS = ("published", "strong", "demo")
 _BASE = "based_on"
 _EVERY_STAGE = "every_stage"
-_TABLES = ("networks", _EVERY_STAGE, *STAGES, "augmentation")
+_TABLES = ("networks", _EVERY_STAGE, *STAGES, *STUDENT_STAGES, "augmentation")
 
 Table = dict[str, Any]
 Kind = TypeVar("Kind", Network, Augmentation, Recipe)
@@ -38,11 +38,14 @@ class Recipes:
         networks: The network of each system.
         augmentation: The one of all stages.
         stages: The recipe of each stage's key and system.
+        students: What is stated for a student's stage, by its key and system: all other numbers are those of
+            the stage whose networks teach it.
     """
 
     networks: dict[str, Network]
     augmentation: Augmentation
     stages: dict[tuple[str, str], Recipe]
+    students: dict[tuple[str, str], Table]
 
 
 def preset_file(preset: str) -> Path:
@@ -54,6 +57,7 @@ def read_recipes(path: Path) -> Recipes:
     """Read a file that states everything, or what differs from the preset that it names in `based_on`.
 
     What the file states for a stage goes before what it states for every stage, and both before the preset.
+    A student has the numbers of its teachers, but for what the file or its preset states for students.
 
     Raises:
         Refusal: The file is no TOML; a key or value in it is none of a recipe; one is missing.
@@ -81,6 +85,7 @@ def recipes_of(file: Table, path: Path) -> Recipes:
     stated = _checked(path, "augmentation", Augmentation, tables.get("augmentation", {}))
     augmentation = _filled(path, "augmentation", Augmentation, base.augmentation if base else None, stated)
     stages: dict[tuple[str, str], Recipe] = {}
+    students: dict[tuple[str, str], Table] = {}
     for system in SYSTEMS:
         shared = _stage_numbers(path, _EVERY_STAGE, tables.get(_EVERY_STAGE, {}), system)
         for key in STAGES:
@@ -89,7 +94,12 @@ def recipes_of(file: Table, path: Path) -> Recipes:
             stages[key, system] = _filled(
                 path, key, Recipe, base.stages[key, system] if base else None, numbers
             )
-    return Recipes(networks, augmentation, stages)
+        for key, stage in STUDENT_STAGES.items():
+            own = _stage_numbers(path, key, tables.get(key, {}), system)
+            students[key, system] = (base.students[key, system] if base else {}) | own
+            taught_by = stages[str(stage.teachers), system]
+            stages[key, system] = _filled(path, key, Recipe, taught_by, students[key, system])
+    return Recipes(networks, augmentation, stages, students)
 
 
 def base_of(file: Table) -> str | None:
@@ -219,6 +229,8 @@ def _value(path: Path, where: str, hint: Any, value: Any) -> Any:
 def recipes_text(recipes: Recipes, base: str | None) -> str:
     """All values of all stages as the text of a TOML file, which `read_recipes` reads as the same recipes.
 
+    A student's table has what is stated for it, since the rest is its teachers'.
+
     Args:
         recipes: What the file is to decide.
         base: The preset that it keeps the name of; None: it has none.
@@ -230,15 +242,19 @@ def recipes_text(recipes: Recipes, base: str | None) -> str:
         each = {system: asdict(recipes.stages[key, system]) for system in SYSTEMS}
         numbers = {name: _shared(each, name) for name in each[SYSTEMS[0]] if name != "augmentation"}
         lines += ["", f"[{key}]", *_assignments(numbers)]
+    for key in STUDENT_STAGES:
+        stated = {system: recipes.students[key, system] for system in SYSTEMS}
+        names = dict.fromkeys(name for numbers in stated.values() for name in numbers)
+        lines += ["", f"[{key}]", *_assignments({name: _shared(stated, name) for name in names})]
     lines += ["", "[augmentation]", *_assignments(asdict(recipes.augmentation))]
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
 def _shared(each: dict[System, Table], name: str) -> Any:
-    """A number of all systems, or one for each where they differ."""
-    values = {system: numbers[name] for system, numbers in each.items()}
-    first = values[SYSTEMS[0]]
-    return first if all(value == first for value in values.values()) else values
+    """A number of all systems, or one for each where they differ or not all have it."""
+    values = {system: numbers[name] for system, numbers in each.items() if name in numbers}
+    first = next(iter(values.values()))
+    return first if list(values.values()) == [first] * len(each) else values
 
 
 def _assignments(table: Table) -> list[str]:

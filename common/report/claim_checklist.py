@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from common.inference.result_files import Result
-from common.stages import N_FOLDS
+from common.stages import N_FOLDS, STUDENTS
 from common.statistics.strata import SIZE_EDGES
 
 
@@ -133,9 +133,15 @@ def _model(known: Known) -> dict[int, str]:
         23: "Versions are in Provenance.",
         24: "Networks start from those trained on SIIM-ACR films; each weights file holds its lineage.",
         25: f"Recipe: based on {presets}. All settings are in recipe.toml of each training run.",
-        26: "Of each fold, the epoch with the best score on the held-out fold. "
+        26: "Of each fold, the epoch with the best score on the held-out fold"
+        + (", and of a student the last epoch. " if STUDENTS.keys() & known.results.keys() else ". ")
         + " ".join(f"{system}: {text}" for system, text in known.out_of_fold.items()),
-        27: f"Mean probability and mean map of {N_FOLDS} folds, for each system.",
+        27: " ".join(
+            f"{system}: one network a task, which learnt from the {N_FOLDS} folds' of {STUDENTS[system]}."
+            if system in STUDENTS
+            else f"{system}: mean probability and mean map of {N_FOLDS} folds."
+            for system in known.results
+        ),
     }
 
 

@@ -28,7 +28,7 @@ from common.report.estimates import Row, estimate_text, films_text, number, p_te
 from common.report.shown_films import shown_films, telling_films, worst_films
 from common.report.tables import Table, table, tables
 from common.report.thresholds_kept import tested_thresholds, threshold_sentences
-from common.stages import INFERENCE_COMMAND, N_FOLDS, TESTING_FOLDER
+from common.stages import INFERENCE_COMMAND, N_FOLDS, STUDENTS, TESTING_FOLDER
 from common.statistics.compare_systems import FAMILY
 from common.statistics.curves import calibration, froc, net_benefit, precision_recall, roc
 from common.statistics.human_readers import CALL
@@ -61,6 +61,9 @@ _NAMES = {
     "weights": "",
     "ntuh_segmentation": "Network, segmentation, fold",
     "ntuh_classification": "Network, classification, fold",
+    "student_segmentation": "Student, segmentation",
+    "student_classification": "Student, classification",
+    "teachers": "Teachers",
     "content": "Training films",
     "split": "Division into folds",
     "auc": "AUROC",
@@ -141,6 +144,7 @@ def _page(
     )
     return environment.get_template("page.html.j2").render(
         systems=list(results),
+        students=[system for system in results if system in STUDENTS],
         demo=any(result.meta["preset"] == "demo" for result in results.values()),
         cohort=first.cohort(),
         flow=flow,

@@ -247,7 +247,7 @@ def _draw_spread(axes: Axes, cases: Cases, colour: str) -> None:
 def folds_plot(
     folds: Mapping[str, Sequence[float] | None], ensembles: Mapping[str, tuple[float, float, float] | None]
 ) -> bytes:
-    """AUROC of each fold's network alone, and of the ensemble with its interval.
+    """AUROC of each fold's network alone, and of the system with its interval.
 
     Args:
         folds: AUROC of fold 0, 1 ... by system; None where it is not known or not defined.
@@ -268,7 +268,7 @@ def folds_plot(
             if whole is not None:
                 value, low, high = whole
                 axes.plot([low, high], [row + 0.15] * 2, color=colour, linewidth=1.5)
-                axes.plot(value, row + 0.15, marker, color=colour, label="ensemble of the folds")
+                axes.plot(value, row + 0.15, marker, color=colour, label="the system")
             if single is None and whole is None:
                 axes.text(0.5, row, "not defined: all films are of one class", color=_GREY, ha="center")
         axes.set(yticks=range(len(names)), yticklabels=names, xlabel="AUROC")

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.stages import SYSTEMS
+from common.stages import STUDENTS, SYSTEMS
 from common.statistics.auroc import placements
 from common.statistics.bootstrap import NOT_ESTIMABLE, TOO_FEW, Bootstrapped, auroc_ends, patient_numbers
 from common.statistics.intervals import effective_films, percentile_interval, percentile_p, tango_interval
@@ -190,7 +190,7 @@ def holm(p: Sequence[float]) -> list[float]:
 def comparison_rows(
     systems: Mapping[str, Cases], found: Mapping[tuple[str, str, str, str], Bootstrapped], reference: str
 ) -> list[dict[str, Any]]:
-    """The rows of the pair `eff-vit`; none where only one of them is there.
+    """The rows of the pair `eff-vit`, and of a student with its system, such as `eff_student-eff`.
 
     Args:
         systems: Results on the same films in the same order, by system.
@@ -198,8 +198,20 @@ def comparison_rows(
         reference: `mask`, `report` or `mask_or_clear`.
 
     Returns:
-        Rows as `pair_rows` gives them, `p_holm` filled in for `FAMILY`.
+        Rows as `pair_rows` gives them, `p_holm` filled in for `FAMILY` of `eff-vit`; none where one of a pair
+        is not there.
     """
+    rows = []
+    for pair in STUDENTS.items():
+        if set(pair) <= set(systems):
+            rows += pair_rows({system: systems[system] for system in pair}, found, reference)
+    return rows + _family_rows(systems, found, reference)
+
+
+def _family_rows(
+    systems: Mapping[str, Cases], found: Mapping[tuple[str, str, str, str], Bootstrapped], reference: str
+) -> list[dict[str, Any]]:
+    """The rows of `eff-vit`, with Holm's adjustment."""
     if not set(SYSTEMS) <= set(systems):
         return []
     rows = pair_rows({system: systems[system] for system in SYSTEMS}, found, reference)

@@ -18,7 +18,7 @@ from typing import Any
 
 from common.paths import shown
 from common.refusal import Refusal
-from common.stages import SYSTEMS
+from common.stages import STUDENTS, SYSTEMS
 from common.statistics.auroc import newcombe_interval
 from common.statistics.intervals import wilson_interval
 from common.statistics.metric_catalogue import METRICS
@@ -201,7 +201,8 @@ def plan_sentences(plan: Plan) -> list[str]:
 
 
 def verdicts(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Non-inferiority in AUROC and sensitivity, a sentence a comparison: `eff` with `vit`, both with readers.
+    """Non-inferiority in AUROC and sensitivity, a sentence a comparison: `eff` with `vit`, both with readers,
+    a student with its teachers.
 
     Under `mask`, by the two-stage decision, over all films: shown where the 95% interval of the difference
     lies above minus the margin, which is a one-sided test at 2.5% (Piaggio et al., JAMA 2012;308:2594-2604).
@@ -212,7 +213,7 @@ def verdicts(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if row["metric"] in WITH_MARGIN
         and row["metric"] in plan.primary
         and (row["reference"], row["decision"], row["stratum"]) == ("mask", "two_stage", "all")
-        and row["system"].startswith(tuple(f"{system}-" for system in SYSTEMS))
+        and row["system"].startswith(tuple(f"{system}-" for system in (*SYSTEMS, *STUDENTS)))
     ]
 
 

@@ -12,6 +12,7 @@ import torch
 from common.compute import autocast
 from common.networks.gradient_checkpointing import kept_for_backward, state_bytes
 from common.training.loop import Fit
+from common.training.step import Learner
 
 _TIMED = 3  # steps, after one that warms up
 _CUDA = 0.7e9  # bytes: about what CUDA's context and its libraries take
@@ -25,7 +26,7 @@ class Cost:
     Attributes:
         step: Time of an optimiser step in seconds, reading and augmenting its films included.
         film: Time of a validation film in seconds.
-        state: Bytes of weights, gradients and optimiser, and of the moving average.
+        state: Bytes of weights, gradients and optimiser, of the moving average, and of the teachers.
         activations: Bytes that the forward pass keeps for a batch.
         measured: Bytes at the peak: of the GPU, else of this process.
         on_gpu: Whether `measured` is memory of the GPU.
@@ -74,6 +75,12 @@ def _as_on_a_gpu(device: torch.device, precision: str) -> AbstractContextManager
     return autocast(device, precision)
 
 
+def _taught_by(learner: Learner) -> int:
+    """Bytes of a student's teachers."""
+    nets = learner.teachers.nets if learner.teachers else []
+    return sum(each.numel() * each.element_size() for net in nets for each in net.parameters())
+
+
 def measure_cost(fit: Fit) -> Cost:
     """Time a few steps and some validation films of a run. Nothing is written; the network is changed."""
     learner, device = fit.learner, fit.processes.device
@@ -104,7 +111,7 @@ def measure_cost(fit: Fit) -> Cost:
     return Cost(
         step=sum(timed) / len(timed),
         film=(time.monotonic() - begun) / len(rows),
-        state=state_bytes(learner.net, averaged=learner.average is not None),
+        state=state_bytes(learner.net, averaged=learner.average is not None) + _taught_by(learner),
         activations=activations,
         measured=peak,
         on_gpu=on_gpu,

@@ -14,6 +14,7 @@ import numpy as np
 from common.command_line import Request, TrainOptions
 from common.compute import film_readers
 from common.distributed import Processes
+from common.inference.trained_system import TrainedSystem, read_trained, refuse_other_films
 from common.networks import weights
 from common.networks.imagenet import find_imagenet
 from common.networks.unet import MEAN, STD
@@ -25,9 +26,10 @@ from common.recipes.recipe import Recipe, recipe_facts
 from common.refusal import Refusal
 from common.removal import Written, refuse_foreign
 from common.sources.siim_patients import ORIGIN, RECIPE
-from common.stages import PREPARE_COMMAND, STAGES, Stage
+from common.stages import N_FOLDS, PREPARE_COMMAND, STAGES, Stage
 from common.training.checkpoint import file_of, read_facts
 from common.training.recipe_fit import keeps_size, network_of, refuse_misfit
+from common.training.teachers import Teaching, refuse_no_lesson
 
 # The checkpoint goes first: a run half of which is removed is begun anew, whatever is left of it.
 RUN_FILES = Written(
@@ -50,10 +52,11 @@ class Run:
     """One network to train: its data, its first weights and its recipe.
 
     Attributes:
-        fold: Held-out fold; None in pre-training.
+        fold: Held-out fold; None in pre-training, and of the final student, which holds none out.
         parent: State and metadata of the weights it starts from; None: ImageNet or random.
         expected: Metadata that its weights file will have, but for the result.
         chosen: The recipe that it obeys, of which `recipe` is its part with the changes of flags.
+        teaching: Who teaches it, where it is a student.
     """
 
     stage: Stage
@@ -63,11 +66,17 @@ class Run:
     parent: tuple[weights.State, dict[str, Any]] | None
     expected: dict[str, Any]
     chosen: ChosenRecipe
+    teaching: Teaching | None = None
 
     @property
     def resolved_recipe(self) -> str:
         """The text of `recipe.toml`: given back by `--recipe`, it makes the same run."""
         return self.chosen.resolved(self.stage, self.system, self.recipe, network_of(self.expected))
+
+    @property
+    def final_student(self) -> bool:
+        """Whether it learns from all films and all teachers, and holds no fold out."""
+        return self.teaching is not None and self.fold is None
 
     @property
     def name(self) -> str:
@@ -116,13 +125,17 @@ def check_inputs(stage: Stage, request: Request, processes: Processes) -> StageI
         for system in options.system
         if _wants_imagenet(stage, system, request)
     }
+    teachers = _read_teachers(stage, options)
     if not options.check:  # which writes nothing
         for system in parents:
             _refuse_unwritable(weights_file(stage, system).parent)
     prepared = _films(stage, options, processes)
-    folds = (None,) if stage.source == "siim" else options.folds
+    for trained in teachers.values():
+        refuse_other_films(trained, prepared)
     runs = [
-        _run(stage, system, fold, request, parents[system], prepared) for system in parents for fold in folds
+        _run(stage, system, fold, request, parents[system], prepared, teachers.get(system))
+        for system in parents
+        for fold in _folds(stage, options)
     ]
     waiting = [run for run in runs if options.fresh or not _finished(run)]
     for run in waiting:
@@ -148,10 +161,40 @@ def _films(stage: Stage, options: TrainOptions, processes: Processes) -> Prepare
     return prepared
 
 
+def _folds(stage: Stage, options: TrainOptions) -> tuple[int | None, ...]:
+    """The folds to train, in order; None: a network that holds none out."""
+    if stage.source == "siim":
+        return (None,)
+    whole = stage.teachers is not None and set(options.folds) == set(range(N_FOLDS))
+    return (*options.folds, None) if whole else options.folds
+
+
+def _read_teachers(stage: Stage, options: TrainOptions) -> dict[str, TrainedSystem]:
+    """The systems whose students are to be trained; none where the stage trains no students."""
+    if stage.teachers is None:
+        return {}
+    # Both tasks of them: a student is of a system, which is refused where its parts do not belong together.
+    found = read_trained(options.system, stage.title)
+    return {trained.system: trained for trained in found}
+
+
 def _read_parent(stage: Stage, system: str) -> tuple[weights.State, dict[str, Any]] | None:
     if stage.parent is None:
         return None
     return weights.read_stage_weights(STAGES[stage.parent], system, None, stage.title)
+
+
+def _recorded(
+    stage: Stage,
+    system: str,
+    parent: tuple[weights.State, dict[str, Any]] | None,
+    trained: TrainedSystem | None,
+) -> ChosenRecipe | None:
+    """The recipe by which earlier weights go on: those of a student's teachers, else its first ones."""
+    if trained and stage.teachers:
+        taught_by = STAGES[stage.teachers]
+        return ChosenRecipe.of_weights(trained.facts_of(taught_by), weights_file(taught_by, system, 0))
+    return None if parent is None else ChosenRecipe.of_weights(parent[1], _parent_file(stage, system))
 
 
 def _parent_file(stage: Stage, system: str) -> Path:
@@ -197,8 +240,9 @@ def _run(
     request: Request,
     parent: tuple[weights.State, dict[str, Any]] | None,
     prepared: PreparedSet,
+    trained: TrainedSystem | None = None,
 ) -> Run:
-    recorded = None if parent is None else ChosenRecipe.of_weights(parent[1], _parent_file(stage, system))
+    recorded = _recorded(stage, system, parent, trained)
     recipe, chosen = request.recipe(stage, system, recorded), request.chosen(recorded)
     if parent is None or recorded is None:
         network = weights.network_facts(request.network(system))
@@ -234,6 +278,10 @@ def _run(
                 found="the films were prepared anew since",
                 do=f"train it again: {earlier.command} --fresh",
             )
+    teaching = Teaching.of(trained, stage, fold) if trained else None
+    if trained:
+        recipe = dataclasses.replace(recipe, image_size=request.changes.get("image_size", trained.image_size))
+        refuse_no_lesson(stage, recipe, trained.image_size)
     # What runs are compared by: all that decides the weights, and nothing that changes only time or memory.
     expected = {
         "stage": stage.key,
@@ -255,8 +303,9 @@ def _run(
         "split": prepared.split,
         **_patients(prepared.patient_table),
         "lineage": lineage,
+        **({"teachers": teaching.facts} if teaching else {}),
     }
-    return Run(stage, system, fold, recipe, parent, expected, chosen)
+    return Run(stage, system, fold, recipe, parent, expected, chosen, teaching)
 
 
 def _patients(table: dict[str, Any] | None) -> dict[str, Any]:
@@ -330,16 +379,25 @@ def _differences(made: Any, asked: Any, path: str = "") -> list[str]:
         ]
     if made == asked:
         return []
-    if path in ("content", "split", "lineage"):
-        return [{"lineage": "other earlier weights"}.get(path, "other films")]  # hashes tell a person nothing
+    told = {"lineage": "other earlier weights", "teachers.sha256": "other teachers"}
+    if path in ("content", "split", *told):
+        return [told.get(path, "other films")]  # hashes tell a person nothing
     return [f"{path}: {made} -> {asked}"]
 
 
 def film_rows(run: Run, prepared: PreparedSet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of the positive and negative training films, and of the validation films."""
-    held_out = prepared.part == (1 if run.fold is None else run.fold)
+    """Rows of the positive and negative training films, and of the validation films.
+
+    The final student holds no film out. It is scored on fold 0 like the first of the five, but has learnt
+    from these films: the score says whether it learns, and chooses nothing.
+    """
+    if run.final_student:
+        judged = prepared.part == 0
+        held_out = np.zeros_like(judged)
+    else:
+        judged = held_out = prepared.part == (1 if run.fold is None else run.fold)
     positive = prepared.has_mask
-    validation = held_out & positive if run.stage.task == "seg" else held_out  # no Dice without a lesion
+    validation = judged & positive if run.stage.task == "seg" else judged  # no Dice without a lesion
     return (
         np.flatnonzero(~held_out & positive),
         np.flatnonzero(~held_out & ~positive),

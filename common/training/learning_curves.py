@@ -21,7 +21,7 @@ def curves_picture(path: Path, title: str, log: Sequence[Mapping[str, Any]]) -> 
         title: Title of the picture.
         log: Rows of `log.csv`, one or more; `dice` and `auroc` are None where they were not measured.
     """
-    best = max(log, key=lambda row: row["score"])  # the first of equals, as the run keeps
+    kept = next(row for row in log if row["score"] == log[-1]["best"])  # the first of equals, as the run does
     figure = Figure(figsize=(10, 6.4))
     (loss, rate), (share, validation) = figure.subplots(2, 2)
     # fixed margins: this is drawn after every epoch, and a layout engine takes half as long again
@@ -35,14 +35,14 @@ def curves_picture(path: Path, title: str, log: Sequence[Mapping[str, Any]]) -> 
     # broad and pale below the drawn share: both are seen where they are equal
     _curve(share, log, "share_expected", "0.8", width=5, label="expected")
     _curve(share, log, "share_drawn", "C0", label="drawn")
-    validation.axvline(best["epoch"], color="0.55", linestyle=":")
+    validation.axvline(kept["epoch"], color="0.55", linestyle=":")
     reached = []
     for column, name, colour in (("dice", "Dice", "C2"), ("auroc", "AUROC", "C1")):
         _curve(validation, log, column, colour, label=name)
-        if best[column] is not None:
-            reached.append(f"{name} {best[column]:.3f}")
-            validation.plot(best["epoch"], best[column], "o", color=colour, markersize=10, fillstyle="none")
-    validation.set_title(f"validation (best epoch {best['epoch']}: {', '.join(reached)})")
+        if kept[column] is not None:
+            reached.append(f"{name} {kept[column]:.3f}")
+            validation.plot(kept["epoch"], kept[column], "o", color=colour, markersize=10, fillstyle="none")
+    validation.set_title(f"validation (kept epoch {kept['epoch']}: {', '.join(reached)})")
     for axis in (share, validation):
         axis.set_ylim(-0.03, 1.03)
         axis.legend(loc="best", edgecolor="none", fontsize=9)

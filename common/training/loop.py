@@ -69,7 +69,7 @@ class Fit:
     _examples: np.ndarray = field(default_factory=lambda: np.empty(0, int))  # rows, of the first process
 
     def run(self) -> checkpoint.Best:
-        """Train from where the run stands, and keep the epoch with the best score (the first of equals).
+        """Train from where the run stands, and keep the best epoch (of a student the last one).
 
         Raises:
             Refusal: The loss is not finite; the checkpoint is damaged or cannot be written.
@@ -127,7 +127,7 @@ class Fit:
         begun, net = time.monotonic(), self.learner.judged
         self.processes.from_first(list(net.buffers()))  # BatchNorm's, where each process has its own
         result = self.predictor.validation(net, self.validation, self.processes)
-        if progress.best is None or result.score > progress.best.score:  # the first of equals stays
+        if self.learner.teachers or progress.best is None or result.score > progress.best.score:
             progress.best = checkpoint.Best.of(net, progress.epoch + 1, result.score)
         seconds = progress.seconds + time.monotonic() - begun
         row = epoch_row(progress, result, self.recipe, self.sampler, seconds)

@@ -1,4 +1,4 @@
-"""One training stage: check its inputs, assemble, fit, export. The four `train.py` differ by one word."""
+"""One training stage: check its inputs, assemble, fit, export. The `train.py` differ by one word."""
 
 from __future__ import annotations
 
@@ -102,8 +102,9 @@ def _assemble(run: Run, inputs: StageInputs) -> Fit:
         2 * recipe.batch_size,
         recipe.map_threshold,
     )
+    teachers = run.teaching.teachers(device, recipe.precision) if run.teaching else None
     return Fit(
-        learner=Learner(net, recipe, processes, inputs.options.checkpointing),
+        learner=Learner(net, recipe, processes, inputs.options.checkpointing, teachers),
         loader=training_loader(films, sampler, inputs.workers, pin=device.type == "cuda"),
         sampler=sampler,
         predictor=predictor,
@@ -144,6 +145,8 @@ def _train(run: Run, inputs: StageInputs) -> None:
             "epoch": best.epoch,
             "validation_films": len(fit.validation),
         }
+        if run.final_student:
+            result["in_sample"] = True  # it has learnt from these films
         # recorded beside what later steps compare, and never compared itself
         made = {
             "result": result,
@@ -198,26 +201,31 @@ def _describe(run: Run, fit: Fit, done: tuple[int, int] | None) -> str:
         f"{len(sampler.positives)} positive{negatives} films, {len(fit.validation)} for validation, "
         f"{recipe.epochs} epochs of {len(sampler)} steps of {recipe.batch_size} at {recipe.image_size} px, "
         f"{weights.parameters(fit.learner.net) / 1e6:.1f} M parameters"
+        + (f", taught by {len(run.teaching.folds)}" if run.teaching else "")
         + (f"; goes on at epoch {done[0] + 1}, step {done[1] + 1}" if done else "")
     )
 
 
 def _print_cost(inputs: StageInputs) -> None:
-    """Print what would be trained, with its memory and time. Folds cost the same, so one of each is timed."""
+    """Print what would be trained, with its memory and time. Folds cost the same, so one of each is timed.
+
+    A final student has more teachers, whom it waits for in each step.
+    """
     if not inputs.waiting:
         return
     total = 0.0
-    costs: dict[str, Cost] = {}
+    costs: dict[tuple[str, int], Cost] = {}
     for run in inputs.waiting:
         fit = _assemble(run, inputs)
         done = None if inputs.options.fresh else read_progress(file_of(run.folder))
         print(f"{run.name}: {_describe(run, fit, done)}", flush=True)
-        if run.system not in costs:
-            costs[run.system] = measure_cost(fit)  # changes the network, which is built anew to train
-            print(costs[run.system].lines(run.recipe.precision))
+        kind = run.system, len(run.teaching.folds) if run.teaching else 0
+        if kind not in costs:
+            costs[kind] = measure_cost(fit)  # changes the network, which is built anew to train
+            print(costs[kind].lines(run.recipe.precision))
         epochs, steps = done or (0, 0)
         left = run.recipe.epochs - epochs
-        seconds = costs[run.system].seconds(left * len(fit.sampler) - steps, left, len(fit.validation))
+        seconds = costs[kind].seconds(left * len(fit.sampler) - steps, left, len(fit.validation))
         print(f"  time:   about {in_words(seconds)}")
         total += seconds
     print(f"\n{len(inputs.waiting)} runs, about {in_words(total)} in all. Nothing was trained (--check).")
@@ -225,28 +233,35 @@ def _print_cost(inputs: StageInputs) -> None:
 
 def _summary(runs: list[Run]) -> None:
     """What now lies where."""
-    print(f"\n{runs[0].stage.title} is finished. Validation scores (each epoch was chosen by them):")
+    chosen = "the last epoch is kept" if runs[0].teaching else "each epoch was chosen by them"
+    print(f"\n{runs[0].stage.title} is finished. Validation scores ({chosen}):")
     for run in runs:
         metadata = weights.read_metadata(run.file)
         if metadata is None:
             continue  # somebody has taken it away
         result = metadata["result"]
         fold = "" if run.fold is None else f"fold {run.fold} of 0-{N_FOLDS - 1}  "
+        if run.final_student:
+            fold = "all films, scored on some of them  "
         print(
             f"  {run.system}  {fold}{result['metric']} {result['score']:.3f}  "
             f"n = {result['validation_films']}  epoch {result['epoch']}"
         )
     if left := _folds_left(runs):
-        print(f"  left:    {left}; later steps need all {N_FOLDS} (the same command without --folds)")
+        print(f"  left:    {left}; later steps need all of them (the same command without --folds)")
     print(f"  weights: {shown(runs[0].file.parent)}    logs and curves: {shown(runs[0].folder.parent)}\n")
 
 
 def _folds_left(runs: list[Run]) -> str:
     """The folds of the runs' systems that have no weights yet, in words; empty where there are none."""
-    if runs[0].fold is None:
+    stage = runs[0].stage
+    if stage.source == "siim":
         return ""
+    wanted: dict[int | None, str] = {fold: f"fold {fold}" for fold in range(N_FOLDS)}
+    if stage.teachers:
+        wanted[None] = "all films"
     left = {
-        system: [fold for fold in range(N_FOLDS) if not weights_file(runs[0].stage, system, fold).is_file()]
+        system: [text for fold, text in wanted.items() if not weights_file(stage, system, fold).is_file()]
         for system in dict.fromkeys(run.system for run in runs)
     }
-    return ", ".join(f"{system} folds {' '.join(map(str, folds))}" for system, folds in left.items() if folds)
+    return "; ".join(f"{system} {', '.join(texts)}" for system, texts in left.items() if texts)

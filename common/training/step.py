@@ -18,6 +18,7 @@ from common.recipes.recipe import Recipe
 from common.refusal import Refusal
 from common.training.losses import TaskLoss
 from common.training.moving_average import moving_average
+from common.training.teachers import Teachers
 
 _SMALLEST_SCALE = 1.0  # 65,536 at first, halved at each step that is left out: 16 more than were done
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -35,12 +36,19 @@ class Learner:
         recipe: Numbers of the run.
         processes: The processes that train together.
         checkpointing: Whether activations are computed again in the backward pass instead of kept.
+        teachers: Those of a student; None: it learns from masks and labels alone.
     """
 
     def __init__(
-        self, net: PneumothoraxNet, recipe: Recipe, processes: Processes, checkpointing: bool = False
+        self,
+        net: PneumothoraxNet,
+        recipe: Recipe,
+        processes: Processes,
+        checkpointing: bool = False,
+        teachers: Teachers | None = None,
     ) -> None:
         self.recipe, self.processes, self.device = recipe, processes, processes.device
+        self.teachers = teachers
         with _memory_help(recipe):
             net = net.to(self.device)
         # SyncBatchNorm exists for GPUs only: processes on a CPU, as in the tests, see their own films.
@@ -136,10 +144,11 @@ class Learner:
         alone: AbstractContextManager[None] = nullcontext()
         if isinstance(self.model, DistributedDataParallel) and not last:
             alone = self.model.no_sync()  # gradients are averaged once a step
+        said = self.teachers.say(batch["film"]) if self.teachers else None
         with alone:
             with autocast(self.device, self.recipe.precision):
                 output = self.model(batch["film"])
-            loss = self.loss_of(output, batch["mask"], batch["label"])  # in float32: outside `autocast`
+            loss = self.loss_of(output, batch["mask"], batch["label"], said)  # in float32: outside `autocast`
             self.scaler.scale(loss / self.recipe.accumulation).backward()
         return torch.stack([loss.detach(), batch["label"].mean()])  # `item()` would wait for the GPU
 
