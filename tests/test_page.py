@@ -322,7 +322,11 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_page_holds_what_a_paper_needs(pair):
     results, page, paths = pair
     cases = results["eff"].cases
-    assert [path.name for path in paths] == ["report.html", *(f"{name}.svg" for name in PLOTS)]
+    assert [path.name for path in paths] == [
+        "report.html",
+        *(f"{name}.svg" for name in PLOTS),
+        "cohort.csv",
+    ]
     text = " ".join(page.text.split())
     assert "Research use only. Not a medical device." in text
     assert "40 films of" in text
@@ -418,7 +422,7 @@ def test_nothing_on_the_page_is_from_outside(pair):
     html = paths[0].read_text(encoding="utf-8")
     assert "url(" not in html
     assert "@import" not in html
-    for path in paths[1:]:
+    for path in paths[1:-1]:
         for element in ElementTree.parse(path).iter():
             links = [value for name, value in element.attrib.items() if name.endswith("href")]
             assert all(link.startswith(("#", "data:")) for link in links)
@@ -481,7 +485,7 @@ def test_hostile_text_is_text(workspace: Path, undrawn):
 def test_a_figure_that_cannot_be_drawn_says_why(workspace: Path, positive, probability, why: str | None):
     rows = [row("eff", "mask", "two_stage", "all", "auroc", None)]
     page, paths = written(write_study(one_film_each(positive, probability), "eff"), rows)
-    drawn = "".join(path.read_text() for path in paths[1:])
+    drawn = "".join(path.read_text() for path in paths[1:-1])
     assert why is None or why in drawn
     assert "not estimable" in page.text
     assert not re.search(r"\bnan\b", page.text)
@@ -518,9 +522,9 @@ def test_figures_on_the_page_are_the_files_and_keep_their_text(pair):
     _, page, paths = pair
     shown = [a["src"] for tag, a in page.tags if tag == "img" and a["src"].startswith("data:image/svg")]
     assert sorted(base64.b64decode(s.split(",")[1]) for s in shown) == sorted(
-        p.read_bytes() for p in paths[1:]
+        p.read_bytes() for p in paths[1:-1]
     )
-    texts = {path.stem: " ".join(ElementTree.parse(path).getroot().itertext()) for path in paths[1:]}
+    texts = {path.stem: " ".join(ElementTree.parse(path).getroot().itertext()) for path in paths[1:-1]}
     assert "AUROC 0.953 (0.903 to 0.993)" in texts["roc"]
     assert "AUPRC 0.871" in texts["precision_recall"]
     assert "slope 1.250" in texts["calibration"]

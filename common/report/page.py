@@ -24,6 +24,7 @@ from common.inference.result_files import Result
 from common.paths import result_folder, workspace
 from common.report import plots
 from common.report.claim_checklist import Known, checklist
+from common.report.cohort_table import GROUPS, Cohort, cohort_entries, cohort_lines, write_cohort
 from common.report.estimates import Row, estimate_text, films_text, number, p_text
 from common.report.shown_films import shown_films, telling_films, worst_films
 from common.report.tables import Table, table, tables
@@ -82,7 +83,7 @@ def write_report(
     seed: int,
     planned: Sequence[str] = (),
 ) -> list[Path]:
-    """Write report.html and figures/*.svg beside the result folders.
+    """Write report.html, figures/*.svg and cohort.csv beside the result folders.
 
     Args:
         results: Results by system, the films in the same order in all, as `read_results` gives them.
@@ -100,14 +101,15 @@ def write_report(
     """
     folder = workspace() / TESTING_FOLDER
     drawn = draw_plots(results, rows, seed)
-    page = _page(results, rows, replicates, seed, drawn, planned)
+    cohort = cohort_entries(results)
+    page = _page(results, rows, replicates, seed, drawn, planned, cohort)
     contents = {folder / "report.html": page.encode()} | {
         folder / "figures" / f"{name}.svg": svg for name, svg in drawn.items()
     }
     for path, content in contents.items():
         with whole_file(path) as temporary:
             temporary.write_bytes(content)
-    return list(contents)
+    return [*contents, write_cohort(cohort)]
 
 
 def _page(
@@ -117,10 +119,13 @@ def _page(
     seed: int,
     drawn: Mapping[str, bytes],
     planned: Sequence[str],
+    cohort: Cohort,
 ) -> str:
     cases = {system: result.cases for system, result in results.items()}
     first = next(iter(cases.values()))
     flow = _flow(next(iter(results)))
+    # What the films without a mask add is in cohort.csv.
+    described = {key: each for key, each in cohort.items() if key[1] != "without_mask"}
     thresholds = {system: tested_thresholds(system, result) for system, result in results.items()}
     statistics = (
         f"Patients, with all their films, are resampled {replicates:,} times (seed {seed}), those with a "
@@ -149,7 +154,9 @@ def _page(
         cohort=first.cohort(),
         flow=flow,
         outcomes={system: _outcomes(c) for system, c in cases.items()},
-        characteristics=_characteristics(first),
+        cohort_groups=[f"{name.capitalize()}: {GROUPS[group].lower()}" for name, group in described],
+        characteristics=cohort_lines(described),
+        training_known=any(name == "training" for name, _ in described),
         views=_views(first),
         statistics=statistics,
         planned=planned,
@@ -241,44 +248,10 @@ def _outcomes(cases: Cases) -> dict[str, int]:
     }
 
 
-def _characteristics(cases: Cases) -> list[tuple[str, list[str]]]:
-    """Lines of the table of characteristics: all films, those with a mask, those without."""
-    masked = cases.has_mask
-    groups = [cases, cases.taken(np.flatnonzero(masked)), cases.taken(np.flatnonzero(~masked))]
-    lines = [
-        ("Films", [f"{len(group):,}" for group in groups]),
-        ("Patients", [f"{len(set(group.patient.tolist())):,}" for group in groups]),
-        ("Age, years: median (quartiles)", [_quartiles(group.age, "{:.0f}") for group in groups]),
-        (
-            "Lesion area, % of the film: median (quartiles)",
-            [_quartiles(100 * group.mask_area_fraction, "{:.1f}") for group in groups],
-        ),
-    ]
-    for name, title in (("sex", "Sex"), ("view", "View"), ("manufacturer", "Device")):
-        for value in np.unique(getattr(cases, name)).tolist():
-            members = [getattr(group, name) == value for group in groups]
-            lines.append((f"{title}: {value or 'unknown'}", [_share(m) for m in members]))
-    if np.any(cases.chest_tube == 1):
-        lines.append(("Chest tube", [_share(group.chest_tube == 1) for group in groups]))
-    return lines
-
-
 def _views(cases: Cases) -> str:
     """How many films have each view: `AP 30, PA 5, unknown 2`."""
     names, counts = np.unique(np.where(cases.view == "", "unknown", cases.view), return_counts=True)
     return ", ".join(f"{name} {count:,}" for name, count in zip(names.tolist(), counts.tolist(), strict=True))
-
-
-def _quartiles(values: np.ndarray, spelling: str) -> str:
-    known = values[np.isfinite(values)]
-    if not len(known):
-        return "–"
-    low, middle, high = (spelling.format(q) for q in np.quantile(known, [0.25, 0.5, 0.75]))
-    return f"{middle} ({low} to {high}), n {len(known)}"
-
-
-def _share(members: np.ndarray) -> str:
-    return f"{members.sum():,} ({members.mean():.0%})" if len(members) else "0"
 
 
 def _films(system: str, result: Result) -> dict[str, list[dict[str, Any]]]:

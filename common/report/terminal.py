@@ -16,6 +16,7 @@ from common.files import write_csv, write_json
 from common.inference.result_files import Result, read_results
 from common.paths import shown, workspace
 from common.removal import Written, refuse_foreign
+from common.report.cohort_table import NAME as COHORT
 from common.report.estimates import line_text, p_text
 from common.report.imrmc_file import refuse_foreign_imrmc, write_imrmc
 from common.report.looks import note_look
@@ -51,7 +52,7 @@ METRIC_COLUMNS = (
     "test",
 )
 FILES = Written(
-    (*(f"figures/{name}.svg" for name in PLOTS), "report.html", "metrics.csv", "metrics.json"),
+    (*(f"figures/{name}.svg" for name in PLOTS), "report.html", COHORT, "metrics.csv", "metrics.json"),
     {"metrics.csv": ",".join(METRIC_COLUMNS[:5]), "metrics.json": '"replicates"'},
 )
 _ROW_KEY = METRIC_COLUMNS[:5]
@@ -412,10 +413,10 @@ def report(options: ReportOptions) -> None:
     written = [*write_metrics(results, rows, options, planned)]
     if readers:
         written.append(write_imrmc(films, readers))
-    page, *_ = write_report(results, rows, options.replicates, options.seed, planned.sentences)
+    page, *_, described = write_report(results, rows, options.replicates, options.seed, planned.sentences)
     console = _console()
     print_report(console, results, rows, options, planned)
-    console.print(f"\nwritten: {', '.join(shown(path) for path in (*written, page))}")
+    console.print(f"\nwritten: {', '.join(shown(path) for path in (*written, described, page))}")
 
 
 @dataclass(frozen=True)

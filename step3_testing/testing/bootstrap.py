@@ -15,9 +15,10 @@ two-stage decision (primary) and for stage 1 alone: detection (AUROC, AUPRC, sen
 NPV, likelihood ratios, F1, accuracy), calibration (Brier score, slope, intercept), segmentation (three Dice,
 IoU, HD95, NSD), the area shown, and the confusion counts. common/statistics/metrics.py defines each.
 
-Writes metrics.csv, one row an estimate, and metrics.json, the same and where it comes from. Each run replaces
-both; looks.json counts the looks at the same test films. They hold every stratum (all films, small, medium
-and large lesions, sex, age, view, device), of which the terminal shows the main ones. Columns:
+Writes metrics.csv, one row an estimate, metrics.json, the same and where it comes from, cohort.csv, which
+describes training and test films, and report.html. Each run replaces them; looks.json counts the looks at the
+same test films. metrics.csv holds every stratum (all films, small, medium and large lesions, sex, age, view,
+device), of which the terminal shows the main ones. Columns:
 
     system, reference, decision, stratum, metric
     n                   films that the estimate is over
