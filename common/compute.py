@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -20,6 +21,9 @@ def set_up(device: torch.device) -> None:
     OpenCV gets one thread: its pool would take turns with torch's on the same cores, at a cost to both.
     """
     cv2.setNumThreads(1)
+    torch_says = logging.getLogger("torch")  # its own handler prints raw lines; `RunLog` gets them instead
+    torch_says.handlers.clear()
+    torch_says.propagate = True
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS's sums are not repeatable
     torch.backends.cudnn.benchmark = False  # it would choose kernels by their time, others in each run
     # float32 is float32: TensorFloat-32 has 10 bits of mantissa, and not every card has it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -57,6 +58,9 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def _run(main: Callable[[], None], told: str | None) -> None:
+    # What libraries warn of tells a user nothing, and may quote a header; a run's log has it (`RunLog`).
+    logging.captureWarnings(True)
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         main()
     except Refusal as refusal:

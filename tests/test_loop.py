@@ -24,6 +24,7 @@ from common.stages import STAGES
 from common.training import loop
 from common.training.batches import EpochSampler, TrainingFilms, training_loader
 from common.training.inputs import _differences
+from common.training.log import epoch_in_words
 from common.training.loop import Fit
 from common.training.losses import TaskLoss
 from common.training.schedule import learning_rate, positive_share
@@ -161,3 +162,17 @@ def test_loop_stays_readable_in_five_minutes() -> None:
     """The file in which draw, step, note, validate, keep the best and save stand in order."""
     lines = Path(loop.__file__).read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 150
+
+
+def test_each_epoch_is_told(workspace: Path, sources: Path) -> None:
+    told: list[int] = []
+    best, log, _ = _fit(
+        sources, workspace / "run", [0.4, 0.7, 0.7], after_epoch=lambda log: told.append(len(log))
+    )
+    assert told == [1, 2, 3]
+    rows = [{key: float(value) if value else None for key, value in row.items()} for row in log]
+    rows[-1] |= {"epoch": 3, "step": 6, "loss": 0.51234, "seconds": 7.4}
+    assert best.epoch == 2
+    assert epoch_in_words("eff_cls_siim", "cls", 3, rows, "4 s left") == (
+        "eff_cls_siim epoch 3/3: step 6, loss 0.512, AUROC 0.700, best 0.700 at epoch 2.0, 7 s; 4 s left"
+    )

@@ -14,9 +14,8 @@ import json
 import multiprocessing
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -35,11 +34,11 @@ from pydicom.uid import (
     RLELossless,
     SecondaryCaptureImageStorage,
 )
-from tqdm import tqdm
 
 from common.demo.phantom import draw_anatomy, render, target_area
 from common.films.annotations import encode_rle
 from common.paths import shown
+from common.progress import progress
 from common.refusal import Refusal, run_script
 from common.sources.ntuh import CHEST_TUBE, REPORT
 
@@ -78,13 +77,21 @@ def _uid(*parts: object) -> str:
 
 def _run(task: Callable[[Job], dict], jobs: list[Job], workers: int, what: str) -> list[dict]:
     """The task's result for each job, in the jobs' order."""
-    bar = partial(tqdm, total=len(jobs), desc=what, unit="film", disable=None)
     if workers <= 1:
-        return list(bar(map(task, jobs)))
+        return _shown(map(task, jobs), len(jobs), what)
     with multiprocessing.get_context("spawn").Pool(
         workers, initializer=cv2.setNumThreads, initargs=(1,)
     ) as pool:
-        return list(bar(pool.imap(task, jobs, chunksize=4)))
+        return _shown(pool.imap(task, jobs, chunksize=4), len(jobs), what)
+
+
+def _shown(results: Iterable[dict], total: int, what: str) -> list[dict]:
+    made = []
+    with progress(total, what) as bar:
+        for each in results:
+            made.append(each)
+            bar.update()
+    return made
 
 
 def _shuffled(rng: np.random.Generator, **counts: int) -> list[str]:

@@ -9,7 +9,6 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from common.compute import evaluating
 from common.distributed import Processes
@@ -17,6 +16,7 @@ from common.inference.threshold_rules import MAP_THRESHOLDS, dice_by_threshold
 from common.networks.batch import Batch, batch_item
 from common.networks.ensemble import Nets, fold_probabilities, mean_map
 from common.networks.unet import PneumothoraxNet
+from common.progress import progress
 from common.statistics.auroc import auroc
 from common.statistics.overlap import MAP_THRESHOLD, dice
 
@@ -125,7 +125,7 @@ class Predictor(Generic[FilmsRead]):
 
     def _batches(self, rows: Rows, title: str | None) -> Iterator[dict[str, torch.Tensor]]:
         loader = self._loader(rows, self.workers)
-        with tqdm(total=len(rows), desc=title, unit="film", disable=None if title else True) as bar:
+        with progress(len(rows), title) as bar:
             for batch in loader:
                 yield batch
                 bar.update(len(batch["row"]))

@@ -14,10 +14,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from common.films.resample import resample
 from common.preparation.film_store import PreparedSet
+from common.progress import progress
 from common.refusal import Refusal
 from common.stages import N_FOLDS, THRESHOLDS_COMMAND
 
@@ -70,8 +70,12 @@ class TrainingLikeness:
             show: Whether to show a progress bar where it takes more than three seconds.
         """
         n = len(prepared.part)
-        rows = tqdm(range(n), "films' features", unit="film", delay=3, disable=None if show else True)
-        found = np.array([_with_changes(prepared.film(row)) for row in rows])
+        features = []
+        with progress(n, "films' features" if show else None) as bar:
+            for row in range(n):
+                features.append(_with_changes(prepared.film(row)))
+                bar.update()
+        found = np.array(features)
         outside = np.empty(found.shape[:2])
         for fold in range(N_FOLDS):
             held = prepared.part == fold

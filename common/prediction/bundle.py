@@ -30,7 +30,6 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load
-from tqdm import tqdm
 
 from common.command_line import ExportOptions
 from common.compute import set_up
@@ -48,6 +47,7 @@ from common.prediction.deployed import PREPROCESSING, Deployed
 from common.prediction.finding import ROUNDING
 from common.prediction.new_films import NewFilms
 from common.preparation.film_store import SIDE
+from common.progress import progress
 from common.recipes.recipe import LOADING_ARGS
 from common.refusal import Refusal
 from common.stages import EXPORT_COMMAND, STUDENTS, SYSTEMS, folds_of, stages_of
@@ -425,8 +425,10 @@ def export(system: str, output: Path) -> Bundle:
     manifest = _description(deployed) | {"members": members, "check": check.to_json()}
     with whole_file(output) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         _add(archive, _MANIFEST, (json.dumps(manifest, indent=1, allow_nan=False) + "\n").encode())
-        for name in tqdm(files, desc=f"{system} members", unit="file", disable=None):
-            _add(archive, name, read(name))
+        with progress(len(files), f"{system} members", unit="file") as bar:
+            for name in files:
+                _add(archive, name, read(name))
+                bar.update()
         _add(archive, _FILM, film)
     bundle = Bundle(deployed.trained, deployed.point, deployed.likeness, deployed.thresholds, check)
     _say(bundle, output)

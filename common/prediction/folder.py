@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from common.command_line import PredictOptions
 from common.files import alone, csv_text
 from common.films.fault import FilmFault
@@ -29,6 +27,7 @@ from common.prediction.new_films import FileState, NewFilm, read_in_order
 from common.prediction.predictor import FilmPredictor
 from common.prediction.written_files import MANIFEST, WrittenFiles
 from common.preparation.crash_safe_pool import cores
+from common.progress import progress
 from common.pseudonyms import pseudonym
 from common.refusal import Refusal
 
@@ -151,12 +150,8 @@ class _Folder:
         kept = {place: content for place in places if (content := self._kept(place))}
         known = [kept[place]["film"]["file"] if place in kept else None for place in places]
         read = read_in_order([self.entries[place].path for place in places], known, min(cores(), len(places)))
-        with tqdm(
-            total=len(self.entries),
-            initial=len(self.unread),
-            desc=self.predictor.deployed.system,
-            unit="film",
-            disable=None,
+        with progress(
+            len(self.entries), f"predicting by {self.predictor.deployed.system}", done=len(self.unread)
         ) as bar:
             # Without a film `read` would start a process for each core.
             for chunk in _chunks(zip(places, read, strict=True)) if places else ():

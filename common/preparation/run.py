@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from common.command_line import PrepareOptions, Rules
 from common.files import digest, read_json, write_csv, write_json
@@ -77,6 +76,7 @@ from common.preparation.prepared_cases import COLUMNS
 from common.preparation.resume_log import ResumeLog, started
 from common.preparation.spellings import FILE as SPELLINGS
 from common.preparation.spellings import read_spellings, spelt_otherwise, write_spellings
+from common.progress import progress
 from common.pseudonyms import pseudonym
 from common.refusal import Refusal
 from common.removal import Written, refuse_foreign, remove_written
@@ -378,14 +378,11 @@ def _read_films(growing: list[Growing], title: str) -> None:
         if row not in each.journal.entries
     ]
     total = sum(len(each.readable) for each in growing)
-    progress = tqdm(
-        total=total, initial=total - len(tasks), desc=f"preparing {title}", unit="film", disable=None
-    )
-    with progress:
+    with progress(total, f"preparing {title}", done=total - len(tasks)) as bar:
         # This process alone writes the journals, so that no two lines are ever mixed.
         for task, outcome in in_workers(prepare_film, tasks, min(cores(), max(len(tasks), 1))):
             journals[task.folder].add(journal_entry(task, outcome))
-            progress.update()
+            bar.update()
     for journal in journals.values():
         journal.close()
 

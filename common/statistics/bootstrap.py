@@ -26,6 +26,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from common.command_line import Interval
+from common.progress import progress
 from common.statistics.auroc import Ranked, auroc_difference_interval, auroc_interval
 from common.statistics.intervals import (
     EXPANDED,
@@ -198,7 +199,9 @@ def bootstrap(
         # Each film once, through the same code: the estimate cannot be of another kind than its replicates.
         estimates = _values(prepared, [np.ones((1, len(cases)))], 1, MetricValues.values)
         draws = resample_counts(cases.patient, positive, replicates, seed)
-        found = _values(prepared, draws, replicates, MetricValues.resampled)
+        found = _values(
+            prepared, draws, replicates, MetricValues.resampled, f"bootstrap, reference {reference}"
+        )
         accelerations = {}
         if interval == "bca":
             first = patient_groups(cases.patient, positive)
@@ -233,16 +236,19 @@ def _values(
     blocks: Iterable[np.ndarray],
     rows: int,
     compute: Callable[[MetricValues, np.ndarray], Mapping[tuple[str, str, str], np.ndarray]],
+    title: str | None = None,
 ) -> dict[Key, np.ndarray]:
-    """What `compute` makes of each row of the blocks, which have `rows` rows together."""
+    """What `compute` makes of each row of the blocks, which have `rows` rows together; a title is shown."""
     found: dict[Key, np.ndarray] = {}
     start = 0
-    for counts in blocks:
-        for system, values in prepared.items():
-            for key, computed in compute(values, counts).items():
-                own = found.setdefault((system, *key), np.empty(rows))
-                own[start : start + len(counts)] = computed
-        start += len(counts)
+    with progress(rows, title, unit="replicate") as bar:
+        for counts in blocks:
+            for system, values in prepared.items():
+                for key, computed in compute(values, counts).items():
+                    own = found.setdefault((system, *key), np.empty(rows))
+                    own[start : start + len(counts)] = computed
+            start += len(counts)
+            bar.update(len(counts))
     return found
 
 

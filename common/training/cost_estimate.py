@@ -56,18 +56,6 @@ class Cost:
         )
 
 
-def in_words(seconds: float) -> str:
-    """`2 d 3 h`, `3 h 20 min`, `4 min`, `30 s`: as exact as an estimate is."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if minutes < 120:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
-
-
 def _as_on_a_gpu(device: torch.device, precision: str) -> AbstractContextManager:
     """The precision that a GPU would compute in; on a CPU for the estimate only."""
     if device.type == "cpu" and precision == "auto":

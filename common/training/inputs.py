@@ -40,6 +40,7 @@ RUN_FILES = Written(
         "curves.png",
         "films.png",
         "recipe.toml",
+        "log.txt",
         "events.out.tfevents." + "[0-9]" * 6,  # ours; others' end with host and process
         "config.json",
     ),

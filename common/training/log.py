@@ -47,6 +47,7 @@ COLUMNS = (
     "best",
     "seconds",
 )
+METRIC = {"seg": "Dice", "cls": "AUROC"}  # of each task, by which its epoch is chosen
 
 
 class TrainingLog:
@@ -135,6 +136,25 @@ def epoch_row(
         "best": progress.chosen.score,
         "seconds": round(seconds, 2),
     }
+
+
+def epoch_in_words(title: str, task: str, epochs: int, log: Sequence[Mapping[str, Any]], left: str) -> str:
+    """The epoch that was done last, in a line.
+
+    Args:
+        title: Name of the run.
+        task: `seg` or `cls`.
+        epochs: Number of epochs of the run.
+        log: Rows of `log.csv`, at least one.
+        left: How long it will still take.
+    """
+    row = log[-1]
+    best = next(each for each in log if each["score"] == row["best"])
+    return (
+        f"{title} epoch {row['epoch']}/{epochs}: step {row['step']}, loss {row['loss']:.3f}, "
+        f"{METRIC[task]} {row['score']:.3f}, best {best['score']:.3f} at epoch {best['epoch']}, "
+        f"{row['seconds']:.0f} s; {left}"
+    )
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:

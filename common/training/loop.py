@@ -27,6 +27,7 @@ from common.recipes.recipe import Recipe
 from common.training import checkpoint
 from common.training.background import Background
 from common.training.batches import EpochSampler
+from common.training.checkpoint import file_of
 from common.training.example_films import example_rows, examples
 from common.training.log import TrainingLog, epoch_row
 from common.training.notes import Notes
@@ -50,6 +51,7 @@ class Fit:
         facts: What the run is, plain JSON; a checkpoint of another run is not gone on with.
         title: Name of the run in progress bars and messages.
         save_minutes: Minutes after which a checkpoint is written within an epoch.
+        after_epoch: Is told the rows of `log.csv` after each epoch.
     """
 
     learner: Learner
@@ -63,6 +65,7 @@ class Fit:
     facts: dict[str, Any]
     title: str
     save_minutes: float = 10.0
+    after_epoch: Callable[[list[dict[str, Any]]], None] = lambda log: None
     _saved: float = field(default_factory=time.monotonic)
     _background: Background = field(default_factory=Background)
     _log: TrainingLog | None = None  # of the first process
@@ -83,13 +86,14 @@ class Fit:
                     self.train_epoch(progress, bar)
                     bar.set_description(f"{title}, validating")
                     self.judge_epoch(progress)
+                self.after_epoch(progress.log)  # once the bar is gone: what it says stays
         if self._log:
             self._log.close()
         return progress.chosen
 
     def begin(self) -> checkpoint.Progress:
         """Take up the run where its checkpoint left it, or at its beginning."""
-        progress = checkpoint.restore(self._last, *self.learner.state)
+        progress = checkpoint.restore(file_of(self.folder), *self.learner.state)
         if self.processes.first:
             done = progress.epoch * len(self.sampler) + len(progress.losses)  # TensorBoard forgets later
             title = f"{self.title} (validation n = {len(self.validation)})"
@@ -104,7 +108,7 @@ class Fit:
         share = positive_share(progress.epoch, recipe.epochs, recipe.share_first, recipe.share_drop)
         sampler.start(progress.epoch, share if sampler.films else 1.0, done=len(progress.losses))
         bar.update(sampler.done)
-        notes = Notes(progress, self._log, self._films_of, self._last, self.title)
+        notes = Notes(progress, self._log, self._films_of, file_of(self.folder), self.title)
         self.learner.net.train()
         for step, batch in enumerate(self.loader, progress.epoch * len(sampler) + sampler.done + 1):
             rate = rate_of(recipe, step, len(sampler))
@@ -139,12 +143,8 @@ class Fit:
     def _films_of(self, place: int) -> list[str]:
         return self.predictor.prepared.names(self.sampler.rows()[list(self.sampler.draws(place))])
 
-    @property
-    def _last(self) -> Path:
-        return checkpoint.file_of(self.folder)
-
     def _save(self, progress: checkpoint.Progress, *before: Callable[[], None]) -> None:
         if self._log:
-            taken = checkpoint.take(self._last, self.facts, progress, *self.learner.state)
+            taken = checkpoint.take(file_of(self.folder), self.facts, progress, *self.learner.state)
             self._background.do(*before, self._log.flush, taken.write)  # no checkpoint ahead of its log
             self._saved = time.monotonic()

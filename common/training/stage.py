@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,20 @@ from common.networks import weights
 from common.networks.imagenet import load_imagenet
 from common.networks.unet import PneumothoraxNet
 from common.paths import shown, weights_file
+from common.progress import in_words
 from common.removal import remove_temporaries, remove_written
 from common.stages import N_FOLDS, STAGES, Stage
 from common.training import checkpoint
 from common.training.batches import EpochSampler, TrainingFilms, training_loader
 from common.training.checkpoint import file_of, read_progress
-from common.training.cost_estimate import Cost, in_words, measure_cost
+from common.training.cost_estimate import Cost, measure_cost
 from common.training.inputs import RUN_FILES, Run, StageInputs, check_inputs, film_rows
+from common.training.log import METRIC, epoch_in_words
 from common.training.loop import Fit
+from common.training.run_log import RunLog
 from common.training.step import Learner
+from common.training.time_left import TimeLeft
 
-METRIC = {"seg": "Dice", "cls": "AUROC"}
 _NOTHING_LEARNT = (
     "it has learnt nothing. Look at films.png of its run: are the masks where the lesions are? Else try more "
     "--epochs, or another --learning-rate"
@@ -48,13 +51,21 @@ def train_stage(stage: Stage, request: Request) -> None:
             _print_cost(inputs)
             return
         # All in one process: loading the libraries takes seconds.
+        left = TimeLeft([(run.name, run.system, _epochs_left(run, inputs)) for run in inputs.waiting])
         for run in inputs.waiting:
-            _train(run, inputs)
+            _train(run, inputs, left)
         if processes.first:
             _summary(inputs.runs)
 
 
-def _first_network(run: Run, imagenet: Path | None) -> tuple[PneumothoraxNet, list[dict[str, Any]]]:
+def _epochs_left(run: Run, inputs: StageInputs) -> int:
+    done = None if inputs.options.fresh else read_progress(file_of(run.folder))
+    return run.recipe.epochs - (done[0] if done else 0)
+
+
+def _first_network(
+    run: Run, imagenet: Path | None, say: Callable[[str], None]
+) -> tuple[PneumothoraxNet, list[dict[str, Any]]]:
     """The network with its first weights, and the lineage up to them."""
     seed_torch(run.recipe.seed)  # new layers depend on the seed alone, not on runs before
     lineage = run.expected["lineage"]
@@ -63,7 +74,7 @@ def _first_network(run: Run, imagenet: Path | None) -> tuple[PneumothoraxNet, li
         state, metadata = run.parent
         source = weights_file(STAGES[metadata["stage"]], run.system)
         new = weights.load(net, state, source)
-        print(f"{run.name}: starts from {shown(source)}, {_coverage(net, new)}; {run.chosen.called}")
+        say(f"{run.name}: starts from {shown(source)}, {_coverage(net, new)}; {run.chosen.called}")
         return net, lineage
     start: dict[str, Any] = {"stage": "start", "kind": run.expected["network"]["initial_weights"]}
     if start["kind"] == "imagenet":
@@ -71,7 +82,7 @@ def _first_network(run: Run, imagenet: Path | None) -> tuple[PneumothoraxNet, li
         encoder = run.expected["network"]["encoder"]
         start["sha256"], unused = load_imagenet(net, encoder, imagenet)
         tensors = len(net.unet.encoder.model.state_dict())
-        print(
+        say(
             f"{run.name}: starts from {shown(imagenet)}, {tensors} of {tensors} tensors of the encoder; "
             f"of the file not used: {', '.join(unused) or 'nothing'}"
         )
@@ -83,10 +94,10 @@ def _coverage(net: PneumothoraxNet, new: list[str]) -> str:
     return f"{total - len(new)} of {total} tensors" + (f"; new: {', '.join(new)}" if new else "")
 
 
-def _assemble(run: Run, inputs: StageInputs) -> Fit:
+def _assemble(run: Run, inputs: StageInputs, say: Callable[[str], None] = print) -> Fit:
     """The run's network with its first weights, its films and its validation."""
     recipe, prepared, processes = run.recipe, inputs.prepared, inputs.processes
-    net, lineage = _first_network(run, inputs.imagenet.get(run.system))
+    net, lineage = _first_network(run, inputs.imagenet.get(run.system), say)
     positives, negatives, validation = film_rows(run, prepared)
     sampler = EpochSampler(
         positives, negatives, recipe.batch_size, recipe.films_per_epoch, recipe.seed, processes
@@ -118,7 +129,7 @@ def _assemble(run: Run, inputs: StageInputs) -> Fit:
     )
 
 
-def _train(run: Run, inputs: StageInputs) -> None:
+def _train(run: Run, inputs: StageInputs, left: TimeLeft) -> None:
     begun = time.monotonic()
     with _alone(run, inputs.processes):
         # Without a checkpoint, too: a run that was killed before its first one has left a log and events.
@@ -129,41 +140,61 @@ def _train(run: Run, inputs: StageInputs) -> None:
         if inputs.processes.first:
             remove_temporaries(run.folder, *RUN_FILES.names)
             remove_temporaries(run.file.parent, run.file.name)
-        fit = _assemble(run, inputs)
-        print(f"{run.name}: {_describe(run, fit, read_progress(file_of(run.folder)))}", flush=True)
-        if inputs.processes.first:
-            write_json(run.folder / "config.json", fit.facts)  # first: by it, the folder is known as ours
-            _write_recipe(run)
-        inputs.processes.wait()
-        best = fit.run()
-        if not inputs.processes.first:
-            return
-        metric = METRIC[run.stage.task]
-        result = {
-            "metric": metric,
-            "score": best.score,
-            "epoch": best.epoch,
-            "validation_films": len(fit.validation),
-        }
-        if run.final_student:
-            result["in_sample"] = True  # it has learnt from these films
-        # recorded beside what later steps compare, and never compared itself
-        made = {
-            "result": result,
-            "computed_on": inputs.processes.device.type,
-            "validated_in": PRECISION,
-            "version": __version__,
-        }
-        if run.chosen.file is not None:
-            made["own_recipe"] = run.chosen.file  # which later stages go on by
-        weights.save_weights(run.file, best.state, fit.facts | made)
-        checkpoint.drop(run.folder)  # last: killed before it, the run ends from its checkpoint again
-    print(
-        f"{run.name}: {metric} {best.score:.3f} at epoch {best.epoch}, {time.monotonic() - begun:.0f} s "
-        f"-> {shown(run.file)}",
-        flush=True,
+        log = RunLog(run.folder if inputs.processes.first else None)
+        if inputs.processes.first and not (run.folder / "config.json").is_file():
+            write_json(run.folder / "config.json", run.expected)  # first: by it, the folder is known as ours
+        with log.watching():
+            _fit(run, inputs, left, log, begun)
+
+
+def _fit(run: Run, inputs: StageInputs, left: TimeLeft, log: RunLog, begun: float) -> None:
+    """Train a run whose folder is ours alone, and write its weights."""
+    fit = _assemble(run, inputs, log.say)
+
+    def after_epoch(rows: list[dict[str, Any]]) -> None:
+        rest = left.after_epoch(run.name, rows[-1]["seconds"], run.recipe.epochs - len(rows))
+        log.say(epoch_in_words(run.name, run.stage.task, run.recipe.epochs, rows, rest))
+
+    fit.after_epoch = after_epoch
+    log.say(f"{run.name}: {_describe(run, fit, read_progress(file_of(run.folder)))}")
+    if inputs.processes.first:
+        write_json(run.folder / "config.json", fit.facts)
+        _write_recipe(run)
+    inputs.processes.wait()
+    best = fit.run()
+    if not inputs.processes.first:
+        return
+    metric = METRIC[run.stage.task]
+    result = {
+        "metric": metric,
+        "score": best.score,
+        "epoch": best.epoch,
+        "validation_films": len(fit.validation),
+    }
+    if run.final_student:
+        result["in_sample"] = True  # it has learnt from these films
+    # recorded beside what later steps compare, and never compared itself
+    made = {
+        "result": result,
+        "computed_on": inputs.processes.device.type,
+        "validated_in": PRECISION,
+        "version": __version__,
+    }
+    if run.chosen.file is not None:
+        made["own_recipe"] = run.chosen.file  # which later stages go on by
+    weights.save_weights(run.file, best.state, fit.facts | made)
+    log.say(
+        f"{run.name}: {metric} {best.score:.3f} at epoch {best.epoch}, "
+        f"{in_words(time.monotonic() - begun)} -> {shown(run.file)}"
     )
-    _warn_of_nothing(run.name, best.score)
+    _warn_of_nothing(run.name, best.score, log.say)
+    checkpoint.drop(run.folder)  # last: killed before it, the run ends from its checkpoint again
+
+
+def _warn_of_nothing(name: str, score: float, say: Callable[[str], None]) -> None:
+    """Say what a score of 0.000 is likely to come from: an unattended run would pass on a useless network."""
+    if score < 0.0005:
+        say(f"warning: {name}: {_NOTHING_LEARNT}")
 
 
 def _write_recipe(run: Run) -> None:
@@ -173,12 +204,6 @@ def _write_recipe(run: Run) -> None:
             + run.resolved_recipe,
             encoding="utf-8",
         )
-
-
-def _warn_of_nothing(name: str, score: float) -> None:
-    """Say what a score of 0.000 is likely to come from: an unattended run would pass on a useless network."""
-    if score < 0.0005:
-        print(f"warning: {name}: {_NOTHING_LEARNT}", flush=True)
 
 
 @contextmanager
