@@ -314,6 +314,13 @@ class PrepareOptions:
     ntuh: Annotated[
         str | None, flag("folder of the hospital's films", "data/ntuh, where it exists", "PATH")
     ] = None
+    check_table: Annotated[
+        str | None,
+        flag("tell what is in a case table and what is wrong in it, and do nothing else", "none", "PATH"),
+    ] = None
+    write_template: Annotated[
+        str | None, flag("write an example of a case table, and do nothing else", "none", "FILE")
+    ] = None
     fresh: bool = False
     """Prepare again although the films are prepared; weights made from them must then be trained anew."""
     rules: Rules = field(default_factory=Rules)

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-_COMMAND = re.compile(r"bash (?:[\w/]+/)?(\w+)\.sh")
+_COMMAND = re.compile(r"bash (?:[\w/]+/)?(\w+)\.sh(?P<gpu> (?:cpu|[0-9])[\w,]*)?")
 _PATHS = {"siim", "siim_patients", "ntuh", "imagenet", "recipe"}
 # What is meant for the whole chain. What is meant for one step, such as --epochs, is not repeated for others
 _SHARED = (*sorted(_PATHS), "system", "preset", "image_size", "workers")
@@ -40,7 +40,7 @@ def _line(line: str) -> str:
         return line
     takes, rest = _takes[found[1]], line[found.end() :]
     words: list[str] = []
-    if "gpu" in takes and _given.get("gpu", "0") != "0":
+    if "gpu" in takes and not found["gpu"] and _given.get("gpu", "0") != "0":
         words.append(str(_given["gpu"]))
     for name in _SHARED:
         flag = f"--{name.replace('_', '-')}"

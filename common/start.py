@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from common.command_line import (
     EvaluationOptions,
     ListenOptions,
+    PrepareOptions,
     flags_of_scripts,
     given,
     parse_evaluation,
@@ -55,14 +56,31 @@ def prepare(description: str, arguments: Arguments = None) -> None:
 
     Raises:
         Refusal: A value that no preparation could use, no films; or of `prepare_sources`.
+        SystemExit: Status 3: something is wrong in the table that was to be checked.
     """
     options = parse_prepare(description, arguments)
     _remember(options)
+    if options.check_table or options.write_template:
+        _look_at_table(options)
+        return
     folders = folders_to_prepare(options.siim, options.ntuh, options.siim_patients)
     _say(f"prepare: the films of {' and '.join(SOURCE_TITLES[key] for key in folders)}")
     from common.preparation.run import prepare_sources
 
     prepare_sources(options)
+
+
+def _look_at_table(options: PrepareOptions) -> None:
+    from common.sources.table_check import TableCheck, write_template
+
+    if options.write_template:
+        write_template(Path(options.write_template))
+        _say(f"written: {options.write_template}; docs/data.md says what its columns mean")
+    if options.check_table:
+        check = TableCheck.of(Path(options.check_table), options.rules)
+        _say("\n".join(check.lines()))
+        if not check.is_sound:
+            raise SystemExit(3)
 
 
 def train(key: str, description: str, arguments: Arguments = None) -> None:

@@ -414,7 +414,8 @@ def test_what_several_processes_cannot_do_is_refused(films: Scripts, sources: Pa
     )
     said, complained = alone.communicate(timeout=PATIENCE)
     assert (alone.returncode, said.count("\n")) == (2, 1)  # the first word
+    flags = f"--siim '{sources / 'siim'}' --system vit --preset demo --image-size 64"
     assert complained == (
         "error: several devices (cpu,cpu) need the launcher\n"
-        "  do:      bash train.sh cpu,cpu (or the .sh of this step)\n"
+        f"  do:      bash train.sh cpu,cpu {flags} (or the .sh of this step)\n"
     )

@@ -14,9 +14,10 @@ Messages tell the form of what a cell holds, since it may be a name; only a shor
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -138,7 +139,7 @@ def source_films(folder: Path, name: str, rules: Rules) -> list[SourceFilm]:
     path = find_table(folder)
     if path is None:
         raise Refusal("the folder has no case table", missing=shown(folder / next(iter(TABLES))))
-    table = _read_table(path)
+    table = read_table(path)
     _check_split(path.name, table, rules)
     table = _as_meant(table)
     notes = _unknown(table)
@@ -165,8 +166,12 @@ def find_table(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    """The table's cells as stripped text; the index is the row number. Ragged rows have no cells at all."""
+def read_table(path: Path) -> pd.DataFrame:
+    """The table's cells as stripped text; the index is the row number. Ragged rows have no cells at all.
+
+    Raises:
+        Refusal: It cannot be read, has unknown columns or lacks one, or is empty.
+    """
     (_, header), *body = TABLES[path.name](path) or [(1, [])]
     header, width = [name.strip() for name in header], len(header)
     cells = [[c.strip() for c in row] if len(row) == width else [None] * width for _, row in body]
@@ -192,7 +197,7 @@ def _check_header(path: Path, header: list[str]) -> None:
             + ", ".join(COLUMNS),
         )
     unknown = [name[:40] if name.isprintable() and name else "(no name)" for name in header]
-    unknown = [name for name in unknown if name not in COLUMNS]
+    unknown = [name + _nearest(name) for name in unknown if name not in COLUMNS]
     twice = sorted({name for name in header if header.count(name) > 1} & set(COLUMNS))
     if unknown or twice:
         raise Refusal(
@@ -200,6 +205,11 @@ def _check_header(path: Path, header: list[str]) -> None:
             found=", ".join([f"unknown: {name}" for name in unknown] + [f"twice: {name}" for name in twice]),
             do="delete or rename them; known are " + ", ".join(COLUMNS),
         )
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name.casefold(), COLUMNS, 1)
+    return f" (write {near[0]})" if near else ""
 
 
 def _check_split(name: str, table: pd.DataFrame, rules: Rules) -> None:
@@ -253,7 +263,7 @@ def _unknown(table: pd.DataFrame) -> dict[int, tuple[str, ...]]:
     """Empty the optional cells that cannot be read; row number -> a note for each of them."""
     notes: dict[int, tuple[str, ...]] = {}
     for column in _OPTIONAL:
-        if column not in table or (column == "date" and "set" not in table):
+        if column not in table or _costs(column, table):
             continue
         holds, fault = _CELLS[column]
         cells = table[column].dropna()
@@ -262,6 +272,60 @@ def _unknown(table: pd.DataFrame) -> dict[int, tuple[str, ...]]:
             notes[number] = (*notes.get(number, ()), f"{fault}, so it is unknown{found}")
             table.loc[number, column] = ""
     return notes
+
+
+def readable(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells in the table's own words, empty where they cannot be read."""
+    table = _as_meant(cells).fillna("")
+    for column, (holds, _) in _CELLS.items():
+        if column in table:
+            table[column] = table[column].where(holds(table[column]).astype(bool), "")
+    return table
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a row.
+
+    Attributes:
+        row: Number of the row, as a spreadsheet counts.
+        column: Column of the cell; "" where it is of no single one.
+        text: What is wrong, with the value or its form.
+        costs_the_film: Whether the film cannot be used; else the cell alone is unknown.
+    """
+
+    row: int
+    column: str
+    text: str
+    costs_the_film: bool
+
+
+def problems(cells: pd.DataFrame, films: Sequence[SourceFilm]) -> list[Problem]:
+    """Everything that is wrong in a table, by row; of a film also what no single cell shows.
+
+    Args:
+        cells: The cells, as `read_table` reads them.
+        films: The films of the table, as `source_films` lists them; none where its split is not told.
+    """
+    table = _as_meant(cells)
+    found = [
+        Problem(int(number), column, fault + _found(column, words[number]), _costs(column, table))
+        for column, (holds, fault) in _CELLS.items()
+        if column in table
+        for words in [table[column].dropna()]
+        for number in words.index[~holds(words).astype(bool)]
+    ]
+    told = {problem.row for problem in found if problem.costs_the_film}
+    for film in films:
+        number = int(re.findall("[0-9]+", film.origin)[-1])
+        if film.fault and number not in told:
+            column = next((name for name in COLUMNS if re.search(rf"\b{name}\b", film.fault)), "")
+            found.append(Problem(number, column, film.fault, True))
+    return sorted(found, key=lambda problem: problem.row)
+
+
+def _costs(column: str, table: pd.DataFrame) -> bool:
+    return column not in _OPTIONAL or (column == "date" and "set" not in table)
 
 
 def _found(column: str, cell: str) -> str:

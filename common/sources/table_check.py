@@ -1,0 +1,143 @@
+"""What is in a hospital's case table, and what is wrong in it: told before any film is decoded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.command_line import Rules
+from common.paths import shown
+from common.refusal import Refusal
+from common.sources.case_table import (
+    COLUMNS,
+    TABLES,
+    Problem,
+    find_table,
+    problems,
+    read_table,
+    readable,
+    source_films,
+)
+from common.sources.source_film import SourceFilm
+
+_MOST = 100  # problems that are printed; a wrong column has as many as the table has rows
+_CODES = ("pneumothorax", "set", "sex", "chest_tube")  # what else stands in a cell may be a name
+_EXAMPLES = """\
+films/0001.dcm,1,film-1,masks/0001.png,train,2019-03-28,patient-1,study-1,67,F,AP,SUPINE,Example,0
+films/0002.dcm,0,film-2,,train,2019-04-02,patient-2,,,,,,,
+films/0003.dcm,1,film-3,masks/0003.png,test,2020-11-02,patient-3,,45,M,AP,,,
+films/0004.dcm,,film-4,,test,,,,,,,,,
+"""
+
+
+@dataclass(frozen=True)
+class TableCheck:
+    """What was found in a case table.
+
+    Attributes:
+        table: Name of the table's file.
+        columns: Column -> its filled cells, and how often each value stands in it where it holds codes.
+        films: The films of each set, by `train` and `test`.
+        problems: What is wrong, by row.
+        split: Why the films cannot be divided into training and test; None: they can.
+    """
+
+    table: str
+    rows: int
+    columns: dict[str, tuple[int, dict[str, int]]]
+    films: dict[str, list[SourceFilm]]
+    problems: list[Problem]
+    split: Refusal | None
+
+    @classmethod
+    def of(cls, place: Path, rules: Rules) -> TableCheck:
+        """Look a table through.
+
+        Args:
+            place: The table, or its folder.
+            rules: Rules of inclusion.
+
+        Raises:
+            Refusal: There is no table, or its columns cannot be told.
+        """
+        folder = place if place.is_dir() else place.parent
+        path = find_table(folder) if place.is_dir() or place.name in TABLES else None
+        if path is None:
+            raise Refusal(
+                "there is no case table",
+                missing=shown(place if place.name in TABLES else folder / next(iter(TABLES))),
+                do=f"call it {' or '.join(TABLES)}; --write-template FILE writes an example",
+            )
+        cells = read_table(path)
+        columns, known = {}, readable(cells)
+        for name in cells:
+            codes = (cell for cell in known[name] if cell) if name in _CODES else ()
+            columns[str(name)] = (int((cells[name].fillna("") != "").sum()), dict(Counter(codes)))
+        films: dict[str, list[SourceFilm]] = {}
+        split = None
+        try:
+            films = {part: source_films(folder, f"ntuh_{part}", rules) for part in ("train", "test")}
+        except Refusal as refusal:  # told with the rest
+            split = refusal
+        found = problems(cells, [film for each in films.values() for film in each])
+        return cls(path.name, len(cells), columns, films, found, split)
+
+    def lines(self) -> list[str]:
+        """The check for people."""
+        width = max(map(len, self.columns))
+        lines = [f"{self.table}: {self.rows} rows", "columns that are recognised, and their filled cells:"]
+        for name, (filled, values) in self.columns.items():
+            codes = ", ".join(f"{value}: {count}" for value, count in sorted(values.items()))
+            lines.append(f"  {name:<{width}}  {filled:>6}  {codes}".rstrip())
+        absent = [name for name in COLUMNS if name not in self.columns]
+        if absent:
+            lines.append(f"columns that it could have, too: {', '.join(absent)}")
+        for part, films in self.films.items():
+            lines.append(_films(part, films))
+        if self.split:
+            lines.append(f"problem: {self.split}")
+        lines += [_in_words(problem) for problem in self.problems[:_MOST]]
+        if len(self.problems) > _MOST:
+            lines.append(f"... and {len(self.problems) - _MOST} more")
+        lost = len({problem.row for problem in self.problems if problem.costs_the_film})
+        lines.append(
+            f"{len(self.problems)} problems; {lost} of {self.rows} films cannot be used as the table is now"
+            if self.problems
+            else "no problem was found in the rows; the films themselves are read by bash common/prepare.sh"
+        )
+        return lines
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not (self.problems or self.split)
+
+
+def _films(part: str, films: list[SourceFilm]) -> str:
+    used = [film for film in films if not (film.fault or film.excluded)]
+    labels = Counter({1: "positive", 0: "negative", None: "unlabelled"}[film.report] for film in used)
+    excluded = Counter(film.excluded for film in films if film.excluded and not film.fault)
+    words = [f"{count} {label}" for label, count in sorted(labels.items())]
+    words += [f"{sum(film.annotation is not None for film in used)} with a mask"]
+    words += [f"{count} excluded: {reason}" for reason, count in excluded.items()]
+    return f"{part}: {len(used)} of {len(films)} films ({', '.join(words)})"
+
+
+def _in_words(problem: Problem) -> str:
+    loss = "" if problem.costs_the_film else " (the film is used all the same)"
+    accepted = f"; accepted: {COLUMNS[problem.column]}" if problem.column else ""
+    return f"row {problem.row}: {problem.text}{loss}{accepted}"
+
+
+def write_template(path: Path) -> None:
+    """Write an example of a case table.
+
+    Raises:
+        Refusal: There is a file of that name, or it cannot be written.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:  # never into a table that is there
+            file.write(",".join(COLUMNS) + "\n" + _EXAMPLES)
+    except OSError as error:
+        raise Refusal(f"cannot write {shown(path)}", found=error.strerror, do="name a new file") from None
