@@ -271,7 +271,7 @@ def test_the_checklist_says_it(tables: tuple[int | None, int | None]) -> None:
         [films and {"films": films, "patients": 80, "films_without_entry": 7} for films in tables]
     )
     assert ("(100 films of 80 patients; 7 films without an entry)" in said) == all(tables)
-    assert ("may lie in training and validation" in said) != all(tables)
+    assert ("may lie in training and tuning (validation)" in said) != all(tables)
 
 
 def test_equal_entries_are_the_same_table(tmp_path: Path) -> None:

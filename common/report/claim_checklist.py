@@ -1,13 +1,13 @@
 """The checklist of a paper on artificial intelligence in imaging, filled with what the run knows.
 
-Numbered as CLAIM (Mongan et al., Radiology: Artificial Intelligence 2020;2:e200029), in our own words; the
-update (Tejani et al., Radiology: Artificial Intelligence 2024;6:e240300) regroups some of the items. What
-only the authors know is left to them, and says so.
+Numbered as the 2024 update of CLAIM (Tejani et al., Radiology: Artificial Intelligence 2024;6:e240300), with
+its terms (reference standard, internal and external testing), in our own words. What only the authors know is
+left to them, and says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ class Item:
     """An item of the checklist.
 
     Attributes:
-        number: Number of the item in CLAIM 2020.
+        number: Number of the item in CLAIM 2024.
         section: Section of the paper.
         asked: What the paper should tell.
         known: Text that the run can fill in; empty where it knows nothing.
@@ -49,6 +49,8 @@ class Known:
         groups: Strata in the tables beside `all`.
         statistics: How intervals were made.
         out_of_fold: Text about the thresholds file, by system.
+        training_films: Table 1 tells of the training films, too.
+        planned: What is said of the plan of the test.
     """
 
     results: Mapping[str, Result]
@@ -58,10 +60,12 @@ class Known:
     groups: list[str]
     statistics: str
     out_of_fold: Mapping[str, str]
+    training_films: bool = False
+    planned: Sequence[str] = ()
 
 
 def checklist(known: Known) -> list[Item]:
-    """The 42 items, in order."""
+    """The 44 items, in order."""
     answers = {**_data(known), **_model(known), **_evaluation(known)}
     return [
         Item(number, section, asked, answers.get(number, ""), authors)
@@ -74,7 +78,7 @@ def _data(known: Known) -> dict[int, str]:
     flow = known.flow
     sizes = " and ".join(sorted({str(result.meta["image_size"]) for result in known.results.values()}))
     left_out = [*flow.get("excluded", {}).items(), *flow.get("rejected", {}).items()]
-    without = int((cases.report & ~cases.has_mask).sum())
+    masked, without = int(cases.has_mask.sum()), int((cases.report & ~cases.has_mask).sum())
     unknown = {
         "age": int(np.isnan(cases.age).sum()),
         "sex": int((cases.sex == "").sum()),
@@ -91,21 +95,20 @@ def _data(known: Known) -> dict[int, str]:
         else "",
         9: f"Every film to 8 bit grey levels, stretched to 1024 x 1024 and worked on at {sizes} pixels.",
         10: "No subset: every prepared film with a label is in the tables.",
-        11: "Lesion size is lesion area over film area: "
-        f"small < {SIZE_EDGES[0]:g} ≤ medium < {SIZE_EDGES[1]:g} ≤ large.",
-        12: "Films, patients and studies carry pseudonyms (keyed hashes, HMAC-SHA-256), unless "
+        11: "Films, patients and studies carry pseudonyms (keyed hashes, HMAC-SHA-256), unless "
         "--keep-identifiers was given when they were prepared.",
-        13: "Kept and counted. Films of unknown "
+        12: "Kept and counted. Films of unknown "
         + ", ".join(f"{name}: {count}" for name, count in unknown.items())
         + ".",
-        14: f"Two references: an annotated lesion (primary; {int(cases.has_mask.sum())} films) and the "
+        13: "Radiographs of the chest; their views and the makers of the devices are in Table 1.",
+        14: f"Two references: an annotated lesion (primary; {masked} films) and the "
         f"radiology report ({int(cases.report.sum())} films, {without} of them without an annotated lesion).",
-        19: f"{int(cases.has_mask.sum())} films positive by mask, {int((~cases.has_mask).sum())} negative.",
-        20: f"Training and test films are two separate sets; the training films are in {N_FOLDS} folds.",
-        21: "By patient: folds keep patients together, and a training patient among the test films stops the "
+        19: f"Training and test films are two separate sets; the training films are in {N_FOLDS} folds.",
+        20: "By patient: folds keep patients together, and a training patient among the test films stops the "
         "test."
         + (f" {exams} test films had no patient number and were grouped by exam." if exams else "")
         + f" {_pretraining([result.meta.get('patient_table') for result in known.results.values()])}",
+        21: " ".join([f"{masked} films positive by mask, {len(cases) - masked} negative.", *known.planned]),
     }
 
 
@@ -114,8 +117,8 @@ def _pretraining(tables: list[dict[str, Any] | None]) -> str:
     given = [table for table in tables if table]
     if len(given) < len(tables):
         return (
-            "In pre-training on SIIM-ACR, films of one patient may lie in training and validation: no table "
-            "of patients was given."
+            "In pre-training on SIIM-ACR, films of one patient may lie in training and tuning (validation): "
+            "no table of patients was given."
         )
     least = min(given, key=lambda table: table["films"])
     return (
@@ -146,6 +149,7 @@ def _model(known: Known) -> dict[int, str]:
 
 
 def _evaluation(known: Known) -> dict[int, str]:
+    first = next(iter(known.results.values()))
     failures = "; ".join(
         f"{system}: {int((cases.has_mask & ~cases.two_stage).sum())} missed, "
         f"{int((~cases.has_mask & cases.two_stage).sum())} false alarms"
@@ -155,39 +159,54 @@ def _evaluation(known: Known) -> dict[int, str]:
     return {
         28: ", ".join(known.metrics) + "." if known.metrics else "",
         29: known.statistics,
-        30: f"Metrics by {', '.join(known.groups)}; and the spread of the folds." if known.groups else "",
+        30: f"Metrics by {', '.join(known.groups)}; and the spread of the folds. Lesion size is lesion area "
+        f"over film area: small < {SIZE_EDGES[0]:g} ≤ medium < {SIZE_EDGES[1]:g} ≤ large."
+        if known.groups
+        else "",
         31: "The system shows the outline that made it call a film positive; see Films.",
-        33: "Drawn in Flow of films." if known.flow else "",
-        34: "Of the test films: Table 1.",
-        35: estimates,
-        36: "Every estimate in the tables has its 95% confidence interval and n, or says that it has none.",
-        37: f"{failures}. The worst are shown in Films.",
-        39: "Research use only. Not a medical device.",
+        32: f"On {len(first.cases)} films of the source that the training films are from, held apart; no "
+        "weights and no thresholds were chosen on them.",
+        35: "Drawn in Flow of films." if known.flow else "",
+        36: "Of training and test films, each patient counted once: Table 1 and cohort.csv."
+        if known.training_films
+        else "Of the test films: Table 1 and cohort.csv.",
+        37: estimates,
+        38: "Every estimate in the tables has its 95% confidence interval and n, or says that it has none.",
+        39: f"{failures}. The worst are shown in Films.",
+        41: "Research use only. Not a medical device.",
     }
 
 
 _ITEMS = (
-    ("Title, abstract", "The title or abstract names the kind of artificial intelligence", "all"),
-    ("Title, abstract", "A structured summary of design, methods, results and conclusions", "all"),
-    ("Introduction", "Background, and the intended use and role of the system", "all"),
+    ("Title", "The title names the kind of artificial intelligence", "all"),
+    (
+        "Abstract",
+        "A structured summary: design, films, partitions, statistics, results, what is available",
+        "all",
+    ),
+    ("Introduction", "Background, practice today, and the intended use and role of the system", "all"),
     ("Introduction", "Aims and hypotheses", "all"),
     ("Study design", "Prospective or retrospective", "how the films were collected"),
     ("Study design", "Goal of the study", "all"),
     ("Data", "Where the data come from", "hospitals, dates, consent and ethics"),
-    ("Data", "Who was eligible, where and when", "setting and dates"),
+    (
+        "Data",
+        "Which films and patients were included and excluded, and how they were found",
+        "setting and dates",
+    ),
     ("Data", "How data were processed before use", ""),
-    ("Data", "Whether only parts of the data were used", ""),
-    ("Data", "What the variables mean", "further variables of the paper"),
+    ("Data", "Whether only parts of the data were used, and who chose them", ""),
     ("Data", "How identities were removed", "what was removed before the export"),
     ("Data", "How missing data were dealt with", ""),
-    ("Reference standard", "What counts as the truth, so that others can repeat it", "how masks were drawn"),
+    ("Data", "How the images were acquired", "protocol, and devices beside their maker"),
+    ("Reference standard", "How it was obtained, so that others can repeat it", "how masks were drawn"),
     ("Reference standard", "Why this reference standard was chosen", "all"),
     ("Reference standard", "Who annotated, and their training", "all"),
-    ("Reference standard", "Tools of annotation", "all"),
+    ("Reference standard", "How the test films were annotated, with which tools", "all"),
     ("Reference standard", "Agreement between and within annotators, and how it was settled", "all"),
-    ("Partitions", "Intended sample size and its reason", "the reason"),
-    ("Partitions", "How films were assigned to training, tuning and test", "the dates of each set"),
-    ("Partitions", "The level at which the parts are disjoint", ""),
+    ("Partitions", "How films were assigned to training, tuning and testing", "the dates of each set"),
+    ("Partitions", "The level at which the partitions are disjoint", ""),
+    ("Testing data", "Intended sample size and how it was reached", "the reason"),
     ("Model", "The model, its inputs, outputs and layers", "a figure of the networks"),
     ("Model", "Libraries and their versions", ""),
     ("Model", "What the parameters start from", ""),
@@ -195,18 +214,20 @@ _ITEMS = (
     ("Training", "How the final model was chosen", ""),
     ("Training", "How models were combined", ""),
     ("Evaluation", "Measures of performance", ""),
-    ("Evaluation", "Measures of significance and uncertainty", ""),
+    ("Evaluation", "Measures of uncertainty and tests of significance", ""),
     ("Evaluation", "Robustness or sensitivity analysis", "further analyses"),
-    ("Evaluation", "Means of explanation", ""),
-    ("Evaluation", "Testing on data from elsewhere", "all"),
-    ("Results", "Flow of patients or films", ""),
-    ("Results", "Demographic and clinical characteristics of each part", "of the training films"),
-    ("Results", "Performance of the best model on all parts", ""),
-    ("Results", "Estimates of accuracy and their precision", ""),
-    ("Results", "What went wrong in films that were called wrongly", "what readers see in them"),
+    ("Evaluation", "Means of explanation, and whether they were tested", ""),
+    ("Evaluation", "Internal testing: on data from where the training data are from", ""),
+    ("Evaluation", "External testing: on data from elsewhere, or why there is none", "all"),
+    ("Evaluation", "Registration, where it is a clinical trial", "all"),
+    ("Results, data", "Numbers of patients or films included and excluded", ""),
+    ("Results, data", "Demographic and clinical characteristics of each partition", "clinical ones"),
+    ("Results, model", "Performance against the reference standard, on all partitions", ""),
+    ("Results, model", "Estimates of accuracy and their precision", ""),
+    ("Results, model", "What went wrong in films that were called wrongly", "what readers see in them"),
     ("Discussion", "Limitations: bias, uncertainty, how far results carry over", "all"),
     ("Discussion", "Meaning for practice, and intended use", "all"),
-    ("Other", "Registration number and registry", "all"),
-    ("Other", "Where the protocol, the code and the model can be found", "all"),
+    ("Other", "Where the full protocol and technical details can be found", "all"),
+    ("Other", "Whether software, model and data can be had, and how", "all"),
     ("Other", "Funding, and the role of funders", "all"),
 )

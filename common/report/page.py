@@ -139,6 +139,8 @@ def _page(
         groups=[s for s in dict.fromkeys(row["stratum"] for row in rows) if s != "all"],
         statistics=statistics,
         out_of_fold={system: _threshold_text(found) for system, found in thresholds.items() if found},
+        training_films=any(name == "training" for name, _ in described),
+        planned=planned,
     )
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -156,7 +158,7 @@ def _page(
         outcomes={system: _outcomes(c) for system, c in cases.items()},
         cohort_groups=[f"{name.capitalize()}: {GROUPS[group].lower()}" for name, group in described],
         characteristics=cohort_lines(described),
-        training_known=any(name == "training" for name, _ in described),
+        training_known=known.training_films,
         views=_views(first),
         statistics=statistics,
         planned=planned,
