@@ -29,6 +29,8 @@ def fuse_batchnorm(net: PneumothoraxNet) -> None:
     for module in net.modules():
         if isinstance(module, Attention):
             _fix_biases(module)
+        elif isinstance(module, nn.SiLU):
+            module.inplace = True  # no backward pass needs its input
 
 
 def _fuse_batch_norms(net: PneumothoraxNet) -> None:

@@ -30,6 +30,8 @@ class PneumothoraxNet(nn.Module):
         super().__init__()
         import segmentation_models_pytorch as smp  # takes seconds, which a refusal need not wait
 
+        from common.networks.memory_traffic import spare_memory_traffic  # imports it, too
+
         head = {"classes": 1, "pooling": "avg", "dropout": network.head_dropout} if task == "cls" else None
         try:
             self.unet = smp.Unet(
@@ -43,6 +45,7 @@ class PneumothoraxNet(nn.Module):
             )
         except (RuntimeError, TypeError, ValueError, KeyError) as error:
             raise Refusal(f"no network can be built on the encoder {network.encoder}", found=error) from error
+        spare_memory_traffic(self.unet)
         self.task = task
         # Not persistent: constants of the program, which a weights file has in its metadata.
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)

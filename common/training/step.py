@@ -65,9 +65,12 @@ class Learner:
         if processes.count > 1:
             devices = [self.device] if self.device.type == "cuda" else None
             shallow = len(net.unet.decoder.blocks) < 5  # timm then keeps a last stage that nothing uses
-            # The view saves a copy of all gradients: they lie where they are averaged.
             self.model = DistributedDataParallel(
-                net, device_ids=devices, gradient_as_bucket_view=True, find_unused_parameters=shallow
+                net,
+                device_ids=devices,
+                gradient_as_bucket_view=True,  # saves a copy: gradients lie where they are averaged
+                broadcast_buffers=devices is None,  # on GPUs BatchNorm's are the same in all processes
+                find_unused_parameters=shallow,
             )
         self.optimiser = torch.optim.AdamW(
             net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
