@@ -112,6 +112,9 @@ def traffic_of(net: nn.Module, batch: int, image_size: int) -> Traffic:
 class Library(nn.Module):
     """The same network with the library's own decoder and activations."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, ours: Any, network: Any) -> None:
         super().__init__()
         import segmentation_models_pytorch as smp

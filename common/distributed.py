@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import sys
 import time
@@ -152,14 +153,55 @@ def _device(name: str) -> torch.device:
     if name == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise Refusal(
-            f"GPU {name}: no GPU can be used here", do="check nvidia-smi, or run on the CPU: add cpu"
-        )
+        _refuse_no_gpu(name)
     if int(name) >= torch.cuda.device_count():
         raise Refusal(f"GPU {name}: this machine has GPUs 0 to {torch.cuda.device_count() - 1}")
     device = torch.device("cuda", int(name))
+    _refuse_unknown_card(device)
     torch.cuda.set_device(device)  # or page-locked memory and the like would open a context on GPU 0
     return device
+
+
+def _refuse_no_gpu(name: str) -> None:
+    driver = _driver()
+    update = "bring the driver up to date or install an older build of torch, " if driver else ""
+    raise Refusal(
+        f"GPU {name}: no GPU can be used here",
+        found=f"a driver for CUDA {driver}, and torch for CUDA {torch.version.cuda}" if driver else None,
+        do=f"check nvidia-smi, {update}or run on the CPU: add cpu",
+    )
+
+
+def _driver() -> str:
+    """The newest CUDA that the machine's driver knows, such as `12.4`; empty where there is no driver."""
+    number = ctypes.c_int(0)
+    try:
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(number))  # torch says nothing of it
+    except (OSError, AttributeError):
+        return ""
+    return f"{number.value // 1000}.{number.value % 1000 // 10}"
+
+
+def _refuse_unknown_card(device: torch.device) -> None:
+    """Refuse a card that is older, or newer, than all that the installed torch has kernels for."""
+    card, built = torch.cuda.get_device_capability(device), torch.cuda.get_arch_list()
+    if built and not any(_runs(kernels, card) for kernels in built):
+        name, (major, minor) = torch.cuda.get_device_name(device), card
+        raise Refusal(
+            f"GPU {device.index}: the installed torch has no kernels for this card",
+            found=f"{name} of compute capability {major}.{minor}, a driver for CUDA {_driver()}; torch "
+            f"{torch.__version__} for CUDA {torch.version.cuda} has {', '.join(built)}",
+            do="install a build of torch that has this card's, name another GPU, or run on the CPU: cpu",
+        )
+
+
+def _runs(kernels: str, card: tuple[int, int]) -> bool:
+    """Whether a card runs kernels: `sm_86` of its generation up to it, `compute_90` of any before it."""
+    found = re.match(r"(sm|compute)_(\d+)(\d)", kernels)
+    if found is None:
+        return True  # a kind that this does not know: torch will say
+    made_for = int(found[2]), int(found[3])
+    return made_for <= card and (found[1] == "compute" or made_for[0] == card[0])
 
 
 def _end_with_the_launcher() -> None:

@@ -11,6 +11,7 @@ from conftest import REPOSITORY
 from common import compute, distributed
 from common.inference.run_networks import PRECISION
 
+TURNED_OFF = "networks/memory_traffic.py"  # `autocast(enabled=False)`
 GPU = torch.device("cuda", 1)
 
 
@@ -85,5 +86,6 @@ def test_answers_are_computed_in_full_precision_whatever_training_did() -> None:
         for path in (REPOSITORY / "common").rglob("*.py")
         if "autocast(" in path.read_text()
     }
-    assert callers == {"compute.py", "training/step.py", "training/cost_estimate.py"}
+    training = {f"training/{name}.py" for name in ("step", "teachers", "cost_estimate")}
+    assert callers == {"compute.py", *training, TURNED_OFF}
     assert PRECISION == "fp32"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from common.compute import evaluating
 from common.distributed import Processes
 from common.inference.threshold_rules import MAP_THRESHOLDS, dice_by_threshold
+from common.memory import ANOTHER_DEVICE, enough_memory, refuse_small_shared_memory
 from common.networks.batch import Batch, batch_item
 from common.networks.ensemble import Nets, fold_probabilities, mean_map
 from common.networks.unet import PneumothoraxNet
@@ -114,6 +116,7 @@ class Predictor(Generic[FilmsRead]):
     def __post_init__(self) -> None:
         if not self.batch_size:
             object.__setattr__(self, "batch_size", films_at_once(self.device, self.image_size))
+        refuse_small_shared_memory(self.workers, self.batch_size, self.image_size)
 
     def cut(self, rows: np.ndarray) -> list[np.ndarray]:
         """Films in the batches that they are computed in; only the last may be smaller."""
@@ -129,6 +132,12 @@ class Predictor(Generic[FilmsRead]):
             for batch in loader:
                 yield batch
                 bar.update(len(batch["row"]))
+
+    @contextmanager
+    def _computing(self, *nets: torch.nn.Module) -> Iterator[None]:
+        what = f"{self.batch_size} films at a time at {self.image_size} px"
+        with enough_memory(what, self.device, ANOTHER_DEVICE), evaluating(*nets):
+            yield
 
     def probabilities(self, nets: Nets, rows: Rows, title: str | None = None) -> np.ndarray:
         """Probability of pneumothorax by each fold: (films, folds) float64, 0-1.
@@ -149,7 +158,7 @@ class Predictor(Generic[FilmsRead]):
             Row; probability of pneumothorax by each fold, (folds,) float64, 0-1.
         """
         for batch in self._batches(rows, title):
-            with evaluating(*nets):
+            with self._computing(*nets):
                 film = batch["film"].to(self.device, non_blocking=True)
                 found = fold_probabilities(nets, film).double().cpu().numpy()
             yield from zip(batch["row"].tolist(), found, strict=True)
@@ -164,7 +173,7 @@ class Predictor(Generic[FilmsRead]):
             same shape.
         """
         for batch in self._batches(rows, title):
-            with evaluating(*nets):
+            with self._computing(*nets):
                 maps = mean_map(nets, batch["film"].to(self.device, non_blocking=True)).cpu().numpy()
             for row, found, mask in zip(batch["row"].tolist(), maps, batch["mask"].numpy(), strict=True):
                 yield row, found, mask[0] > 0.5
@@ -215,7 +224,7 @@ class Predictor(Generic[FilmsRead]):
             wanted = np.isin(rows, mapped)
             found: list[np.ndarray | None] = [None] * len(rows)
             scores: list[float | None] = [None] * len(rows)
-            with evaluating(net):
+            with self._computing(net):
                 features = net.features(batch["film"].to(self.device, non_blocking=True))
                 if net.task == "cls":
                     scores = net.logits(features).float().sigmoid().double().tolist()

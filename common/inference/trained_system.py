@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from common.inference.two_stage_rule import OperatingPoint, read_thresholds
+from common.memory import ANOTHER_DEVICE, enough_memory
 from common.missing import refuse_missing_networks
 from common.networks import weights
 from common.networks.flip import FlippedNet, TrainedNet
@@ -112,7 +113,8 @@ class TrainedSystem:
         for fold in folds:
             net = weights.build(self.facts, stage.task)
             weights.load(net, self._states[stage.task][fold], weights_file(stage, self.system, fold))
-            fuse_batchnorm(net.to(device).eval())  # eval: only there are BatchNorm's statistics fixed
+            with enough_memory(f"the networks of {self.system}", device, ANOTHER_DEVICE):
+                fuse_batchnorm(net.to(device).eval())  # eval: only there are BatchNorm's statistics fixed
             yield net
 
 

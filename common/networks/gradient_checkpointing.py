@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from common.networks.unet import PneumothoraxNet
 
+_COMPUTE = "without_checkpointing"  # attribute of a checkpointed block
 _BYTES_A_PARAMETER = 16  # weight, gradient and AdamW's two moments, float32
 
 
@@ -51,6 +53,7 @@ def _checkpoint(block: nn.Module) -> None:
         )
 
     block.forward = forward  # not a module around it, which would rename the weights
+    block.__dict__[_COMPUTE] = compute
 
 
 @contextlib.contextmanager
@@ -79,6 +82,39 @@ def kept_for_backward(net: PneumothoraxNet, film: torch.Tensor) -> int:
         net: Network in training mode.
         film: (b, 1, s, s) float32, on the network's device. Autocast holds as it is set around the call.
     """
+    return _kept(net, net, film)
+
+
+def recomputed(net: PneumothoraxNet, film: torch.Tensor) -> int:
+    """Bytes that the largest of the checkpointed blocks holds while the backward pass computes it again.
+
+    Args:
+        net: Network in training mode; without checkpointing nothing is computed again.
+        film: As for `kept_for_backward`.
+    """
+    given: dict[nn.Module, tuple[Any, Any]] = {}
+    blocks = [block for block in _blocks(net) if _COMPUTE in block.__dict__]
+    hooks = [
+        block.register_forward_pre_hook(
+            lambda block, inputs, options: given.__setitem__(block, (inputs, options)), with_kwargs=True
+        )
+        for block in blocks
+    ]
+    with torch.no_grad():
+        net(film)
+    for hook in hooks:
+        hook.remove()
+    return max(
+        (
+            _kept(net, partial(block.__dict__[_COMPUTE], **options), *inputs)
+            for block, (inputs, options) in given.items()
+        ),
+        default=0,
+    )
+
+
+def _kept(net: nn.Module, compute: Callable[..., Any], *inputs: Any) -> int:
+    """Bytes that a computation keeps for its backward pass, besides the weights of a network."""
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*net.parameters(), *net.buffers())}
     kept: dict[int, int] = {}
 
@@ -89,7 +125,9 @@ def kept_for_backward(net: PneumothoraxNet, film: torch.Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        output = net(film)  # alive until counted: else storages would be freed and their addresses used again
+        output = compute(
+            *inputs
+        )  # alive until counted: else storages would be freed and their addresses used again
     total = sum(kept.values())
     del output
     return total

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from common.compute import autocast
-from common.networks.gradient_checkpointing import kept_for_backward, state_bytes
+from common.networks.gradient_checkpointing import kept_for_backward, recomputed, state_bytes
 from common.training.loop import Fit
 from common.training.step import Learner
 
@@ -27,7 +27,7 @@ class Cost:
         step: Time of an optimiser step in seconds, reading and augmenting its films included.
         film: Time of a validation film in seconds.
         state: Bytes of weights, gradients and optimiser, of the moving average, and of the teachers.
-        activations: Bytes that the forward pass keeps for a batch.
+        activations: Bytes that the forward pass keeps for a batch, and what checkpointing computes again.
         measured: Bytes at the peak: of the GPU, else of this process.
         on_gpu: Whether `measured` is memory of the GPU.
     """
@@ -72,6 +72,8 @@ def _taught_by(learner: Learner) -> int:
 def measure_cost(fit: Fit) -> Cost:
     """Time a few steps and some validation films of a run. Nothing is written; the network is changed."""
     learner, device = fit.learner, fit.processes.device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)  # that of the system before
     fit.sampler.start(0, 0.5 if fit.sampler.films else 1.0)  # about the mean share of a run
     learner.net.train()
     taken, activations = [], 0
@@ -84,6 +86,7 @@ def measure_cost(fit: Fit) -> Cost:
             piece = batch["film"][: max(1, len(batch["film"]) // fit.recipe.accumulation)]
             with _as_on_a_gpu(device, fit.recipe.precision):
                 activations = kept_for_backward(learner.net, piece.to(device))
+                activations += recomputed(learner.net, piece.to(device))
         begun = time.monotonic()  # the estimate above is no part of the next step
     rows = fit.validation[: fit.predictor.batch_size]
     fit.predictor.validation(learner.net, rows[:1])  # warms up, like the first step

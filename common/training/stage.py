@@ -253,6 +253,7 @@ def _print_cost(inputs: StageInputs) -> None:
         seconds = costs[kind].seconds(left * len(fit.sampler) - steps, left, len(fit.validation))
         print(f"  time:   about {in_words(seconds)}")
         total += seconds
+        del fit  # or its memory would count for the next system
     print(f"\n{len(inputs.waiting)} runs, about {in_words(total)} in all. Nothing was trained (--check).")
 
 

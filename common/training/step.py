@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -12,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from common.compute import autocast, gradient_scaler, seed_torch
 from common.distributed import Processes
+from common.memory import enough_memory
 from common.networks.gradient_checkpointing import checkpointed
 from common.networks.unet import PneumothoraxNet
 from common.recipes.recipe import Recipe
@@ -21,7 +21,6 @@ from common.training.moving_average import moving_average
 from common.training.teachers import Teachers
 
 _SMALLEST_SCALE = 1.0  # 65,536 at first, halved at each step that is left out: 16 more than were done
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class Learner:
@@ -49,7 +48,7 @@ class Learner:
     ) -> None:
         self.recipe, self.processes, self.device = recipe, processes, processes.device
         self.teachers = teachers
-        with _memory_help(recipe):
+        with _memory_for(recipe, self.device):
             net = net.to(self.device)
         # SyncBatchNorm exists for GPUs only: processes on a CPU, as in the tests, see their own films.
         if processes.count > 1 and self.device.type == "cuda":
@@ -116,7 +115,7 @@ class Learner:
         self.optimiser.zero_grad(set_to_none=True)
         pieces = self.recipe.accumulation
         found = torch.zeros(2, device=self.device)
-        with _memory_help(self.recipe):
+        with _memory_for(self.recipe, self.device):
             for number in range(pieces):
                 # Pieces are equal (`inputs.py` refuses others), so that their mean is the mean of the batch.
                 own = {name: tensor.chunk(pieces)[number] for name, tensor in batch.items()}
@@ -156,25 +155,19 @@ class Learner:
         return torch.stack([loss.detach(), batch["label"].mean()])  # `item()` would wait for the GPU
 
 
-@contextmanager
-def _memory_help(recipe: Recipe) -> Iterator[None]:
-    """Turn running out of memory into a refusal that names the flags that help."""
-    try:
-        yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's has no type of its own
-        if not any(text in str(error) for text in _NO_MEMORY):
-            raise
-        # Only flags that would help this run are named: a batch of one, say, cannot be cut.
-        help_lines = ["--checkpointing (about a third slower, the same result)"]
-        if recipe.batch_size // recipe.accumulation > 1:
-            help_lines.append(
-                f"--accumulation {recipe.accumulation * 2} (BatchNorm then sees "
-                f"{recipe.batch_size // recipe.accumulation // 2} films at a time: not quite the same result)"
-            )
-        if recipe.precision == "fp32":
-            help_lines.append("--precision auto (half the activations on a GPU)")
-        raise Refusal(
-            f"the memory is not enough for a batch of {recipe.batch_size} at {recipe.image_size} px",
-            found=str(error).splitlines()[0][:160],
-            do="add " + ", or ".join(help_lines) + "; --check estimates the memory beforehand",
-        ) from None
+def _memory_for(recipe: Recipe, device: torch.device) -> AbstractContextManager[None]:
+    """Where memory runs out: a refusal that names the flags that would help this run."""
+    films = recipe.batch_size // recipe.accumulation
+    help_lines = ["--checkpointing (about a third slower, the same result)"]
+    if films > 1:  # a batch of one cannot be cut
+        help_lines.append(
+            f"--accumulation {recipe.accumulation * 2} (BatchNorm then sees "
+            f"{films // 2} films at a time: not quite the same result)"
+        )
+    if recipe.precision == "fp32":
+        help_lines.append("--precision auto (half the activations on a GPU)")
+    return enough_memory(
+        f"a batch of {recipe.batch_size} at {recipe.image_size} px",
+        device,
+        "add " + ", or ".join(help_lines) + "; --check estimates the memory beforehand",
+    )
