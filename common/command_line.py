@@ -475,6 +475,8 @@ class ExportOptions:
         str | None,
         flag("file to write, where one system is packed", f"<system>.bundle in {PREDICTION_FOLDER}", "FILE"),
     ] = None
+    onnx: bool = False
+    """ONNX files instead of a bundle, a folder a system, for programs without torch."""
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -504,6 +506,28 @@ def _refuse_impossible_prediction(options: PredictOptions | ListenOptions) -> No
             "--student names a system of this workspace, and a bundle is one already",
             do="leave one of them off",
         )
+
+
+@dataclass(frozen=True)
+class NnunetOptions:
+    """Where the dataset is written."""
+
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """Folder to write into, which gets nnUNet_raw and nnUNet_preprocessed."""
+    image_size: int = 512
+    """Side of the square pictures in pixels, at most 1024."""
+
+
+def parse_nnunet(description: str, arguments: Sequence[str] | None = None) -> NnunetOptions:
+    """Read the command line of the export to nnU-Net.
+
+    Raises:
+        Refusal: A size that films are not prepared in.
+    """
+    options = tyro.cli(NnunetOptions, args=arguments, description=description)
+    if not 32 <= options.image_size <= 1024:
+        raise Refusal(f"--image-size {options.image_size} is not possible", do="choose 32 to 1024")
+    return options
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from common.paths import (
     SETS,
+    prepared_folder,
     progress_of,
     result_folder,
     set_is_prepared,
@@ -81,6 +82,21 @@ def refuse_missing_films(key: str, named: str | None, needed_by: str) -> None:
         missing=shown(folder),
         do=f"put them there, or name their folder: --{key} PATH",
     )
+
+
+def refuse_missing_sets(key: str, needed_by: str) -> None:
+    """Refuse where the films of a source (`siim` or `ntuh`) are not prepared, for a step that prepares none.
+
+    Raises:
+        Refusal: A set of theirs is missing.
+    """
+    missing = [prepared_folder(name) for name in SETS[key] if not set_is_prepared(name)]
+    if missing:
+        raise Refusal(
+            f"{needed_by} needs the prepared {SOURCE_TITLES[key]} films",
+            missing=", ".join(map(shown, missing)),
+            do=f"bash common/prepare.sh --{key} PATH",
+        )
 
 
 def refuse_missing_weights(stage: Stage, system: str, fold: int | None, needed_by: str) -> None:

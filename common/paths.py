@@ -100,3 +100,8 @@ def progress_of(stage: Stage, system: str, fold: int | None = None) -> str | Non
 def bundle_file(system: str) -> Path:
     """Where a system is packed unless another file is named."""
     return workspace() / PREDICTION_FOLDER / f"{system}.bundle"
+
+
+def onnx_folder(system: str) -> Path:
+    """Where a system's ONNX files are written unless another folder is named."""
+    return workspace() / PREDICTION_FOLDER / f"{system}_onnx"

@@ -20,6 +20,7 @@ from common.command_line import (
     parse_evaluation,
     parse_export,
     parse_listen,
+    parse_nnunet,
     parse_prediction,
     parse_prepare,
     parse_report,
@@ -35,6 +36,7 @@ from common.missing import (
     refuse_missing_films,
     refuse_missing_networks,
     refuse_missing_results,
+    refuse_missing_sets,
     refuse_missing_thresholds,
     refuse_missing_weights,
 )
@@ -195,9 +197,25 @@ def export(description: str, arguments: Arguments = None) -> None:
         refuse_missing_networks(system, "export")
         refuse_missing_thresholds(system)
     _say(f"export: {' and '.join(options.systems)}")
-    from common.prediction.bundle import export_systems
-
+    if options.onnx:
+        from common.prediction.onnx_files import export_systems
+    else:
+        from common.prediction.bundle import export_systems
     export_systems(options)
+
+
+def export_nnunet(description: str, arguments: Arguments = None) -> None:
+    """Start `nnunet.py`.
+
+    Raises:
+        Refusal: Films that are not prepared; or of `export_nnunet`.
+    """
+    options = parse_nnunet(description, arguments)
+    _remember(options)
+    refuse_missing_sets("ntuh", "nnunet")
+    from common.preparation.nnunet import export_nnunet
+
+    export_nnunet(Path(options.folder), options.image_size)
 
 
 def listen(

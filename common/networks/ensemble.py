@@ -24,7 +24,7 @@ def fold_probabilities(nets: Nets, film: torch.Tensor) -> torch.Tensor:
         film: (b, 1, s, s) float32 grey levels, 0-1.
     """
     # A network gives a value a film, `AcceleratedNets` one a fold: as columns they are the same.
-    logits = [net.classify(film).float().view(len(film), -1) for net in nets]
+    logits = [net.classify(film).float().view(film.shape[0], -1) for net in nets]
     return torch.cat(logits, dim=1).sigmoid()
 
 

@@ -3,12 +3,14 @@
     bash export.sh                                            both systems: eff.bundle and vit.bundle
     bash export.sh --system eff --output /media/eff.bundle    one of them, elsewhere
     bash predict.sh INPUT OUTPUT cpu --bundle eff.bundle      predicts from it, there
+    bash export.sh --onnx                                     eff_onnx/, vit_onnx/: for other programs
 
 A bundle holds the ten networks, the thresholds, what the training films look like (in numbers), how films are
 prepared, and what all of it was made from; no film of a patient, and no pseudonym. Every part is hashed, and
 predict.sh checks all hashes; the identity printed here stands in every finding and tells one system from
 another. A synthetic film is in it too: a machine on which its probability differs by more than 1e-4 is
-refused. Packing computes on the CPU, for a few minutes.
+refused. Packing computes on the CPU, for a few minutes. With --onnx each network and each task's five folds
+become ONNX files, each compared with torch before it counts; system.json beside them has thresholds and rule.
 
 Research use only, not a medical device.
 """

@@ -1,0 +1,98 @@
+"""The dataset for nnU-Net: every film once, the same five folds, classes 0 and 1, nothing of others lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import Scripts
+
+from common.paths import prepared_folder
+from common.preparation.film_store import PreparedSet
+from common.preparation.nnunet import DATASET, export_nnunet
+from common.refusal import Refusal
+
+SIDE = 64
+
+
+@pytest.fixture
+def training(chain: Scripts, monkeypatch: pytest.MonkeyPatch) -> PreparedSet:
+    monkeypatch.setenv("PTX_WORKSPACE", str(chain.workspace))
+    return PreparedSet(prepared_folder("ntuh_train"))
+
+
+@pytest.mark.slow
+def test_it_holds_the_prepared_films_and_their_folds(
+    training: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unclear = ~training.has_mask & (training.cases["report"].to_numpy() == 1)
+    export_nnunet(tmp_path, SIDE)
+    assert f"left out: {unclear.sum()} training films" in capsys.readouterr().out
+    raw = tmp_path / "nnUNet_raw" / DATASET
+    splits = json.loads((tmp_path / "nnUNet_preprocessed" / DATASET / "splits_final.json").read_text())
+    assert len(splits) == 5
+    for row, case in enumerate(training.names(np.arange(len(training.cases)))):
+        film, label = raw / "imagesTr" / f"{case}_0000.png", raw / "labelsTr" / f"{case}.png"
+        where = [
+            ("val" if case in fold["val"] else "train")
+            for fold in splits
+            if case in fold["train"] + fold["val"]
+        ]
+        if unclear[row]:
+            assert not film.exists()
+            assert not label.exists()
+            assert not where
+            continue
+        assert [number for number, part in enumerate(where) if part == "val"] == [training.part[row]]
+        assert len(where) == 5
+        assert (cv2.imread(str(film), cv2.IMREAD_UNCHANGED) == training.film(row, SIDE)).all()
+        assert (cv2.imread(str(label), cv2.IMREAD_UNCHANGED) == training.mask(row, SIDE)).all()
+    tested = PreparedSet(prepared_folder("ntuh_test"))
+    assert {path.name for path in (raw / "imagesTs").iterdir()} == {
+        f"{case}_0000.png" for case in tested.cases["case"]
+    }
+    assert not (raw / "labelsTs").exists()
+    table = json.loads((raw / "dataset.json").read_text())
+    assert (
+        table["numTraining"] == len([*(raw / "labelsTr").iterdir()]) == len([*(raw / "imagesTr").iterdir()])
+    )
+    assert table["labels"] == {"background": 0, "pneumothorax": 1}
+
+
+@pytest.mark.slow
+def test_an_earlier_dataset_is_replaced_and_other_files_stay(training: PreparedSet, tmp_path: Path) -> None:
+    export_nnunet(tmp_path, SIDE)
+    raw = tmp_path / "nnUNet_raw" / DATASET
+    (raw / "imagesTr" / "c0123456789abcdef_0000.png").write_bytes(b"of an earlier preparation")
+    (raw / "imagesTr" / "holiday.png").write_bytes(b"theirs")
+    export_nnunet(tmp_path, SIDE)
+    assert not (raw / "imagesTr" / "c0123456789abcdef_0000.png").exists()
+    assert (raw / "imagesTr" / "holiday.png").read_bytes() == b"theirs"
+    splits = tmp_path / "nnUNet_preprocessed" / DATASET / "splits_final.json"
+    splits.write_text("[]")
+    with pytest.raises(Refusal, match="other folds"):
+        export_nnunet(tmp_path, SIDE)
+    assert splits.read_text() == "[]"
+
+
+@pytest.mark.slow
+def test_a_dataset_of_others_is_refused(training: PreparedSet, tmp_path: Path) -> None:
+    theirs = tmp_path / "nnUNet_raw" / DATASET / "dataset.json"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("{}")
+    with pytest.raises(Refusal, match="did not write"):
+        export_nnunet(tmp_path, SIDE)
+    assert theirs.read_text() == "{}"
+
+
+def test_films_that_are_not_prepared_are_named(tmp_path: Path) -> None:
+    said = (
+        Scripts(tmp_path)
+        .run("step2_ntuh_training", "bash", "nnunet.sh", str(tmp_path / "out"), expect=2)
+        .stderr
+    )
+    assert "prepared NTUH films" in said
+    assert not (tmp_path / "out").exists()
