@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_bootstrap_script import case_rows, enough_films, metrics, write_result
 
@@ -17,9 +18,17 @@ from common.inference.result_files import read_results
 from common.refusal import Refusal
 from common.report.looks import note_look
 from common.report.terminal import report
-from common.statistics.auroc import newcombe_interval
-from common.statistics.intervals import wilson_interval
-from common.statistics.plan import Plan, begin_plan, expected_intervals, plan_sentences, read_plan, verdicts
+from common.statistics.auroc import newcombe_interval, placements
+from common.statistics.intervals import tango_interval, wilson_interval
+from common.statistics.plan import (
+    Plan,
+    begin_plan,
+    expected_differences,
+    expected_intervals,
+    plan_sentences,
+    read_plan,
+    verdicts,
+)
 
 
 @pytest.fixture
@@ -90,12 +99,34 @@ def test_how_sure_it_can_be() -> None:
         "sensitivity": wilson_interval(32, 40),
         "specificity": wilson_interval(285, 300),
     }
-    first, second = plan_sentences(PLAN)
+    first, second, third = plan_sentences(PLAN)
     assert first.startswith(
         "Plan of 2026-01-02, SHA-256 aaaaaaaaaaaa: primary are auroc, sensitivity, specif"
     )
     low, high = wilson_interval(32, 40)
     assert f"Sensitivity 0.800 ({low:.3f}-{high:.3f}), width {high - low:.3f}" in second
+    low, high = tango_interval(6.4, 6.4, 40)
+    assert f"Sensitivity ({low:+.3f} to {high:+.3f}), width {high - low:.3f}, too wide for the" in third
+    assert "Specificity" not in third
+    (only,) = plan_sentences(replace(PLAN, primary={"specificity": 0.95}))[1:]
+    assert only.startswith("As expected")
+
+
+def test_intervals_of_differences_are_those_of_systems_that_err_independently() -> None:
+    """Of simulated pairs, 95% of the differences lie in what the plan expects, or a little more."""
+    plan = replace(PLAN, patients_with=200, patients_without=400, primary={"auroc": 0.9, "sensitivity": 0.8})
+    draw = np.random.default_rng(0)
+    calls = draw.random((4000, 2, plan.patients_with)) < 0.8
+    differences = np.subtract(*calls.mean(axis=2).T)
+    low, high = expected_differences(plan)["sensitivity"]
+    assert 0.94 < np.mean((low < differences) & (differences < high)) < 0.97
+    assert (low, high) == pytest.approx((-high, high), abs=1e-9)
+    positive = np.arange(600) < plan.patients_with
+    scores = draw.normal(positive * np.sqrt(2) * 1.2815515655446004, 1, (800, 600))
+    aurocs = [placements(each, positive)[positive].mean() / 400 for each in scores]
+    low, high = expected_differences(plan)["auroc"]
+    gaps = np.subtract(aurocs[::2], aurocs[1::2])
+    assert 0.93 < np.mean((low < gaps) & (gaps < high)) < 0.995
 
 
 def difference(system: str, low: float | None, high: float | None, **other: object) -> dict:
@@ -184,6 +215,7 @@ def test_every_output_states_the_plan(workspace: Path, capsys: pytest.CaptureFix
     assert {row["system"] for row in primary} == {"eff", "vit", "eff-vit"}
     assert {row["metric"] for row in primary} == set(plan.primary)
     assert "plan changed" not in page
+    assert {row["plan"] for row in metrics(workspace)} == {plan.name}
     before = (folder / "metrics.json").read_bytes()
     report(options)
     assert (folder / "metrics.json").read_bytes() == before
@@ -192,6 +224,10 @@ def test_every_output_states_the_plan(workspace: Path, capsys: pytest.CaptureFix
     for name in ("metrics.json", "report.html"):
         assert "Warning: the plan changed after the first look" in (folder / name).read_text()
     assert "Warning: the plan changed after the first look" in " ".join(capsys.readouterr().out.split())
+    told = f"{read_plan(path).name}; changed after the first look"
+    assert {row["plan"] for row in metrics(workspace)} == {told}
+    report(replace(options, plan=None))
+    assert {row["plan"] for row in metrics(workspace)} == {""}
 
 
 def test_a_plan_is_begun_before_there_are_results(

@@ -50,6 +50,7 @@ METRIC_COLUMNS = (
     "p_value",
     "p_holm",
     "test",
+    "plan",
 )
 FILES = Written(
     (*(f"figures/{name}.svg" for name in PLOTS), "report.html", COHORT, "metrics.csv", "metrics.json"),
@@ -127,7 +128,8 @@ def write_metrics(
         "weights",
         "preset",
     )
-    write_csv(csv_path, METRIC_COLUMNS, rows)
+    written = [row | {"plan": planned.told} for row in rows]
+    write_csv(csv_path, METRIC_COLUMNS, written)
     write_json(
         json_path,
         {
@@ -146,7 +148,7 @@ def write_metrics(
                 system: {key: result.meta[key] for key in kept if key in result.meta}
                 for system, result in results.items()
             },
-            "rows": list(rows),
+            "rows": written,
         },
     )
     return csv_path, json_path
@@ -426,10 +428,12 @@ class Planned:
     Attributes:
         plan: The plan; None without one.
         sentences: What is said of it, of the looks at the test films, and its verdicts.
+        told: What each row of metrics.csv says of it, and of a change after the first look.
     """
 
     plan: Plan | None
     sentences: list[str]
+    told: str | None = None
 
     @classmethod
     def of(cls, plan: Plan | None, rows: Sequence[dict[str, Any]], looks: Sequence[str]) -> Planned:
@@ -440,7 +444,9 @@ class Planned:
             key = row["reference"], row["decision"], row["stratum"]
             if row["metric"] in plan.primary and key == ("mask", "two_stage", "all"):
                 row["note"] = "; ".join(filter(None, (row["note"], f"primary by the {plan.name}")))
-        return cls(plan, [*plan_sentences(plan), *looks, *verdicts(plan, rows)])
+        changed = any(each.startswith("Warning:") for each in looks)
+        told = f"{plan.name}{'; changed after the first look' if changed else ''}"
+        return cls(plan, [*plan_sentences(plan), *looks, *verdicts(plan, rows)], told)
 
 
 def table_rows(

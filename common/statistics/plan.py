@@ -9,6 +9,7 @@ The plan is known by the hash of its file: whatever is changed in it makes it an
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from common.paths import shown
 from common.refusal import Refusal
 from common.stages import STUDENTS, SYSTEMS
 from common.statistics.auroc import newcombe_interval
-from common.statistics.intervals import wilson_interval
+from common.statistics.intervals import tango_interval, wilson_interval
 from common.statistics.metric_catalogue import METRICS
 
 if sys.version_info >= (3, 11):
@@ -182,6 +183,26 @@ def expected_intervals(plan: Plan) -> dict[str, tuple[float, float]]:
     return found
 
 
+def expected_differences(plan: Plan) -> dict[str, tuple[float, float]]:
+    """The interval of `eff` minus `vit` in AUROC and sensitivity, where both are as expected of one.
+
+    As if the two erred independently; they err on the same films, so that the interval will be shorter.
+    AUROC: from the two intervals (Zou & Yue, Stat Med 2013;32:5077-5090); sensitivity: Tango's, with as many
+    discordant films on either side as then are to be expected.
+    """
+    single, found = expected_intervals(plan), {}
+    for figure in (name for name in WITH_MARGIN if name in plan.primary):
+        value, n = plan.primary[figure], plan.patients_with
+        if figure == "auroc":
+            low, high = single[figure]
+            half = math.hypot(value - low, high - value)
+            found[figure] = (-half, half)
+        else:
+            discordant = n * value * (1 - value)
+            found[figure] = tango_interval(discordant, discordant, n)
+    return found
+
+
 def plan_sentences(plan: Plan) -> list[str]:
     """What the plan says, a sentence each."""
     widths = [
@@ -189,11 +210,22 @@ def plan_sentences(plan: Plan) -> list[str]:
         f"width {high - low:.3f}"
         for figure, (low, high) in expected_intervals(plan).items()
     ]
+    differences = [
+        f"{METRICS[figure].short_title} ({low:+.3f} to {high:+.3f}), width {high - low:.3f}, "
+        + ("enough" if low > -plan.margin else "too wide")
+        + f" for the margin {plan.margin:g}"
+        for figure, (low, high) in expected_differences(plan).items()
+    ]
     return [
         f"{plan.name[0].upper()}{plan.name[1:]}: primary are {', '.join(plan.primary)}; margin "
         f"{plan.margin:g}; prevalence {plan.prevalence:g}.",
         f"As expected with {plan.patients_with} patients with and {plan.patients_without} without a "
         f"pneumothorax: {'; '.join(widths)}.",
+        *(
+            [f"Differences of two systems as expected, at most: {'; '.join(differences)}."]
+            if differences
+            else []
+        ),
     ]
 
 

@@ -29,6 +29,7 @@ device), of which the terminal shows the main ones. Columns:
                         patients gave several; delong, newcombe (AUROCs); delong (their differences);
                         obuchowski-rockette (means of readers); or none
     note                such as "conditional on the case mix", "too few films for an interval"
+    plan                date and hash of the plan, and whether it changed after the first look
 
 Metrics of the probability and of the map do not depend on the decision: they are repeated, the same, under
 both, so that a filter on the decision always finds them.
