@@ -31,7 +31,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from common.command_line import ExportOptions
 from common.compute import set_up
@@ -45,6 +44,7 @@ from common.networks.flip import TrainedNet
 from common.paths import onnx_folder, shown
 from common.prediction.deployed import PREPROCESSING, Deployed
 from common.preparation.film_store import SIDE
+from common.progress import progress
 from common.refusal import Refusal
 from common.removal import Written, refuse_foreign, remove_temporaries
 from common.stages import Stage
@@ -132,11 +132,11 @@ def export_onnx(system: str, folder: Path) -> dict[str, float]:
     write_json(folder / _ABOUT, _about(deployed))
     films = _films(deployed.image_size)
     differences = {}
-    with tqdm(desc=f"{system} ONNX", unit="file") as bar:
-        for stage, kind in _KINDS.items():
-            nets = deployed.trained.networks(stage, torch.device("cpu"))
-            for name, members in _models(stage, nets):
-                model = kind.module(members).eval()
+    for stage, kind in _KINDS.items():
+        models = _models(stage, deployed.trained.networks(stage, torch.device("cpu")))
+        with progress(len(models), f"{system}, ONNX files, {stage.task}", "file") as bar:
+            for name, nets in models.items():
+                model = kind.module(nets).eval()
                 path = folder / f"{name}.onnx"
                 _write(model, kind.outputs, path, deployed)
                 differences[path.name] = _checked(model, path, films, runtime)
@@ -144,11 +144,10 @@ def export_onnx(system: str, folder: Path) -> dict[str, float]:
     return differences
 
 
-def _models(stage: Stage, nets: list[TrainedNet]) -> Iterator[tuple[str, list[TrainedNet]]]:
-    """Name of each file of a task and the networks that it holds; a student is one network, without folds."""
-    yield stage.task, nets
-    if len(nets) > 1:
-        yield from ((f"fold_{fold}_{stage.task}", [net]) for fold, net in enumerate(nets))
+def _models(stage: Stage, nets: list[TrainedNet]) -> dict[str, list[TrainedNet]]:
+    """The networks in each file of a task, by the file's name; a student is one network, without folds."""
+    folds = {f"fold_{fold}_{stage.task}": [net] for fold, net in enumerate(nets)} if len(nets) > 1 else {}
+    return {stage.task: nets, **folds}
 
 
 def _packages() -> ModuleType:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from common.files import CASE, json_text, whole_file, write_json
 from common.films.own_outputs import RESEARCH_ONLY
 from common.paths import SETS, prepared_folder, shown
 from common.preparation.film_store import PreparedSet
+from common.progress import progress
 from common.refusal import Refusal
 from common.removal import Written, refuse_foreign, remove_written
 from common.stages import N_FOLDS
@@ -54,13 +54,15 @@ def export_nnunet(folder: Path, image_size: int) -> None:
     _write_table(raw, training, rows)  # first: it marks the folder as ours
     for name in (_TRAINING, _LABELS, _TEST):
         (raw / name).mkdir(exist_ok=True)
-    for row in tqdm(rows.tolist(), desc="training films", unit="film"):
-        (case,) = training.names(np.array([row]))
-        _write_picture(raw / _TRAINING / f"{case}_0000.png", training.film(row, image_size))
-        _write_picture(raw / _LABELS / f"{case}.png", training.mask(row, image_size).astype(np.uint8))
-    for row in tqdm(range(len(test.cases)), desc="test films", unit="film"):
-        (case,) = test.names(np.array([row]))
-        _write_picture(raw / _TEST / f"{case}_0000.png", test.film(row, image_size))
+    with progress(len(rows) + len(test.cases), "dataset of nnU-Net") as bar:
+        for row in rows.tolist():
+            (case,) = training.names(np.array([row]))
+            _write_picture(raw / _TRAINING / f"{case}_0000.png", training.film(row, image_size))
+            _write_picture(raw / _LABELS / f"{case}.png", training.mask(row, image_size).astype(np.uint8))
+            bar.update()
+        for row, case in enumerate(test.cases["case"]):
+            _write_picture(raw / _TEST / f"{case}_0000.png", test.film(row, image_size))
+            bar.update()
     splits.parent.mkdir(parents=True, exist_ok=True)
     write_json(splits, folds)
     left_out = len(training.cases) - len(rows)
