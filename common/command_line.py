@@ -436,6 +436,8 @@ class ReportOptions:
     """CSV of human readers' calls (columns case, reader, call, perhaps confidence and aid), scored, too."""
     plan: Path | None = None
     """Plan of the test, as --write-plan begins it: stated in every output, with its verdicts."""
+    all: bool = False
+    """Print every table: both references and decisions, groups, calibration, further metrics."""
     write_plan: Path | None = None
     """Begin a plan in this new file, and do nothing else; fill it in before the first look at the results."""
 

@@ -174,7 +174,7 @@ def metrics(workspace: Path) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 def test_both_systems(workspace):
-    done = run(workspace, "--replicates", "200")
+    done = run(workspace, "--replicates", "200", "--all")
     assert (done.returncode, done.stderr) == (0, "")
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert "12 test films of 10 patients (films of one patient are resampled together)." in done.stdout
@@ -223,7 +223,17 @@ def test_bca_and_a_stated_prevalence(workspace):
         films.append((f"c{i}", f"p{max(i, 1)}", mask, mask, 0.05 if mask else "", probability, pixels,
                       0.5 if mask else ""))  # fmt: skip
     write_result(workspace, "vit", case_rows(films))
-    arguments = ("--system", "vit", "--replicates", "200", "--interval", "bca", "--prevalence", "0.05")
+    arguments = (
+        "--system",
+        "vit",
+        "--replicates",
+        "200",
+        "--interval",
+        "bca",
+        "--prevalence",
+        "0.05",
+        "--all",
+    )
     done = run(workspace, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert "CAUTION: 200 replicates are too few to report" in done.stdout

@@ -85,7 +85,7 @@ def results(n: int, films_a_patient: int = 1) -> Result:
 def reported(result: Result, **options) -> tuple[str, list[dict]]:
     """What is printed, and the rows behind it."""
     console = Console(file=io.StringIO(), width=100, highlight=False, markup=False)
-    chosen = ReportOptions(**{"replicates": 50, **options})
+    chosen = ReportOptions(**{"replicates": 50, "all": True, **options})
     rows = table_rows({"eff": result.cases}, {}, chosen)
     print_report(console, {"eff": result}, rows, chosen, Planned(None, []))
     return console.file.getvalue(), rows
@@ -234,3 +234,29 @@ def test_the_demo_says_so():
     demo = Result(results(50).cases, META | {"preset": "demo"})
     assert "not the published recipe" in printed(demo)
     assert "not the published recipe" not in printed(results(50))
+
+
+def test_the_primary_tables_alone_are_sixty_lines_for_two_systems_and_say_where_the_rest_is():
+    both = {"eff": results(300), "vit": results(300)}
+    console = Console(file=io.StringIO(), width=100, highlight=False, markup=False)
+    options = ReportOptions(replicates=50)
+    rows = table_rows({system: each.cases for system, each in both.items()}, {}, options)
+    print_report(console, both, rows, options, Planned(None, []))
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) <= 60
+    assert max(map(len, lines)) <= 100
+    titles = [line for line in lines if "| reference: mask |" in line]
+    assert titles[:2] == [
+        f"{system} | reference: mask | two-stage decision (primary)" for system in ("eff", "vit")
+    ]
+    text = "\n".join(lines)
+    for row in rows:
+        key = row["system"], row["reference"], row["decision"], row["stratum"]
+        shown = ("auroc", "sensitivity", "specificity", "dice_positives")
+        if key == ("vit", "mask", "two_stage", "all") and row["metric"] in shown:
+            assert line_text(row) in text
+    assert "eff minus vit" in text
+    assert "CAUTION: 50 replicates" in text
+    assert "reference: radiology report" not in text
+    assert lines[-2].startswith("The other reference, stage 1 alone")
+    assert "--all" in lines[-2] + lines[-1]

@@ -233,6 +233,12 @@ class _Folder:
         if passed_over:
             print(f"  passed over: {passed_over} hidden files or folders, or DICOMDIR indices")
         print(f"{RESEARCH_ONLY} -> {shown(self.output)}/findings.csv, overlays/, findings/, dicom/")
+        print(
+            "A row's film: column file"
+            if self.keep_identifiers
+            else "A row's film: column number is its place among the input's files in the order of their "
+            "paths, and case names its overlay and finding; --keep-identifiers writes the path, too"
+        )
 
     def _heading(self, place: int) -> dict[str, Any]:
         name = self.name(self.entries[place].path)

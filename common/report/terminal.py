@@ -59,6 +59,7 @@ FILES = Written(
 _ROW_KEY = METRIC_COLUMNS[:5]
 _FEW_REPLICATES = 1_000
 _WIDTH = 100
+_DEMO = "Preset demo: small networks and short runs, not the published recipe."
 _TITLES = {
     "two_stage": "two-stage decision",
     "stage_1": "stage 1 alone (probability >= cls_threshold)",
@@ -164,12 +165,22 @@ def print_report(
     options: ReportOptions,
     planned: Planned,
 ) -> None:
-    """Print the header and, for each system, the tables of each reference and decision, and of the groups."""
+    """Print the primary tables and, with `options.all`, every other table and what there is to say of it."""
+    found = {tuple(row[key] for key in _ROW_KEY): row for row in rows}
+    if not options.all:
+        _print_primary(console, results, found, options, planned)
+        _print_pair(console, rows)
+        _print_readers(console, rows)
+        console.print()
+        console.print(
+            "The other reference, stage 1 alone, groups, calibration and all further metrics: "
+            "python bootstrap.py --all, report.html, metrics.csv"
+        )
+        return
     for line in _header(next(iter(results.values())), options):
         console.print(line)
     for sentence in planned.sentences:
         console.print(sentence)
-    found = {tuple(row[key] for key in _ROW_KEY): row for row in rows}
     for system, result in results.items():
         console.print()
         console.rule(f"System {system}", align="left", characters="=")
@@ -187,7 +198,7 @@ def print_report(
             "of rectangles are blocky: read HD95 and NSD of such masks with caution."
         )
         if meta["preset"] == "demo":
-            console.print("Preset demo: small networks and short runs, not the published recipe.")
+            console.print(_DEMO)
         for reference in REFERENCES:
             for decision in DECISIONS:
                 _print_block(console, found, result, (system, reference, decision))
@@ -198,6 +209,63 @@ def print_report(
         _print_groups(console, found, system)
     _print_pair(console, rows)
     _print_readers(console, rows)
+
+
+def _print_primary(
+    console: Console,
+    results: Mapping[str, Result],
+    found: Mapping[tuple, dict[str, Any]],
+    options: ReportOptions,
+    planned: Planned,
+) -> None:
+    """The primary table of each system, and what nobody may miss beside it."""
+    first = next(iter(results.values()))
+    counts = cohort(first)
+    console.print(
+        f"{counts['films']} test films of {counts['patients']} patients; positive by mask: "
+        f"{counts['positive_by_mask']}. Each metric: estimate ({CONFIDENCE:.0%} interval of patients) "
+        "n = films."
+    )
+    for line in (*_cautions(options), *planned.sentences):
+        console.print(line)
+    for system, result in results.items():
+        block = (system, REFERENCES[0], DECISIONS[0])
+        rows = _of_block(found, block)
+        console.print()
+        console.print(_title(block), style="bold")
+        console.print(_reference_note(REFERENCES[0], counts))
+        console.print(_stratum_table(rows, _LINES[0]))
+        for metric in _LINES[2]:
+            console.print(f"{METRICS[metric].short_title}: {line_text(rows['all', metric])}")
+        for sentence in threshold_sentences(
+            list(found.values()), system, result.meta["cls_threshold"], tested_thresholds(system, result)
+        ):
+            if sentence.startswith("Warning"):
+                console.print(sentence)
+        if result.meta["preset"] == "demo":
+            console.print(_DEMO)
+
+
+def _cautions(options: ReportOptions) -> list[str]:
+    if options.replicates >= _FEW_REPLICATES:
+        return []
+    return [
+        f"CAUTION: {options.replicates} replicates are too few to report; "
+        f"the default is {ReportOptions.replicates:,}."
+    ]
+
+
+def _title(block: tuple[str, str, str]) -> str:
+    system, reference, decision = block
+    primary = " (primary)" if (reference, decision) == (REFERENCES[0], DECISIONS[0]) else ""
+    return f"{system} | {_TITLES[reference]} | {_TITLES[decision]}{primary}"
+
+
+def _stratum_table(rows: Mapping[tuple[str, str], dict[str, Any]], metrics: Sequence[str]) -> Table:
+    table = _table((METRICS[metric].short_title for metric in metrics), justify="left")
+    for stratum in STRATA:
+        table.add_row(stratum, *(line_text(rows[stratum, metric]) for metric in metrics))
+    return table
 
 
 def _header(result: Result, options: ReportOptions) -> list[str]:
@@ -238,12 +306,7 @@ def _header(result: Result, options: ReportOptions) -> list[str]:
         lines.insert(1, f"{result.unlabelled} more have no label and count in no metric.")
     if options.prevalence is not None:
         lines.append(f"Stated prevalence: {options.prevalence:g}.")
-    if options.replicates < _FEW_REPLICATES:
-        lines.append(
-            f"CAUTION: {options.replicates} replicates are too few to report; "
-            f"the default is {ReportOptions.replicates:,}."
-        )
-    return lines
+    return lines + _cautions(options)
 
 
 def _of_block(
@@ -256,19 +319,14 @@ def _of_block(
 def _print_block(
     console: Console, found: Mapping[tuple, dict[str, Any]], result: Result, block: tuple[str, str, str]
 ) -> None:
-    system, reference, decision = block
     rows = _of_block(found, block)
-    primary = " (primary)" if (reference, decision) == (REFERENCES[0], DECISIONS[0]) else ""
     console.print()
-    console.print(f"{system} | {_TITLES[reference]} | {_TITLES[decision]}{primary}", style="bold")
-    console.print(_reference_note(reference, cohort(result)))
+    console.print(_title(block), style="bold")
+    console.print(_reference_note(block[1], cohort(result)))
     for line in _LINES:
         if not all(("all", metric) in rows for metric in line):
             continue
-        table = _table((METRICS[metric].short_title for metric in line), justify="left")
-        for stratum in STRATA:
-            table.add_row(stratum, *(line_text(rows[stratum, metric]) for metric in line))
-        console.print(table)
+        console.print(_stratum_table(rows, line))
         console.print()
     table = _table((METRICS[metric].short_title for metric in _counts()), justify="right")
     for stratum in STRATA:

@@ -5,6 +5,7 @@
     python bootstrap.py --system vit         one system only
     python bootstrap.py --interval bca       bias-corrected and accelerated intervals
     python bootstrap.py --prevalence 0.05    PPV and NPV at this prevalence, too
+    python bootstrap.py --all                print every table, not only the primary ones
     python bootstrap.py --replicates 2000 --seed 7
     python bootstrap.py --write-plan plan.toml   begin a plan, before the first look at the results
     python bootstrap.py --plan plan.toml         state it in every output, with its verdicts
