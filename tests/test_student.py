@@ -17,7 +17,14 @@ import torch
 from conftest import TINY, Scripts, made_once
 
 from common import start
-from common.command_line import parse_train
+from common.command_line import (
+    parse_evaluation,
+    parse_export,
+    parse_listen,
+    parse_prediction,
+    parse_thresholds,
+    parse_train,
+)
 from common.compute import seed_torch
 from common.distributed import Processes
 from common.inference import choose_thresholds
@@ -111,6 +118,20 @@ def test_only_students_have_a_share_of_their_teachers(capsys: pytest.CaptureFixt
     capsys.readouterr()
     with pytest.raises(Refusal, match="between 0 and 1"):
         parse_train(CLS, "", ["--soft-share", "1.5"])
+
+
+def test_flag_names_the_student_wherever_a_system_is_used() -> None:
+    for system in ("eff", "vit"):
+        flags = ["--system", system, "--student"]
+        assert parse_thresholds("", flags).systems == (f"{system}_student",)
+        assert parse_evaluation("", flags).systems == (f"{system}_student",)
+        assert parse_export("", flags).systems == (f"{system}_student",)
+        assert parse_prediction("", ["in", "out", *flags]).named == f"{system}_student"
+        assert parse_listen("", ["--caller", "A", *flags]).named == f"{system}_student"
+    assert parse_listen("", ["--caller", "A", "--student"]).named == "eff_student"
+    assert parse_listen("", ["--caller", "A"]).named is None
+    with pytest.raises(Refusal, match="leave one of them off"):
+        parse_listen("", ["--caller", "A", "--student", "--bundle", "eff.bundle"])
 
 
 @pytest.mark.parametrize(
