@@ -62,7 +62,9 @@ class Traffic(TorchDispatchMode):
             tensors = [each for each in tree_leaves((args, kwargs, made)) if isinstance(each, torch.Tensor)]
             name = str(func).split(".")[1]
             self.read_and_written[name] += sum(each.numel() * each.element_size() for each in tensors)
-            first = tree_leaves(made)[0]
+            first = next((each for each in tree_leaves(made) if isinstance(each, torch.Tensor)), None)
+            if first is None:  # a number
+                return made
             self.types.setdefault(name, set()).add(first.dtype)
             if name in OF_PICTURES and first.dim() == 4 and min(first.shape[1:]) > 1:
                 self.other_layout[name] += not first.is_contiguous(memory_format=torch.channels_last)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+import re
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
 import cv2
 import numpy as np
 import torch
 
 _BF16_FROM = (8, 0)  # compute capability
+_NOT_REPEATABLE = re.compile(r"(\S+) does not have a deterministic implementation")
+_Result = TypeVar("_Result")
 
 
 def set_up(device: torch.device) -> None:
@@ -28,7 +33,46 @@ def set_up(device: torch.device) -> None:
     torch.backends.cudnn.benchmark = False  # it would choose kernels by their time, others in each run
     # float32 is float32: TensorFloat-32 has 10 bits of mantissa, and not every card has it
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    # not by `use_deterministic_algorithms`, which loads torch's compiler for it: 892 modules, 0.9 s
+    torch._C._set_deterministic_algorithms(True, warn_only=device.type == "cuda")
+
+
+def train_repeatably(device: torch.device) -> None:
+    """On a GPU, too, the same bits: what has no repeatable kernel fails there (see `repeatable`).
+
+    Attention is computed by matrix products and a softmax. Else torch would choose by shape and card among
+    fused kernels, some of whose backward passes add up in any order. On a CPU the biases of TinyViT lead it
+    to the products anyway, so that `--check` counts what a GPU will hold.
+    """
+    if device.type == "cuda":
+        torch._C._set_deterministic_algorithms(True, warn_only=False)
+        torch.backends.cuda.enable_math_sdp(True)
+        torch.backends.cuda.enable_flash_sdp(False)
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def repeatable(work: Callable[[], _Result], left: list[str]) -> _Result:
+    """Do work whose result is the same each time, or note what of it cannot be.
+
+    Args:
+        work: What is done; it is done anew where it failed since an operation has no repeatable kernel. From
+            then on torch takes what kernels there are.
+        left: Names of such operations, to which new ones are added.
+    """
+    try:
+        return work()
+    except RuntimeError as error:
+        if not _NOT_REPEATABLE.search(str(error)):
+            raise
+        said = [str(error)]
+    torch._C._set_deterministic_algorithms(True, warn_only=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = work()
+    said += [str(each.message) for each in caught]
+    left += sorted({found[1] for text in said if (found := _NOT_REPEATABLE.search(text))} - set(left))
+    return result
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -54,6 +58,72 @@ def test_full_precision_is_float32_everywhere() -> None:
     finally:
         torch.use_deterministic_algorithms(False)
     assert isinstance(compute.autocast(GPU, "fp32"), contextlib.nullcontext)
+
+
+@pytest.fixture
+def settings() -> Iterator[None]:
+    """As they were before."""
+    attention = torch.backends.cuda
+    before = (
+        attention.flash_sdp_enabled(),
+        attention.mem_efficient_sdp_enabled(),
+        attention.cudnn_sdp_enabled(),
+    )
+    yield
+    torch._C._set_deterministic_algorithms(False, warn_only=False)
+    for enable, was in zip(
+        (attention.enable_flash_sdp, attention.enable_mem_efficient_sdp, attention.enable_cudnn_sdp),
+        before,
+        strict=True,
+    ):
+        enable(was)
+
+
+def test_training_is_strict_and_its_attention_chosen(settings: None) -> None:
+    compute.set_up(GPU)
+    assert torch.is_deterministic_algorithms_warn_only_enabled()  # what only predicts goes on
+    compute.train_repeatably(torch.device("cpu"))
+    assert torch.backends.cuda.flash_sdp_enabled()
+    compute.train_repeatably(GPU)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    assert torch.backends.cuda.math_sdp_enabled()
+    assert not torch.backends.cuda.flash_sdp_enabled()
+    assert not torch.backends.cuda.mem_efficient_sdp_enabled()
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    compute.set_up(torch.device("cpu"))
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def test_what_cannot_be_repeated_is_done_and_noted(settings: None) -> None:
+    compute.set_up(torch.device("cpu"))
+    left: list[str] = []
+
+    def work() -> int:
+        for name in ("median_cuda", "upsample_bilinear2d_backward_cuda"):
+            text = f"{name} does not have a deterministic implementation, but you set"
+            if not torch.is_deterministic_algorithms_warn_only_enabled():
+                raise RuntimeError(text)
+            warnings.warn(text, stacklevel=2)
+        return 7
+
+    assert compute.repeatable(work, left) == 7
+    assert left == ["median_cuda", "upsample_bilinear2d_backward_cuda"]
+    with pytest.raises(RuntimeError, match="shapes"):
+        compute.repeatable(lambda: [][0] if left == [] else _fail("shapes"), left)
+
+
+def _fail(text: str) -> None:
+    raise RuntimeError(text)
+
+
+def test_repeatable_kernels_are_asked_for_without_torchs_compiler() -> None:
+    program = "import sys, torch; from common.compute import set_up; set_up(torch.device('cpu'));"
+    program += (
+        "assert torch.are_deterministic_algorithms_enabled(); print('torch._inductor.config' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_only_the_chosen_gpu_is_touched(cards: list) -> None:

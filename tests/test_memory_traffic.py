@@ -8,7 +8,7 @@ import pytest
 import torch
 from distributed_worker import BATCH, IMAGE_SIZE, batches, network, recipe
 
-from benchmarks.traffic import Library, traffic_of
+from benchmarks.traffic import Library, Traffic, traffic_of
 from common.compute import seed_torch
 from common.distributed import Processes
 from common.networks import weights
@@ -56,6 +56,34 @@ def test_pictures_lie_channels_last_and_in_half_precision(system: str) -> None:
     assert traffic.types["upsample_nearest2d"] == {torch.float16}
     assert traffic.types["cat"] == {torch.float16}
     assert traffic.types["convolution"] == {torch.float16}
+
+
+# What torch says of attention's fused kernels, whose backward passes are not repeatable, and of some others
+_NOT_REPEATABLE = (
+    "flash_attention",
+    "efficient_attention",
+    "cudnn_attention",
+    "upsample_bilinear",
+    "upsample_bicubic",
+    "adaptive_avg_pool",
+    "max_pool",
+    "pad2d_backward",
+    "grid_sampler",
+    "cumsum",
+    "scatter_reduce",
+    "median",
+)
+
+
+@pytest.mark.parametrize("system", ["eff", "vit"])
+def test_no_operation_is_known_to_have_no_repeatable_kernel(system: str) -> None:
+    net, batch = network(system, "cls", drop=0.3).train(), batches(1)[0]
+    loss_of = step.Learner(net, recipe("cls"), Processes(torch.device("cpu"))).loss_of
+    with Traffic() as traffic:  # on a CPU: fake tensors have no backward pass without a GPU
+        loss_of(net(batch["film"]), batch["mask"], batch["label"]).backward()
+    assert "convolution_backward" in traffic.read_and_written
+    for name in traffic.read_and_written:
+        assert not any(word in name for word in _NOT_REPEATABLE), name
 
 
 def test_network_that_only_predicts_has_silu_in_place() -> None:

@@ -236,6 +236,32 @@ def test_every_parameter_is_trained_at_the_rate_that_was_told(system: str, task:
         assert moved > 0.8 * sum(p.grad is not None for p in learner.net.parameters())
 
 
+# --- what cannot be repeated -----------------------------------------------------------------------
+
+
+def test_step_that_a_gpu_cannot_repeat_is_done_once_and_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (_learner("eff", "seg") for _ in range(2))
+    for learner in (one, other):
+        training(learner.net, frozen=True)  # BatchNorm would count the films of the step that failed, too
+    expected = one.step(batches()[0], 1e-3, (0, 0, 1))
+    loss_of, failed = other.loss_of, []
+
+    def without_kernel(*given: torch.Tensor) -> torch.Tensor:
+        if not failed:
+            failed.append(1)
+            raise RuntimeError("median_cuda does not have a deterministic implementation, but you set")
+        return loss_of(*given)
+
+    monkeypatch.setattr(other, "loss_of", without_kernel)
+    try:
+        assert torch.equal(other.step(batches()[0], 1e-3, (0, 0, 1)), expected)
+    finally:
+        torch._C._set_deterministic_algorithms(False, warn_only=False)
+    assert (one.not_repeatable, other.not_repeatable) == ([], ["median_cuda"])
+    for mine, its in zip(one.net.parameters(), other.net.parameters(), strict=True):
+        assert torch.equal(mine, its)
+
+
 # --- fp16 ------------------------------------------------------------------------------------------
 
 

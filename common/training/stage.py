@@ -10,7 +10,7 @@ from typing import Any
 
 from common import __version__
 from common.command_line import Request
-from common.compute import seed_torch, set_up
+from common.compute import seed_torch, set_up, train_repeatably
 from common.distributed import Processes, running
 from common.files import alone, whole_file, write_json
 from common.inference.run_networks import PRECISION, Predictor
@@ -46,6 +46,7 @@ def train_stage(stage: Stage, request: Request) -> None:
     """
     with running(request.options.gpu) as processes:
         set_up(processes.device)
+        train_repeatably(processes.device)
         inputs = check_inputs(stage, request, processes)
         if request.options.check:
             _print_cost(inputs)
@@ -180,9 +181,16 @@ def _fit(run: Run, inputs: StageInputs, left: TimeLeft, log: RunLog, begun: floa
         "validated_in": PRECISION,
         "version": __version__,
     }
+    if inputs.processes.device.type == "cuda":  # on a CPU all are
+        made["not_repeatable"] = fit.learner.not_repeatable
     if run.chosen.file is not None:
         made["own_recipe"] = run.chosen.file  # which later stages go on by
     weights.save_weights(run.file, best.state, fit.facts | made)
+    if fit.learner.not_repeatable:
+        log.say(
+            f"{run.name}: the same command may give slightly other weights here: of these operations the GPU "
+            f"has no repeatable kernel: {', '.join(fit.learner.not_repeatable)}"
+        )
     log.say(
         f"{run.name}: {metric} {best.score:.3f} at epoch {best.epoch}, "
         f"{in_words(time.monotonic() - begun)} -> {shown(run.file)}"

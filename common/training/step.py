@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from common.compute import autocast, gradient_scaler, seed_torch
+from common.compute import autocast, gradient_scaler, repeatable, seed_torch
 from common.distributed import Processes
 from common.memory import enough_memory
 from common.networks.gradient_checkpointing import checkpointed
@@ -74,6 +74,7 @@ class Learner:
         self.optimiser = torch.optim.AdamW(
             net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
+        self.not_repeatable: list[str] = []  # operations without such a kernel on this GPU
         self.scaler = gradient_scaler(self.device, recipe.precision)
         self.loss_of = TaskLoss(recipe)
 
@@ -111,15 +112,8 @@ class Learner:
         # The rate follows from the step's number: a torch scheduler would be one more state to save.
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        seed_torch(*key, self.processes.rank)  # by rank, or all would drop the same places
-        self.optimiser.zero_grad(set_to_none=True)
-        pieces = self.recipe.accumulation
-        found = torch.zeros(2, device=self.device)
         with _memory_for(self.recipe, self.device):
-            for number in range(pieces):
-                # Pieces are equal (`inputs.py` refuses others), so that their mean is the mean of the batch.
-                own = {name: tensor.chunk(pieces)[number] for name, tensor in batch.items()}
-                found += self._backward(own, last=number == pieces - 1) / pieces
+            found = repeatable(lambda: self._gradients(batch, key), self.not_repeatable)
             self.scaler.unscale_(self.optimiser)  # before the norm, which would be that of scaled gradients
             norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
             self.scaler.step(self.optimiser)
@@ -130,6 +124,18 @@ class Learner:
         if not self.scaler.is_enabled():  # which leaves out such a step, and lowers its scale
             found[0] += norm * 0  # of a gradient that is not finite nothing must follow: the loss says it
         return self.processes.mean(found)
+
+    def _gradients(self, batch: dict[str, torch.Tensor], key: tuple[int, ...]) -> torch.Tensor:
+        """The gradients of a batch; its loss and share of positives."""
+        seed_torch(*key, self.processes.rank)  # by rank, or all would drop the same places
+        self.optimiser.zero_grad(set_to_none=True)
+        pieces = self.recipe.accumulation
+        found = torch.zeros(2, device=self.device)
+        for number in range(pieces):
+            # Pieces are equal (`inputs.py` refuses others), so that their mean is the mean of the batch.
+            own = {name: tensor.chunk(pieces)[number] for name, tensor in batch.items()}
+            found += self._backward(own, last=number == pieces - 1) / pieces
+        return found
 
     def _refuse_standstill(self) -> None:
         """Refuse to train on where every step is left out: loss scaling was halved until nothing was left."""
