@@ -1,17 +1,28 @@
 #!/usr/bin/env bash
 # launch.sh SCRIPT [GPU] [FLAGS...]: run a Python script of the current folder.
 #
-# GPU is a number (default 0), cpu, or several (0,1), for which launch.py starts one process each; anything
-# that starts with - is a flag of the script.
+# GPU is a number (default 0), cpu, or several (0,1), for which launch.py starts one process each. A number
+# stands first, since between flags it is a value (--epochs 3); cpu and 0,1 may stand anywhere.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 find_environment
 
 script="$1"
 shift
-gpu=0
+gpu=0 words=()
 case "${1:-}" in
-    "" | -*) ;;
+    "" | -*)
+        last=""
+        for word in "$@"; do
+            if [ "$last" != --gpu ] && [[ "$word" =~ ^(cpu(,cpu)*|[0-9]+(,[0-9]+)+)$ ]]; then
+                gpu="$word"
+            else
+                words+=("$word")
+            fi
+            last="$word"
+        done
+        set -- ${words[@]+"${words[@]}"}
+        ;;
     *) gpu="$1" && shift ;;
 esac
 case " $* " in

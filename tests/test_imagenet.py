@@ -17,7 +17,7 @@ from huggingface_hub import get_hf_file_metadata
 from safetensors.torch import save_file
 
 from common.networks import imagenet
-from common.networks.imagenet import _in_time, find_imagenet, load_imagenet
+from common.networks.imagenet import _in_time, find_all_imagenet, find_imagenet, load_imagenet
 from common.networks.unet import PneumothoraxNet
 from common.recipes.presets import preset_network
 from common.refusal import Refusal
@@ -82,6 +82,23 @@ def test_malicious_pickle_is_not_run(tmp_path: Path) -> None:
 def test_named_folder_without_the_file_is_refused_without_asking_the_hub(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="no ImageNet weights of tiny_vit"):
         find_imagenet("tiny_vit_21m_512.dist_in22k_ft_in1k", str(tmp_path))
+
+
+def test_all_missing_weights_are_named_at_once(tmp_path: Path) -> None:
+    encoders = {"eff": "tf_efficientnetv2_s.in21k_ft_in1k", "vit": "tiny_vit_21m_512.dist_in22k_ft_in1k"}
+    with pytest.raises(Refusal) as refusal:
+        find_all_imagenet(encoders, str(tmp_path))
+    said = str(refusal.value)
+    for name in encoders.values():
+        assert f"no ImageNet weights of {name} in {tmp_path}" in said
+        assert f"/timm/{name}/resolve/main/model.safetensors" in said
+        assert f"here as {tmp_path}/{name}.safetensors" in said
+    (tmp_path / f"{encoders['eff']}.pth").touch()
+    with pytest.raises(Refusal, match=r"^no ImageNet weights of tiny_vit") as refusal:
+        find_all_imagenet(encoders, str(tmp_path))
+    assert "efficientnet" not in str(refusal.value)
+    (tmp_path / f"{encoders['vit']}.pth").touch()
+    assert list(find_all_imagenet(encoders, str(tmp_path))) == ["eff", "vit"]
 
 
 def test_hub_is_asked_once_and_has_less_than_five_seconds(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -117,6 +117,32 @@ def find_imagenet(encoder: str, location: str | None) -> Path:
             found=type(error).__name__,
             **help_lines,
         ) from None
+
+
+def find_all_imagenet(encoders: Mapping[str, str], location: str | None) -> dict[str, Path]:
+    """Where the ImageNet weights of each system's encoder lie.
+
+    Args:
+        encoders: timm's model name of each system.
+        location: As for `find_imagenet`.
+
+    Raises:
+        Refusal: Those of some lie nowhere; all are named at once, for they are fetched on another machine.
+    """
+    found: dict[str, Path] = {}
+    missing: list[Refusal] = []
+    for system, encoder in encoders.items():
+        try:
+            found[system] = find_imagenet(encoder, location)
+        except Refusal as refusal:
+            missing.append(refusal)
+    if len(missing) > 1:
+        each = [[str(refusal.details[key]) for refusal in missing] for key in ("do", "put_it")]
+        do, put_it = ("\n           and ".join(lines) for lines in each)
+        raise Refusal("\n  ".join(refusal.what for refusal in missing), do=do, put_it=put_it)
+    if missing:
+        raise missing[0]
+    return found
 
 
 def _ask(url: str) -> str | None:

@@ -16,7 +16,7 @@ from common.compute import film_readers
 from common.distributed import Processes
 from common.inference.trained_system import TrainedSystem, read_trained, refuse_other_films
 from common.networks import weights
-from common.networks.imagenet import find_imagenet
+from common.networks.imagenet import find_all_imagenet
 from common.networks.unet import MEAN, STD
 from common.paths import run_folder, run_name, shown, weights_file
 from common.preparation.film_store import PreparedSet
@@ -121,11 +121,12 @@ def check_inputs(stage: Stage, request: Request, processes: Processes) -> StageI
     options = request.options
     # From cheap to dear: what is missing is said before films are prepared, which takes hours.
     parents = {system: _read_parent(stage, system) for system in options.system}
-    imagenet: dict[str, Path] = {
-        system: find_imagenet(request.network(system).encoder, options.imagenet)
+    encoders: dict[str, str] = {
+        system: request.network(system).encoder
         for system in options.system
         if _wants_imagenet(stage, system, request)
     }
+    imagenet = find_all_imagenet(encoders, options.imagenet)
     teachers = _read_teachers(stage, options)
     if not options.check:  # which writes nothing
         for system in parents:

@@ -1,8 +1,17 @@
 #!/usr/bin/env bash
 # bash predict.sh INPUT OUTPUT [GPU] [FLAGS]: a trained system on new films; GPU: a number (default 0) or cpu.
+# Flags may stand anywhere, and the GPU before or after INPUT and OUTPUT.
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-words=() # what comes before the flags
-while [ $# -gt 0 ] && [[ "$1" != -* ]]; do
-    words+=("$1") && shift
+words=() flags=()
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --system | --bundle | --backend | --gpu) flags+=("${@:1:2}") && shift ;;
+        -*) flags+=("$1") ;;
+        *) words+=("$1") ;;
+    esac
+    [ $# -eq 0 ] || shift
 done
-exec bash "$here/../../common/launch.sh" "$here/predict.py" "${words[2]:-0}" "${words[@]:0:2}" "$@"
+if [ ${#words[@]} -eq 3 ] && [[ "${words[0]}" =~ ^(cpu|[0-9]+)$ ]] && [[ ! "${words[2]}" =~ ^(cpu|[0-9]+)$ ]]; then
+    words=("${words[@]:1:2}" "${words[0]}")
+fi
+exec bash "$here/../../common/launch.sh" "$here/predict.py" "${words[2]:-0}" "${words[@]:0:2}" "${flags[@]}"
