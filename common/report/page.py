@@ -32,6 +32,7 @@ from common.report.thresholds_kept import tested_thresholds, threshold_sentences
 from common.stages import INFERENCE_COMMAND, N_FOLDS, STUDENTS, TESTING_FOLDER
 from common.statistics.compare_systems import FAMILY
 from common.statistics.curves import calibration, froc, net_benefit, precision_recall, roc
+from common.statistics.group_differences import MINUS
 from common.statistics.human_readers import CALL
 from common.statistics.intervals import EXPANDED
 from common.statistics.metric_catalogue import METRICS
@@ -136,7 +137,7 @@ def _page(
         flow=flow,
         estimates={system: _estimates(rows, system) for system in results},
         metrics=list(dict.fromkeys(METRICS[row["metric"]].title for row in rows)),
-        groups=[s for s in dict.fromkeys(row["stratum"] for row in rows) if s != "all"],
+        groups=[s for s in dict.fromkeys(row["stratum"] for row in rows) if s != "all" and MINUS not in s],
         statistics=statistics,
         out_of_fold={system: _threshold_text(found) for system, found in thresholds.items() if found},
         training_films=any(name == "training" for name, _ in described),

@@ -25,6 +25,7 @@ from common.report.thresholds_kept import tested_thresholds, threshold_sentences
 from common.stages import SYSTEMS, TESTING_FOLDER
 from common.statistics.bootstrap import RESAMPLING, bootstrap, metric_rows
 from common.statistics.compare_systems import PAIR, comparison_rows
+from common.statistics.group_differences import MINUS, group_difference_rows
 from common.statistics.human_readers import AID, CALL, Reading, read_readers, reader_rows
 from common.statistics.intervals import CONFIDENCE, EXPANDED, MIN_FILMS, MIN_PATIENTS
 from common.statistics.metric_catalogue import METRICS
@@ -354,7 +355,7 @@ def _print_groups(console: Console, found: Mapping[tuple, dict[str, Any]], syste
     block = (system, REFERENCES[0], DECISIONS[0])
     of_block = _of_block(found, block)
     strata = dict.fromkeys(stratum for stratum, _ in of_block)
-    groups = [stratum for stratum in strata if stratum not in STRATA]
+    groups = [stratum for stratum in strata if stratum not in STRATA and MINUS not in stratum]
     if not groups:
         return
     console.print()
@@ -371,6 +372,16 @@ def _print_groups(console: Console, found: Mapping[tuple, dict[str, Any]], syste
         texts = (line_text(row, digits=2, with_n=False) for row in rows)
         table.add_row(group, str(positives), str(negatives), *texts)
     console.print(table)
+    adjusted = [
+        row["p_holm"]
+        for (stratum, _), row in of_block.items()
+        if MINUS in stratum and row["p_holm"] is not None
+    ]
+    if adjusted:
+        console.print(
+            f"Each group minus the largest of its kind: {len(adjusted)} comparisons, exploratory, in "
+            f"metrics.csv; smallest p (Holm) {p_text(min(adjusted))}."
+        )
 
 
 def _print_pair(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -530,6 +541,7 @@ def table_rows(
     rows = [row | untested for row in metric_rows(found, options.interval, options.prevalence)]
     for reference, of_reference in found.items():
         rows += comparison_rows(systems, of_reference, reference)
+    rows += group_difference_rows(found[REFERENCES[0]], REFERENCES[0])
     rows += mean_rows(systems, readers)
     return rows + reader_rows(systems, readers, options.replicates, options.seed)
 

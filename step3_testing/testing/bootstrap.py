@@ -28,7 +28,7 @@ device), of which the terminal shows the main ones. Columns:
     interval            percentile, bca (bootstrap of patients); wilson (proportions), koopman (ratios), tango
                         (differences of proportions), the three at the effective number of films where
                         patients gave several; delong, newcombe (AUROCs); delong (their differences);
-                        obuchowski-rockette (means of readers); or none
+                        newcombe (differences of groups); obuchowski-rockette (means of readers); or none
     note                such as "conditional on the case mix", "too few films for an interval"
     plan                date and hash of the plan, and whether it changed after the first look
 
