@@ -175,6 +175,20 @@ def test_an_aurocs_interval_is_symmetric_on_the_logit_scale() -> None:
     assert spread.quantile(0.95) > norm.ppf(0.975)
 
 
+def test_few_positives_are_few_degrees_of_freedom() -> None:
+    """Readers who do not differ tell nothing of the spread of 4 positives."""
+    positive, patient = np.arange(40) < 4, np.arange(40)
+    scores = np.random.default_rng(0).normal(positive * 1.0, 1.0)
+    estimate, deviations = auroc_by_patient(Ranked(scores, positive, patient), 40)
+    classes = [positive, ~positive]
+    first, second = Value(estimate, deviations, classes), Value(estimate - 0.1, deviations / 2, classes)
+    _, high = difference_interval("auroc", [first] * 3, [second] * 3, patient)
+    assert high - 0.1 == pytest.approx(t.ppf(0.975, 3) * np.sqrt(deviations @ deviations) / 2)
+    low, _ = mean_interval("auroc", [first] * 3, patient)
+    half = t.ppf(0.975, 3) * np.sqrt(deviations @ deviations) / (estimate * (1 - estimate))
+    assert np.log(low / (1 - low)) == pytest.approx(np.log(estimate / (1 - estimate)) - half)
+
+
 # --- the rows --------------------------------------------------------------------------------------
 
 

@@ -49,6 +49,11 @@ class Spread(NamedTuple):
         tail = (1 + confidence) / 2
         return float(ndtri(tail) if math.isinf(self.degrees) else stdtrit(self.degrees, tail))
 
+    def with_patients(self, values: Sequence[Value], patient: np.ndarray) -> Spread:
+        """With no more degrees of freedom than the rarer class has patients, less one: as for two systems."""
+        fewest = min(len(np.unique(patient[films])) for films in _united(values))
+        return Spread(self.variance, min(self.degrees, fewest - 1))
+
     def at_least(self, variance: float) -> Spread:
         """With no less variance; what is added is known, so that the degrees of freedom rise with it."""
         if variance <= self.variance:
@@ -95,8 +100,9 @@ def mean_interval(
 ) -> tuple[float, float]:
     """Ends of the interval of the mean of readers, 0-1.
 
-    An AUROC's is symmetric on the logit scale; where it has no variance, as where every reader ranks every
-    positive first, it is Newcombe's at the numbers of patients.
+    An AUROC's is symmetric on the logit scale, with no more degrees of freedom than the rarer class has
+    patients; where it has no variance, as where every reader ranks every positive first, it is Newcombe's at
+    the numbers of patients.
 
     A proportion's is Wilson's at the number of films that would have this variance, at most that of
     independent readings, less for the degrees of freedom (as Korn & Graubard, Survey Methodology
@@ -114,9 +120,8 @@ def mean_interval(
         if spread.variance <= 0:
             positives, negatives = (len(np.unique(patient[each])) for each in _united(values))
             return newcombe_interval(mean, positives, negatives, confidence)
-        half = (
-            spread.quantile(confidence) * math.sqrt(spread.variance) / (mean * (1 - mean))
-        )  # the logit's slope there
+        quantile = spread.with_patients(values, patient).quantile(confidence)
+        half = quantile * math.sqrt(spread.variance) / (mean * (1 - mean))  # the logit's slope there
         logit = math.log(mean / (1 - mean))
         return float(expit(logit - half)), float(expit(logit + half))
     of_patient = sum(np.bincount(patient[v.classes[0]], minlength=len(v.deviations)) for v in values)
@@ -154,7 +159,8 @@ def difference_interval(
     spread = _spread([_minus(*pair) for pair in zip(first, second, strict=True)])
     difference = _mean(first) - _mean(second)
     if metric == "auroc" and spread.variance > 0:
-        half = spread.quantile(confidence) * math.sqrt(spread.variance)
+        quantile = spread.with_patients(first, patient).quantile(confidence)
+        half = quantile * math.sqrt(spread.variance)
         return max(difference - half, -1.0), min(difference + half, 1.0)
     (below, above), (other_below, other_above) = (
         (_mean(each) - low, high - _mean(each))
