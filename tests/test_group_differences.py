@@ -60,6 +60,11 @@ def test_two_groups_without_an_error_have_an_interval_with_width() -> None:
     """10 of 10 against 20 of 20, from Wilson's 0.7225-1 and 0.8389-1."""
     groups = [Bootstrapped(n, 1.0, np.ones(50), n, independent=True, effective=float(n)) for n in (10, 20)]
     assert _newcombe("sensitivity", *groups) == pytest.approx((-0.2775, 0.1611), abs=1e-4)
+    groups = [
+        Bootstrapped(10, share, np.ones(50), 10, independent=True, effective=10.0) for share in (0.8, 0.5)
+    ]
+    low, high = 0.3 - np.hypot(0.8 - 0.4902, 0.7634 - 0.5), 0.3 + np.hypot(0.9433 - 0.8, 0.5 - 0.2366)
+    assert _newcombe("sensitivity", *groups) == pytest.approx((low, high), abs=1e-3)
 
 
 def test_all_comparisons_of_a_system_are_one_family() -> None:
