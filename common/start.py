@@ -41,7 +41,7 @@ from common.missing import (
     refuse_missing_weights,
 )
 from common.refusal import Refusal
-from common.stages import STAGES, STUDENT_STAGES, SYSTEMS
+from common.stages import STAGES, STUDENT_STAGES, STUDENTS, SYSTEMS
 
 if TYPE_CHECKING:
     from common.prediction.listener.receive import Process
@@ -261,7 +261,10 @@ def _refuse_missing_system(system: str | None, bundle: str | None, needed_by: st
 
 def _remember(options: object, changes: Mapping[str, object] | None = None) -> None:
     """What the user gave, so that hints repeat it."""
-    remember(given(options) | dict(changes or {}), flags_of_scripts())
+    words = given(options) | dict(changes or {})
+    if isinstance(systems := words.get("system"), tuple):  # students are made by their teachers' name
+        words["system"] = tuple(dict.fromkeys(STUDENTS.get(system, system) for system in systems))
+    remember(words, flags_of_scripts())
 
 
 def _device(gpu: str) -> str:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from common import start
 from common.command_line import flags_of_scripts, given, parse_thresholds, parse_train
 from common.hints import remember, with_flags
+from common.refusal import Refusal
 from common.stages import INFERENCE_COMMAND, PREPARE_COMMAND, STAGES, THRESHOLDS_COMMAND
 
 TRAIN = STAGES["siim_segmentation"].command
@@ -38,3 +40,11 @@ def test_commands_repeat_what_holds_for_them() -> None:
 def test_nothing_was_given() -> None:
     remember(given(parse_thresholds("", [])), flags_of_scripts())
     assert with_flags(INFERENCE_COMMAND) == INFERENCE_COMMAND
+
+
+def test_students_are_made_by_the_name_of_their_teachers(workspace: Path) -> None:
+    with pytest.raises(Refusal) as refusal:
+        start.bootstrap("", ["--system", "vit_student"])
+    assert "vit_student" in str(refusal.value)
+    assert f"{INFERENCE_COMMAND} --system vit" in with_flags(str(refusal.value))
+    assert "--system vit_student" not in with_flags(str(refusal.value))
