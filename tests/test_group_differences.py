@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from common.statistics.bootstrap import Bootstrapped, bootstrap
+from common.statistics.bootstrap import TOO_FEW, Bootstrapped, bootstrap
 from common.statistics.compare_systems import bootstrap_p, holm
 from common.statistics.group_differences import COMPARED, _newcombe, group_difference_rows
 from common.statistics.intervals import percentile_interval
@@ -85,6 +85,17 @@ def test_a_group_of_few_films_gets_neither_interval_nor_test() -> None:
     for row in few:
         assert (row["ci_low"], row["p_value"], row["interval"]) == (None, None, "none")
         assert row["note"] == "too few films for an interval"
+
+
+def test_the_largest_group_may_have_few_positives_too() -> None:
+    cases = films(0.1)
+    view = np.where(cases.has_mask & (np.arange(300) >= 3), "PA", "AP")  # AP: 213 films, 3 of them positive
+    found = bootstrap({"eff": dataclasses.replace(cases, view=view)}, "mask", 200, 0, metrics=COMPARED)
+    rows = {(row["stratum"], row["metric"]): row for row in group_difference_rows(found, "mask")}
+    row = rows["view PA minus view AP", "sensitivity"]
+    assert row["note"] == TOO_FEW
+    assert row["ci_low"] is None
+    assert row["p_value"] is None
 
 
 def test_columns_are_those_of_the_other_rows() -> None:
