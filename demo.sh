@@ -49,5 +49,7 @@ Results lie in demo_workspace/:
   predicted                                          findings, overlays and DICOM objects of the new films
   step2_ntuh_training/get_thres/cls_*_5fold_result   thresholds, out-of-fold predictions, ROC
   step*/*/runs                                       training logs and curves
+Look at the films in a browser (once: $PYTHON -m pip install -r step3_testing/reading/requirements.txt):
+  PTX_WORKSPACE="$PTX_WORKSPACE" bash step3_testing/reading/read.sh
 demo: $((SECONDS - start)) s
 END

@@ -570,6 +570,34 @@ def ae_title(name: str, title: str) -> str:
 
 
 @dataclass(frozen=True)
+class ReadOptions:
+    """What the reading room shows; nothing named: the test films."""
+
+    predicted: Annotated[
+        Path | None, flag("show this output folder of predict.sh instead of the test films", "none", "FOLDER")
+    ] = None
+    study: Annotated[
+        Path | None, flag("hold the reader study whose plan.toml lies in this folder", "none", "FOLDER")
+    ] = None
+    port: int = 0
+    """TCP port of this machine, 127.0.0.1; 0: a free one."""
+
+
+def parse_read(description: str, arguments: Sequence[str] | None = None) -> ReadOptions:
+    """Read the command line of read.
+
+    Raises:
+        Refusal: Two things are to be shown at once, or a port that is none.
+    """
+    options = tyro.cli(ReadOptions, args=arguments, description=description)
+    if options.predicted is not None and options.study is not None:
+        raise Refusal("--predicted and --study are two rooms", do="open one, then the other")
+    if not 0 <= options.port < 65536:
+        raise Refusal(f"--port {options.port} is no port")
+    return options
+
+
+@dataclass(frozen=True)
 class ListenOptions:
     """Who may send films, where results go, and by what they are found."""
 

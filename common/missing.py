@@ -24,6 +24,8 @@ from common.refusal import Refusal
 from common.stages import (
     EXPORT_COMMAND,
     INFERENCE_COMMAND,
+    PREDICTION_FOLDER,
+    SYSTEMS,
     THRESHOLDS_COMMAND,
     Stage,
     command_of,
@@ -177,6 +179,23 @@ def refuse_missing_results(systems: Sequence[str]) -> None:
             made_by="; ".join(commands),
             do=f"or --system {' '.join(complete)} for the results that are there" if complete else None,
         )
+
+
+def systems_with_results() -> list[str]:
+    """The systems whose test results are there.
+
+    Raises:
+        Refusal: There are none.
+    """
+    found: list[str] = [system for system in SYSTEMS if (result_folder(system) / "meta.json").is_file()]
+    if not found:
+        raise Refusal(
+            "the reading room needs the test results of a system",
+            missing=", ".join(shown(result_folder(system)) for system in SYSTEMS),
+            made_by=INFERENCE_COMMAND,
+            do=f"or show new films: --predicted OUTPUT, an output folder of {PREDICTION_FOLDER}/predict.sh",
+        )
+    return found
 
 
 def refuse_missing_bundle(path: Path) -> None:

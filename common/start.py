@@ -6,6 +6,7 @@ missing input are answered at once.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from common.command_line import (
     parse_nnunet,
     parse_prediction,
     parse_prepare,
+    parse_read,
     parse_report,
     parse_thresholds,
     parse_train,
@@ -39,9 +41,10 @@ from common.missing import (
     refuse_missing_sets,
     refuse_missing_thresholds,
     refuse_missing_weights,
+    systems_with_results,
 )
 from common.refusal import Refusal
-from common.stages import STAGES, STUDENT_STAGES, STUDENTS, SYSTEMS
+from common.stages import READING_FOLDER, STAGES, STUDENT_STAGES, STUDENTS, SYSTEMS
 
 if TYPE_CHECKING:
     from common.prediction.listener.receive import Process
@@ -216,6 +219,29 @@ def export_nnunet(description: str, arguments: Arguments = None) -> None:
     from common.preparation.nnunet import export_nnunet
 
     export_nnunet(Path(options.folder), options.image_size)
+
+
+def read(description: str, arguments: Arguments = None) -> None:
+    """Start `read.py`.
+
+    Raises:
+        Refusal: A package is not installed, a missing input; or of `open_rooms`.
+    """
+    options = parse_read(description, arguments)
+    absent = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    if absent:
+        raise Refusal(
+            "the reading room needs packages that the other steps do not",
+            missing=", ".join(absent),
+            do=f"python -m pip install -r {READING_FOLDER}/requirements.txt",
+        )
+    if options.predicted is None:
+        systems_with_results()
+    elif not options.predicted.is_dir():
+        raise Refusal("there is no such folder of new films", missing=options.predicted)
+    from common.reading.server import open_rooms
+
+    open_rooms(options)
 
 
 def listen(

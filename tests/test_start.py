@@ -45,7 +45,7 @@ def _run(script: Path, flags: list[str], workspace: Path) -> tuple[int, str, set
 
 
 def test_all_scripts_are_here() -> None:
-    assert len(SCRIPTS) == 11
+    assert len(SCRIPTS) == 12
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
