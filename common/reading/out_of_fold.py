@@ -6,7 +6,6 @@ Here choosing is legitimate: a threshold is chosen on these films, never on test
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -21,10 +20,7 @@ from common.reading.room import Query, Room, ShownFilm, Summary
 from common.refusal import Refusal
 from common.report.plots import roc_plot
 from common.stages import SYSTEMS, THRESHOLDS_COMMAND
-from common.statistics.curves import Curve, roc
-from common.statistics.tested_films import Cases
-
-_BAND_REPLICATES, _SEED = 500, 0  # as in the report
+from common.statistics.curves import GRID, Curve
 
 
 class OutOfFoldRoom(Room):
@@ -56,7 +52,10 @@ class OutOfFoldRoom(Room):
         first = next(iter(self.tables.values()))
         self.case = first["case"].to_numpy()
         self.positive = first["has_mask"].to_numpy() == 1
-        self._curve = lru_cache(None)(self._traced)
+        self._rocs = {
+            system: Roc.of(self.positive, table["probability"].to_numpy())
+            for system, table in self.tables.items()
+        }
 
     def _read(self, system: str) -> pd.DataFrame:
         path = thresholds_file(system).with_name("out_of_fold.csv")
@@ -125,34 +124,17 @@ class OutOfFoldRoom(Room):
 
     def _rates(self, system: str, threshold: float) -> tuple[float, float]:
         """Sensitivity and 1 - specificity of calling films whose probability reaches a threshold, 0-1."""
-        curve = Roc.of(self.positive, self.tables[system]["probability"].to_numpy())
-        point = np.count_nonzero(curve.thresholds >= threshold) - 1
+        roc = self._rocs[system]
+        point = np.count_nonzero(roc.thresholds >= threshold) - 1
         if point < 0:
             return 0.0, 0.0
-        return float(curve.sensitivity[0, point]), float(curve.false_positive_rate[0, point])
+        return float(roc.sensitivity[0, point]), float(roc.false_positive_rate[0, point])
 
     def figure(self, title: str, query: Query) -> bytes | None:
         rates = {system: self._rates(system, self._moved(system, query)) for system in self.tables}
         points = {system: {"stage_1": (false, true)} for system, (true, false) in rates.items()}
-        curves = {system: self._curve(system) for system in self.tables}
+        curves = {system: _curve(roc) for system, roc in self._rocs.items()}
         return roc_plot(curves, points, lambda system, _: f"{self._aurocs[system]:.3f}")
-
-    def _traced(self, system: str) -> Curve | None:
-        table, nothing = self.tables[system], np.full(len(self.case), np.nan)
-        probability = table["probability"].to_numpy()
-        called = probability >= self.thresholds[f"{system} threshold"]
-        cases = Cases(
-            case=self.case,
-            patient=table["patient"].to_numpy(str),
-            has_mask=self.positive,
-            report=self.positive,
-            mask_area_fraction=nothing,
-            probability=probability,
-            stage_1=called,
-            two_stage=called,
-            dice_segmentation=nothing,
-        )
-        return roc(cases, "mask", _BAND_REPLICATES, _SEED)
 
     # --- a film ------------------------------------------------------------------------------------
 
@@ -185,3 +167,9 @@ class OutOfFoldRoom(Room):
 
     def outlined(self, row: int) -> bytes:
         return self.films.outlined(row, {"truth": self.films.truth(row)})
+
+
+def _curve(roc: Roc) -> Curve:
+    """A curve without a band, which would be of optimistic numbers."""
+    x, y = (np.append(0, rates[0]) for rates in (roc.false_positive_rate, roc.sensitivity))
+    return Curve(x, y, low=np.full(len(GRID), np.nan), high=np.full(len(GRID), np.nan))

@@ -59,7 +59,7 @@ def application(routes: Sequence[BaseRoute], token: str) -> Starlette:
         return response
 
     return Starlette(
-        routes=[Mount(f"/{token}", routes=list(routes))],
+        routes=[Mount("/{token}", routes=list(routes))],  # which `behind_token` compares
         exception_handlers={Refusal: refused},
         middleware=[
             # Another name would be that of a page elsewhere, which had the browser take it for this machine.

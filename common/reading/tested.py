@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -295,28 +294,15 @@ def _stage_2(result: Result, row: int, mapped: bool) -> str:
 
 
 def _metrics(results: Mapping[str, Result]) -> tuple[list[Row], str]:
-    """The rows of metrics.csv, if they are of these results, and else a sentence that says why not."""
-    folder = workspace() / TESTING_FOLDER
-    if not (folder / "metrics.json").is_file() or not (folder / "metrics.csv").is_file():
+    """The rows of the metrics, if they are of these results, and else a sentence that says why not."""
+    path = workspace() / TESTING_FOLDER / "metrics.json"  # the rows of metrics.csv, with numbers as numbers
+    if not path.is_file():
         return [], f"There are no metrics yet; made by: {BOOTSTRAP_COMMAND}"
-    known = read_json(folder / "metrics.json", BOOTSTRAP_COMMAND).get("systems", {})
+    content = read_json(path, BOOTSTRAP_COMMAND)
     for system, result in results.items():
-        if known.get(system, {}).get("cases_sha256") != result.meta["cases_sha256"]:
+        if content.get("systems", {}).get(system, {}).get("cases_sha256") != result.meta["cases_sha256"]:
             return [], f"The metrics are of other results of {system}; make them again: {BOOTSTRAP_COMMAND}"
-    with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
-        return [_typed(row) for row in csv.DictReader(file)], ""
-
-
-def _typed(row: dict[str, str]) -> Row:
-    """A row of metrics.csv with its numbers as numbers, None where a cell is empty."""
-    numbers = {key: _number(row.get(key, "")) for key in ("n", "positives", "estimate", "ci_low", "ci_high")}
-    return {**row, **numbers}
-
-
-def _number(text: str) -> float | None:
-    if not text:
-        return None
-    return int(text) if text.lstrip("-").isdecimal() else float(text)
+    return content["rows"], ""
 
 
 def _told(row: Row | None) -> str:
