@@ -318,6 +318,7 @@ def test_new_films_are_shown_without_truth(predict, new_films: Path, tmp_path: P
         assert count == sum(row["decision"] == decision for row in findings)
     film = pages.get(f"/{TOKEN}/predicted/film/0").json()
     assert "truth" not in json.dumps(film)
+    assert film["plain"] is False  # the page names no side: the finding does, by the header
     picture = pages.get(f"/{TOKEN}/predicted/film/0.png").content
     assert picture == (output / "overlays" / f"{findings[0]['case']}.png").read_bytes()
     assert any("2 files could not be read" in note for note in room.notes)

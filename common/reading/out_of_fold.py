@@ -104,13 +104,13 @@ class OutOfFoldRoom(Room):
 
     def summary(self, query: Query, rows: np.ndarray) -> Summary:
         """Sensitivity and specificity of all films at the chosen and the moved thresholds."""
-        facets = self.grid(query).facets
-        said = [
-            f"{system}: {(facets[f'{system} change'] == change).sum()} {change}, "
-            f"{(self.positive & (facets[f'{system} change'] == change)).sum()} of them with a lesion"
-            for system in self.tables
-            for change in ("becomes positive", "becomes negative")
-        ]
+        facets, said = self.grid(query).facets, []
+        for system in self.tables:
+            for change in ("becomes positive", "becomes negative"):
+                films = facets[f"{system} change"] == change
+                said.append(
+                    f"{system}: {films.sum()} {change} ({(films & self.positive).sum()} with a lesion)"
+                )
         lines = [[title] for title in ("threshold", "sensitivity", "specificity")]
         for system in self.tables:
             for threshold in (self.thresholds[f"{system} threshold"], self._moved(system, query)):

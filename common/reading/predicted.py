@@ -52,7 +52,8 @@ class PredictedRoom(Room):
         if set(self._table.columns) != set(COLUMN_MEANINGS) or not all(fnmatchcase(c, CASE) for c in cases):
             raise Refusal(f"{shown(path)} is no table of findings", made_by=made)
         self.notes = [
-            "The pictures are those of predict.sh, the outline drawn in; there is no truth and no metric.",
+            "The pictures are those of predict.sh, the outline drawn in; there is no truth and no metric. "
+            "A finding's side is the patient's.",
             *_unread(folder / "unread.csv"),
         ]
         said = zip(self._table["decision"], numbers["probability"].tolist(), strict=True)

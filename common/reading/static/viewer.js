@@ -58,6 +58,7 @@ class Viewer {
   // Shows a film as the server tells it; resolves when its picture is there.
   async show(film) {
     this.film = film;
+    for (const side of document.querySelectorAll(".side")) side.hidden = !film.plain; // a finding names its own
     const { url } = await this.pictures.get(film.picture);
     if (this.film !== film) return; // the reader went on meanwhile
     await new Promise(done => {
