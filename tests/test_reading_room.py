@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 from benchmarks.reading_room import LESION, SIZES, write_workspace
 from common import start
 from common.films.own_outputs import RESEARCH_ONLY
+from common.journal import Journal
 from common.reading.grid import Grid
 from common.reading.out_of_fold import OutOfFoldRoom
 from common.reading.pages import rooms_pages
@@ -377,6 +378,28 @@ def test_a_kill_loses_no_call_and_a_change_stays_as_history(room: TestedRoom, tm
     assert [(row["call"], row["confidence"]) for row in rows] == [("1", "80"), ("0", "10"), ("1", "80")]
     study.call("A1", 0, 3, said())
     assert len((tmp_path / "calls.jsonl").read_bytes().splitlines()) == len(lines.splitlines()) + 2
+
+
+def test_a_call_on_a_full_disk_is_not_kept_and_can_be_said_again(
+    room: TestedRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = study_of(room, tmp_path)
+    pages = client(StudyPages(study, room).routes)
+    call = {"session": 0, "position": 0, "call": 1, "confidence": 80, "seconds": 2}
+
+    def full(journal: Journal, *entries: object, settle: bool) -> None:
+        with open(tmp_path / "calls.jsonl", "ab") as file:
+            file.write(b'{"aid":0,"at":"2026')
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add", full)
+        answer = pages.post(f"/{TOKEN}/reader/A1/call", json=call)
+    assert (answer.status_code, "No space left" in answer.text) == (409, True)
+    assert study.place("A1").called == 0
+    assert pages.post(f"/{TOKEN}/reader/A1/call", json=call).status_code == 200
+    study.close()
+    assert study_of(room, tmp_path).place("A1").called == 1
 
 
 def test_a_second_instance_another_plan_and_a_foreign_file_are_refused(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,7 @@ class Study:
         Raises:
             ValueError: It cannot be, or the film is not at hand.
             KeyError: Something is not said.
+            Refusal: The disk is full, or will not be written: the call is not kept.
         """
         place = self.place(reader)
         if session != place.session or not 0 <= position <= min(place.called, len(self.plan.cases) - 1):
@@ -195,10 +197,23 @@ class Study:
             "seconds": round(float(said["seconds"]), 1),
             "at": str(said["at"]),
         }
-        self._journal.add(entry, settle=True)
+        self._keep(entry)
         self._note(entry)
         if self.place(reader) != place and self.place(reader).called in (0, len(self.plan.cases)):
             self.write_calls()  # a session is finished
+
+    def _keep(self, entry: dict[str, Any]) -> None:
+        try:
+            self._journal.add(entry, settle=True)
+        except OSError as error:
+            with suppress(OSError):
+                self._journal.close()
+            self._journal = Journal(self._path)  # which ends the line that may have been cut short
+            raise Refusal(
+                f"{shown(self._path)} cannot be written, so the call is not kept",
+                found=error.strerror or error,
+                do="free space or mend the rights, and save the call again",
+            ) from None
 
     def _note(self, entry: dict[str, Any]) -> None:
         sessions = self.plan.readers.get(entry["reader"], ())

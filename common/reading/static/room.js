@@ -15,12 +15,6 @@ function query() {
 const thresholds = () => byId("query").querySelectorAll("input[type=range]");
 const stays = input => Number(input.value) === Number(input.defaultValue); // at what was chosen
 
-async function ask(address) {
-  const response = await fetch(address);
-  if (!response.ok) throw new Error(await response.text());
-  return response.json();
-}
-
 async function refresh() {
   const asked = query().toString();
   const found = await ask(`films?${asked}`);
@@ -148,11 +142,7 @@ function told(found, i) {
   byId("place").textContent = `film ${i + 1} of ${state.rows.length} in this list`;
   byId("marked").checked = state.marked.has(state.rows[i]);
   byId("grey-note").hidden = !found.plain;
-  byId("facts").replaceChildren(...Object.entries(found.parts).flatMap(([title, facts]) => {
-    const list = made("dl");
-    for (const [name, words] of facts) list.append(made("dt", name), made("dd", words));
-    return [made("h2", title), list];
-  }));
+  showFacts(found.parts);
 }
 
 function step(by) {

@@ -3,12 +3,6 @@
 
 let at = null, viewer = null, said = false, shownAt = 0;
 
-async function ask(address, options) {
-  const response = await fetch(address, options);
-  if (!response.ok) throw new Error(await response.text());
-  return response.json();
-}
-
 const complain = error => { byId("said").textContent = error.message; };
 
 function enter(state) {
@@ -38,11 +32,7 @@ async function show(state) {
   viewer = viewer || new Viewer();
   byId("place").textContent = `film ${state.position + 1} of ${state.films}`;
   byId("session").textContent = `session ${state.session + 1} of ${state.sessions}, ${state.aid ? "with" : "without"} what the system says`;
-  byId("facts").replaceChildren(...Object.entries(state.film.parts).flatMap(([title, facts]) => {
-    const list = made("dl");
-    for (const [name, words] of facts) list.append(made("dt", name), made("dd", words));
-    return [made("h2", title), list];
-  }));
+  showFacts(state.film.parts);
   said = Boolean(state.earlier);
   for (const box of document.getElementsByName("call")) box.checked = said && Number(box.value) === state.earlier.call;
   byId("confidence").value = said ? state.earlier.confidence : 50;

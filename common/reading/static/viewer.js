@@ -14,6 +14,22 @@ function made(tag, words = "", attributes = {}) {
   return element;
 }
 
+// What the server tells at an address, or an error in its words.
+async function ask(address, options) {
+  const response = await fetch(address, options);
+  if (!response.ok) throw new Error(await response.text());
+  return response.json();
+}
+
+// Blocks of facts about a film, each under its title.
+function showFacts(parts) {
+  byId("facts").replaceChildren(...Object.entries(parts).flatMap(([title, facts]) => {
+    const list = made("dl");
+    for (const [name, words] of facts) list.append(made("dt", name), made("dd", words));
+    return [made("h2", title), list];
+  }));
+}
+
 // Pictures in memory only: nothing of a patient goes to the browser's cache on the disk.
 class Pictures {
   constructor(most) { this.most = most; this.kept = new Map(); }
