@@ -91,7 +91,7 @@ LATER = (
     *("*dice_full_size*", "*dice_lesser_half*", "*laterality*", "*hit*", "*lesions*", "*lesion_scores*"),
     *("*false_outlines*", "*false_scores*", "*thumbnail*", "*header*", "*sensitivity_without_tube*"),
     *("*mask_or_clear*", "*single_folds*", "*_majority*", "*vetoed*"),
-    *("*observed_over_expected*", "*false_alarms_a_true_alarm*"),
+    *("*observed_over_expected*", "*false_alarms_a_true_alarm*", "*no_answer*", "*_answered*"),
 )
 # of these the bytes may differ where the content is the same; of all others they may not
 CONTAINERS = (".png", ".jpg", ".bundle")

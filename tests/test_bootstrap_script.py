@@ -18,6 +18,7 @@ from common.inference.result_columns import COLUMNS
 from common.inference.result_files import read_results
 from common.refusal import Refusal
 from common.report.terminal import METRIC_COLUMNS
+from common.statistics.intervals import wilson_interval
 from common.statistics.metric_catalogue import METRICS
 
 FOLDER = Path(__file__).resolve().parents[1] / "step3_testing" / "testing"
@@ -81,6 +82,7 @@ def case_rows(films=FILMS, cls_threshold=0.5, seg_threshold=10) -> list[dict]:
                 "false_scores": "0.75" if pixels != "" and pixels > 40 else "",
                 "thumbnail_probability": 0.2 + 0.2 * (ord(case[0]) % 3),
                 "header_probability": "",
+                "no_answer": "",
                 "hd95": "" if dice == "" else 20 * (1 - dice),
                 "nsd": "" if dice == "" else dice**0.5,
                 "distance_unit": "mm" if in_mm else "px",
@@ -487,8 +489,40 @@ def test_results_of_an_earlier_version_lack_columns_and_are_read(workspace):
     start.bootstrap("", ["--replicates", "40"])
     with open(workspace / "step3_testing" / "testing" / "metrics.csv", newline="") as file:
         rows = {row["metric"]: row for row in csv.DictReader(file)}
-    of_them = (rows["laterality"], rows["auroc_over_thumbnail"])
+    of_them = (rows["laterality"], rows["auroc_over_thumbnail"], rows["no_answer"])
     assert {(row["n"], row["estimate"]) for row in of_them} == {("0", "")}
+    page = (workspace / "step3_testing" / "testing" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<td>unknown</td></tr>") == 2
+
+
+def test_films_without_an_answer_are_counted_and_change_no_other_metric(workspace):
+    """Every fourth of 60 films, five of the 20 positives; 25 are called."""
+    found = []
+    for declined in (None, lambda i: int(i % 4 == 0)):
+        rows = case_rows(enough_films())
+        for i, row in enumerate(rows):
+            row["no_answer"] = declined(i) if declined else ""
+        for system in ("eff", "vit"):
+            write_result(workspace, system, rows)
+        start.bootstrap("", ["--replicates", "40"])
+        with open(workspace / "step3_testing" / "testing" / "metrics.csv", newline="") as file:
+            found.append(list(csv.DictReader(file)))
+    own = ("no_answer", "no_answer_positives", "sensitivity_answered", "specificity_answered")
+    before, after = ([row for row in rows if row["metric"] not in own] for rows in found)
+    assert before == after
+    place = {"system": "eff", "reference": "mask", "decision": "two_stage", "stratum": "all"}
+    of_all = {row["metric"]: row for row in found[1] if place.items() <= row.items()}
+    told = {name: (float(of_all[name]["estimate"]), of_all[name]["n"]) for name in own}
+    assert told == {
+        "no_answer": (0.25, "60"),
+        "no_answer_positives": (0.25, "20"),
+        "sensitivity_answered": (1.0, "15"),
+        "specificity_answered": (0.9, "30"),
+    }
+    ends = tuple(float(of_all["no_answer"][end]) for end in ("ci_low", "ci_high"))
+    assert ends == pytest.approx(wilson_interval(15, 60))
+    page = (workspace / "step3_testing" / "testing" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<td>15</td></tr>") == 2
 
 
 def test_every_column_is_read(workspace):

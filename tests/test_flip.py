@@ -151,7 +151,9 @@ def test_testing_measures_at_the_threshold_of_the_map() -> None:
     predictor = SimpleNamespace(prepared=prepared, image_size=64)
     truth = lesion[8::16, 8::16]
     measured = [
-        _Inference(None, OperatingPoint(0.5, 1, 64, threshold), predictor, None)._measured(0, found, truth)
+        _Inference(None, OperatingPoint(0.5, 1, 64, threshold), predictor, None, None)._measured(
+            0, found, truth
+        )
         for threshold in (0.2, 0.5)
     ]
     assert [each["area_pixels"] for each in measured] == [250, 0]

@@ -29,7 +29,7 @@ def declared(monkeypatch, tmp_path, capsys):
         better = [(*film[:7], film[7] if film[7] == "" else film[7] / 2 + 0.4) for film in FILMS]
         for system, films in (("eff", better), ("vit", FILMS)):
             write_result(tmp_path, system, case_rows(films))
-        start.bootstrap("", ["--replicates", "100"])
+        start.bootstrap("", ["--replicates", "100", "--all"])
         folder = tmp_path / "step3_testing" / "testing"
         with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
             rows = {

@@ -343,6 +343,7 @@ def pointed(rng: np.random.Generator, has_mask: np.ndarray, area: np.ndarray) ->
         "thumbnail_probability": np.round(np.clip(0.4 + 0.1 * has_mask + rng.normal(0, 0.2, n), 0, 1), 2),
         "header_probability": np.round(rng.random(n), 1),
         "fold_votes": rng.integers(0, 6, n) / 5,
+        "no_answer": (rng.random(n) < 0.2).astype(float),
     }
 
 
@@ -390,6 +391,7 @@ def plainly(
     false = np.where(called & np.isfinite(films.area_fraction), films.column("false_outlines"), 0)
     without_tube = positive & (films.chest_tube == 0)
     votes = films.column("fold_votes")
+    declined = films.column("no_answer") == 1
     return {
         **{name: formula() if both else NAN for name, formula in of_both.items()},
         **{f"auroc_{name}": value for name, value in shortcut.items()},
@@ -411,6 +413,10 @@ def plainly(
         "specificity_single_folds": 1 - mean(votes, ~positive),
         "sensitivity_majority": mean(votes > 0.5, positive),
         "specificity_majority": mean(votes < 0.5, ~positive),
+        "no_answer": declined.mean(),
+        "no_answer_positives": mean(declined, positive),
+        "sensitivity_answered": mean(called, positive & ~declined),
+        "specificity_answered": mean(~called, ~positive & ~declined),
         "vetoed": sum(films.stage_1 & ~called),
         "prevalence": positive.mean(),
         "brier": brier_score_loss(positive, p, pos_label=True) if both else np.mean((p - positive) ** 2),

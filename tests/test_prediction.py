@@ -213,6 +213,8 @@ def test_prediction_equals_inference_on_the_same_films(
         for fold in range(5):
             assert float(row[f"fold_{fold}"]) == pytest.approx(float(same[f"fold_{fold}"]), abs=1e-6)
         assert row["rule"] == same["rule"]
+        declined = any(reason in row["warnings"] for reason in ("unlike the training films", "seems "))
+        assert same["no_answer"] == str(int(declined))
         if same["stage_1"] == "1":
             assert abs(int(row["segmented_pixels"]) - int(same["area_pixels"])) <= 1
         if row["area_cm2"]:

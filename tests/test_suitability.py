@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from common.films.decode import Film
-from common.inference.unlike_training import INVERTED
+from common.inference.unlike_training import INVERTED, TrainingLikeness
 from common.prediction.suitability import Concern, concerns_of, patient_side
 
 
@@ -30,7 +30,7 @@ CHEST = Film(
 )
 
 
-class _Pictures:
+class _Pictures(TrainingLikeness):
     """Stands for what the training films look like: finds what it is told to."""
 
     threshold = 10.0

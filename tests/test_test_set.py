@@ -24,6 +24,7 @@ import torch
 from conftest import REPOSITORY, Scripts
 from distributed_worker import network, norms
 from scipy.ndimage import label
+from scipy.spatial.distance import mahalanobis
 from torch.profiler import ProfilerActivity, profile
 
 from common import journal, start
@@ -41,6 +42,7 @@ from common.inference.trained_system import (
     operating_point,
     read_trained,
 )
+from common.inference.unlike_training import TrainingLikeness, features
 from common.networks import weights
 from common.networks.fuse_batchnorm import fuse_batchnorm
 from common.paths import result_folder, thresholds_file
@@ -245,8 +247,10 @@ def test_rows_say_what_the_networks_found(tested: Path) -> None:
     assert (~masked & called).any()
     assert (~masked & ~called).any()
     _set_threshold(threshold)
+    declined = _far_half(prepared)
     _infer()
 
+    assert [int(found["no_answer"]) for found in _rows()] == declined
     point = json.loads(thresholds_file("eff").read_text())
     case_table = pd.read_csv(table)
     for row, found in enumerate(_rows()):
@@ -294,6 +298,24 @@ def test_rows_say_what_the_networks_found(tested: Path) -> None:
     assert result.cases.manufacturer[unknown[0]] == 'A, "B"'
     assert np.isnan(result.cases.chest_tube[unknown[0]])
     assert result.meta["nsd_tolerance_px"] == 13 / 8
+
+
+def _far_half(prepared: PreparedSet) -> list[int]:
+    """Let half of the test films be far by the thresholds file; which of them prediction would decline."""
+    path = thresholds_file("eff")
+    content = json.loads(path.read_text())
+    films = [prepared.film(row) for row in range(len(prepared.cases))]
+    lower = np.zeros((43, 43))
+    lower[np.tril_indices(43)] = content["novelty"]["covariance"]
+    inverse = np.linalg.inv(lower + np.tril(lower, -1).T)
+    away = [mahalanobis(features(film), content["novelty"]["mean"], inverse) for film in films]
+    limit = float(np.median(away))
+    content["novelty"]["threshold"] = limit
+    path.write_text(json.dumps(content))
+    likeness = TrainingLikeness.of_json(content["novelty"])
+    declined = [int(far > limit or likeness.seems(film) != "") for far, film in zip(away, films, strict=True)]
+    assert 0 < sum(declined) < len(declined)
+    return declined
 
 
 def _check_localisation(found: dict[str, str], map_: np.ndarray, truth: np.ndarray) -> None:
@@ -498,7 +520,7 @@ def test_partial_result_of_something_else_is_dropped(tested: Path, monkeypatch: 
 def test_what_a_partial_result_belongs_to(tested: Path) -> None:
     trained, prepared = _trained()
     predictor = Predictor(prepared, 64, CPU)
-    one = test_set._Inference(trained, operating_point(trained)[0], predictor, Processes(CPU))
+    one = test_set._Inference(trained, operating_point(trained)[0], predictor, Processes(CPU), None)
     belongs_to = one._belongs_to()
     assert belongs_to == json.loads(json.dumps(belongs_to))
     other_weights = trained.made_from | {"weights": {"ntuh_segmentation": ["0" * 64] * 5}}
@@ -539,7 +561,7 @@ def test_processes_share_whole_batches() -> None:
     for count in (1, 2, 3, 7):
         predictor = Predictor(None, 256, CPU)
         own = [
-            test_set._Inference(None, None, predictor, Processes(CPU, rank, count))._own(rows, done)
+            test_set._Inference(None, None, predictor, Processes(CPU, rank, count), None)._own(rows, done)
             for rank in range(count)
         ]
         parts = [[batch.tolist() for batch in predictor.cut(part)] for part in own]

@@ -98,7 +98,7 @@ def _perhaps(meaning: str, kind: Literal["text", "flag", "number"], *values: str
 
 
 def _later(
-    meaning: str, kind: Literal["text", "number"], high: float = math.inf, of_film: bool = False
+    meaning: str, kind: Literal["text", "flag", "number"], high: float = math.inf, of_film: bool = False
 ) -> Column:
     """A column that results of earlier versions lack."""
     return Column(meaning, kind, _never, True, high=high, of_film=of_film, later=True)
@@ -287,6 +287,11 @@ COLUMNS: dict[str, Column] = {
         "number",
         high=1,
         of_film=True,
+    ),
+    "no_answer": _later(
+        "1: prediction would give no answer: the picture is unlike the training films, or seems turned or "
+        "inverted; prediction's rules of the header are not applied, a prepared film no longer has it",
+        "flag",
     ),
     "hd95": Column(
         "95th percentile of its surface distance, in distance_unit; an empty map: the film's diagonal",

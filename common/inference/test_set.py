@@ -32,6 +32,7 @@ from common.inference.trained_system import (
     refuse_other_films,
 )
 from common.inference.two_stage_rule import POSITIVE, OperatingPoint
+from common.inference.unlike_training import TrainingLikeness
 from common.paths import result_folder, shown
 from common.preparation.film_store import SIDE, PreparedSet
 from common.preparation.run import open_prepared
@@ -56,7 +57,8 @@ def run_test_set(options: EvaluationOptions) -> None:
         set_up(device)
         systems = read_trained(options.systems, "inference", options.preset)
         # Before the films are opened, which may first have to be prepared: a missing threshold is said now.
-        points = {trained.system: operating_point(trained)[0] for trained in systems}
+        points = {trained.system: operating_point(trained) for trained in systems}
+        known = {s: TrainingLikeness.of_json(content.get("novelty")) for s, (_, content) in points.items()}
         prepared, training = (
             processes.first_ahead(partial(open_prepared, name, options.ntuh, "inference"))
             for name in ("ntuh_test", "ntuh_train")
@@ -68,7 +70,8 @@ def run_test_set(options: EvaluationOptions) -> None:
         shortcuts = shortcut_probabilities(training, prepared) if processes.first else {}
         for trained in systems:
             predictor = Predictor(prepared, trained.image_size, device, workers)
-            _Inference(trained, points[trained.system], predictor, processes, shortcuts).run()
+            (point, _), likeness = points[trained.system], known[trained.system]
+            _Inference(trained, point, predictor, processes, likeness, shortcuts).run()
         print("Next, the metrics: cd step3_testing/testing && python bootstrap.py")
 
 
@@ -94,6 +97,7 @@ class _Inference:
     point: OperatingPoint
     predictor: Predictor[PreparedSet]
     processes: Processes
+    likeness: TrainingLikeness
     shortcuts: Mapping[str, np.ndarray] = field(default_factory=dict)  # by name, in the first process
 
     @property
@@ -251,6 +255,8 @@ class _Inference:
             "rule": rule,
             # Multiplied, not left out: a film that was missed counts as 0.
             "dice_positives": None if overlap is None else overlap * (rule == POSITIVE),
+            # Beside the decision, which stays what it is: every other metric counts these films, too.
+            "no_answer": int(bool(self.likeness.objections(self.prepared.film(row)))),
             "distance_unit": scale.unit,
             "film_cm2": film_cm2,
             **{f"{name}_probability": float(each[row]) for name, each in self.shortcuts.items()},

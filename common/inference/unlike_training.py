@@ -111,6 +111,20 @@ class TrainingLikeness:
         change = int(_nearest_change(distances))
         return _CHANGES[change][0] if change >= 0 and distances[1 + change] <= self.threshold else ""
 
+    def objections(self, film: np.ndarray) -> list[str]:
+        """Why a film gets no answer by its picture, a short clause each; none: it is of the kind.
+
+        Args:
+            film: (1024, 1024) uint8, air dark: as a prepared set holds it.
+        """
+        found = []
+        distance = self.distance(film)
+        if distance > self.threshold:
+            found.append(f"unlike the training films (distance {distance:.1f}, limit {self.threshold:.1f})")
+        if seems := self.seems(film):
+            found.append(f"seems {seems}")
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """Plain finite numbers, few enough for the thresholds file; `of_json` gives the same back."""
         return {

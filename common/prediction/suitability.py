@@ -106,13 +106,7 @@ def _against_by_header(film: Film) -> list[str]:
 def _against_by_picture(film: Film, square: np.ndarray, likeness: TrainingLikeness) -> list[str]:
     if reason := implausible(film.pixels):
         return [reason]
-    found = []
-    distance = likeness.distance(square)
-    if distance > likeness.threshold:
-        found.append(f"unlike the training films (distance {distance:.1f}, limit {likeness.threshold:.1f})")
-    if seems := likeness.seems(square):
-        found.append(f"seems {seems}")
-    return found
+    return likeness.objections(square)
 
 
 def _remarks(film: Film) -> list[str]:

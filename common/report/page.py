@@ -241,14 +241,15 @@ def _flow(system: str) -> dict[str, Any]:
     return read_json(path, INFERENCE_COMMAND) if path.is_file() else {}
 
 
-def _outcomes(cases: Cases) -> dict[str, int]:
-    """The confusion counts of the two-stage decision under the mask reference."""
-    positive, called = cases.has_mask, cases.two_stage
+def _outcomes(cases: Cases) -> dict[str, int | str]:
+    """The confusion counts of the two-stage decision under `mask`, and the films that get no answer."""
+    positive, called, declined = cases.has_mask, cases.two_stage, cases.column("no_answer")
     return {
         "tp": int((positive & called).sum()),
         "fn": int((positive & ~called).sum()),
         "fp": int((~positive & called).sum()),
         "tn": int((~positive & ~called).sum()),
+        "no_answer": "unknown" if np.isnan(declined).any() else int(declined.sum()),
     }
 
 

@@ -64,6 +64,11 @@ class Films:
         return self.all & np.isfinite(self.cases.column(column))
 
     @cached_property
+    def answered(self) -> np.ndarray:
+        """Films of the stratum that prediction would answer (bool)."""
+        return self.all & (self.cases.column("no_answer") == 0)
+
+    @cached_property
     def outlined(self) -> np.ndarray:
         """Films of the stratum whose outlines are known: none where stage 2 had no reason to run (bool)."""
         known = np.isfinite(self.cases.column("false_outlines"))
@@ -471,6 +476,40 @@ METRICS: dict[str, Metric] = {
     ),
     "specificity": Metric(
         "Specificity", Mean(lambda f: f.negative, lambda f: ~f.called), ("decision",), kind="proportion"
+    ),
+    # Prediction's third answer: the decision above counts these films, too; systems share most of them
+    "no_answer": Metric(
+        "No answer: share of the films that prediction would decline",
+        Mean(lambda f: f.with_value("no_answer"), lambda f: f.cases.column("no_answer")),
+        (),
+        short="No answer",
+        case_mix=True,
+        kind="proportion",
+        comparable=False,
+    ),
+    "no_answer_positives": Metric(
+        "No answer: share of the positives",
+        Mean(lambda f: f.positive & f.with_value("no_answer"), lambda f: f.cases.column("no_answer")),
+        (),
+        short="No answer, positives",
+        kind="proportion",
+        comparable=False,
+    ),
+    "sensitivity_answered": Metric(
+        "Sensitivity, films that prediction would answer",
+        Mean(lambda f: f.positive & f.answered, lambda f: f.called),
+        ("decision",),
+        short="Sens., answered",
+        kind="proportion",
+        comparable=False,
+    ),
+    "specificity_answered": Metric(
+        "Specificity, films that prediction would answer",
+        Mean(lambda f: f.negative & f.answered, lambda f: ~f.called),
+        ("decision",),
+        short="Spec., answered",
+        kind="proportion",
+        comparable=False,
     ),
     "ppv": Metric(
         "Positive predictive value",
