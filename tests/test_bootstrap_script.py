@@ -185,7 +185,7 @@ def test_both_systems(workspace):
 
     rows = metrics(workspace)
     assert tuple(rows[0]) == METRIC_COLUMNS
-    without_prevalence = sum(not metric.at_prevalence for metric in METRICS.values())
+    without_prevalence = sum(not (metric.at_prevalence or metric.if_known) for metric in METRICS.values())
     of_systems = [
         row for row in rows if row["system"] in ("eff", "vit") and row["reference"] in ("mask", "report")
     ]
@@ -330,6 +330,19 @@ def test_somebody_elses_file_for_imrmc_stays(workspace):
     assert done.returncode == 2
     assert "did not write" in done.stderr
     assert theirs.read_text() == "my study\n"
+    assert run(workspace, "--replicates", "40").returncode == 0
+    assert theirs.read_text() == "my study\n"
+
+
+@pytest.mark.slow
+def test_a_run_without_readers_leaves_no_file_for_imrmc_of_an_earlier_one(workspace):
+    ours = workspace / "step3_testing/testing/readers.imrmc"
+    calls = workspace / "calls.csv"
+    calls.write_text("case,reader,call\na,R1,1\n")
+    assert run(workspace, "--readers", str(calls), "--replicates", "40").returncode == 0
+    assert ours.exists()
+    assert run(workspace, "--replicates", "40").returncode == 0
+    assert not ours.exists()
 
 
 # --- what it refuses -------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def test_every_column(tmp_path: Path) -> None:
         "chest_tube": "0",
     }
     film = _one(tmp_path, **given)
-    assert set(given) | {"image", "set"} == set(case_table.COLUMNS)
+    assert set(given) | {"image", "set", "second_mask"} == set(case_table.COLUMNS)  # which is of test films
     assert (film.identifier, film.report, film.chest_tube) == ("a", 1, 0)
     assert (film.excluded, film.fault) == (None, None)
     assert film.facts == {

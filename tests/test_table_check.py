@@ -42,7 +42,7 @@ def test_sound_table_is_counted(tmp_path: Path) -> None:
     assert "  sex                2  F: 1, M: 1" in lines
     assert "  patient            3" in lines  # identifiers are counted, never shown
     absent = next(line for line in lines if line.startswith("columns that it could have"))
-    assert absent.endswith("case, date, study, view, position, manufacturer, chest_tube")
+    assert absent.endswith("case, date, study, view, position, manufacturer, chest_tube, second_mask")
     train, test = (next(line for line in lines if line.startswith(part)) for part in ("train: ", "test: "))
     assert train == (
         "train: 2 of 3 films (1 negative, 1 positive, 1 with a mask, 1 excluded: "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -51,6 +51,7 @@ class Column:
         of_film: It is of the film, so two systems must agree on it.
         later: Results of earlier versions lack it; they are read all the same, as unknown.
         of_folds: Only a system of five folds has it; a student, one network, leaves it empty.
+        of_second: It is written only where a second annotator marked test films.
     """
 
     meaning: str
@@ -64,6 +65,12 @@ class Column:
     of_film: bool = False
     later: bool = False
     of_folds: bool = False
+    of_second: bool = False
+
+
+def written_columns(second_annotator: bool) -> dict[str, Column]:
+    """The columns of a result whose test films a second annotator marked, or not."""
+    return {name: column for name, column in COLUMNS.items() if second_annotator or not column.of_second}
 
 
 def fold_cells(probabilities: Sequence[float]) -> dict[str, float | None]:
@@ -241,6 +248,24 @@ COLUMNS: dict[str, Column] = {
         "the same with the map enlarged to the prepared film, 1024 x 1024, and the mask as it is there",
         "number",
         high=1,
+    ),
+    "dice_annotators": replace(
+        _later(
+            "Dice of the mask with the second annotator's, at the prepared film's size; both empty: 1, one "
+            "empty: 0; empty where one of them did not look",
+            "number",
+            high=1,
+            of_film=True,
+        ),
+        of_second=True,
+    ),
+    "dice_second": Column(
+        "dice_full_size with the second annotator's mask; empty without both masks",
+        "number",
+        lambda columns: _masked(columns) & np.isfinite(columns["dice_annotators"]),
+        high=1,
+        later=True,
+        of_second=True,
     ),
     "laterality": _later(
         "whether the map's 0.999 quantile is higher in the half of the picture that holds the lesion, 1 "

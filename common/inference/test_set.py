@@ -18,7 +18,7 @@ from common.compute import film_readers, set_up
 from common.distributed import Processes, running
 from common.files import digest, write_csv, write_json
 from common.films.resample import resample
-from common.inference.result_columns import COLUMNS, fold_cells
+from common.inference.result_columns import Column, fold_cells, written_columns
 from common.inference.resumable_result import PICTURES, Entry, ResumableResult
 from common.inference.run_networks import PRECISION, Predictor
 from common.inference.shortcuts import shortcut_probabilities
@@ -104,6 +104,11 @@ class _Inference:
     def prepared(self) -> PreparedSet:
         return self.predictor.prepared
 
+    @property
+    def columns(self) -> dict[str, Column]:
+        """The columns of this result."""
+        return written_columns(self.prepared.second_annotator is not None)
+
     def run(self) -> None:
         """Score, segment and decide every test film; the result folder appears when all is done."""
         target = result_folder(self.trained.system)
@@ -144,8 +149,14 @@ class _Inference:
             "device": self.predictor.device.type,  # as another kind of device does
             "precision": PRECISION,
             "batch_size": self.predictor.batch_size,  # another size may round otherwise
-            "columns": list(COLUMNS),  # a journal of fewer is not gone on with
+            "columns": list(self.columns),  # a journal of fewer is not gone on with
+            **self._second_annotator(),
         }
+
+    def _second_annotator(self) -> dict[str, str]:
+        """The digest of the second annotator's masks, where there is any."""
+        second = self.prepared.second_annotator
+        return {"second_masks": second} if second else {}
 
     def _own(self, rows: np.ndarray, done: dict[int, Entry]) -> np.ndarray:
         """This process's share of the batches that are not done."""
@@ -225,7 +236,15 @@ class _Inference:
                 "lesions_found": sum(score > 0 for score in parts.lesions),
                 "lesion_scores": _joined(parts.lesions),
             }
+            second = self.prepared.second_mask(row)
+            if second is not None:
+                measured["dice_second"] = dice(outline, second)
         return measured
+
+    def _annotators(self, row: int, looked: bool) -> float | None:
+        """Dice of both annotators' masks; None where one of them did not look at the film."""
+        second = self.prepared.second_mask(row)
+        return dice(self.prepared.mask(row), second) if looked and second is not None else None
 
     def _case(
         self, row: int, by_fold: np.ndarray, probability: float, segmented: Entry | None
@@ -257,6 +276,8 @@ class _Inference:
             "dice_positives": None if overlap is None else overlap * (rule == POSITIVE),
             # Beside the decision, which stays what it is: every other metric counts these films, too.
             "no_answer": int(bool(self.likeness.objections(self.prepared.film(row)))),
+            # Without a mask, only a negative film is known to hold nothing that was to be drawn.
+            "dice_annotators": self._annotators(row, bool(facts["has_mask"]) or facts["report"] == 0),
             "distance_unit": scale.unit,
             "film_cm2": film_cm2,
             **{f"{name}_probability": float(each[row]) for name, each in self.shortcuts.items()},
@@ -264,11 +285,11 @@ class _Inference:
             "chest_tube": _whole(facts["chest_tube"]),
         }
         # What stage 2 measured passes as it is: a new value of `_measured` needs nothing but its column.
-        return {name: known[name] if name in known else found.get(name) for name in COLUMNS}
+        return {name: known[name] if name in known else found.get(name) for name in self.columns}
 
     def _write(self, folder: Path, cases: list[dict[str, Any]]) -> None:
         """Everything but the pictures, which are there."""
-        write_csv(folder / "cases.csv", tuple(COLUMNS), cases)
+        write_csv(folder / "cases.csv", tuple(self.columns), cases)
         # Copied: `bootstrap.py` reads the result files alone, and the set may be prepared anew in between.
         shutil.copyfile(self.prepared.folder / "flow.json", folder / "flow.json")
         write_json(
@@ -291,7 +312,8 @@ class _Inference:
                 "pixels of the working size; NSD at the tolerance of that unit",
                 "surface_caution": "where lesions are annotated as rectangles the true outline is blocky: "
                 "distances to its sides and corners say as much of the annotation as of the system",
-                "columns": {name: column.meaning for name, column in COLUMNS.items()},
+                "columns": {name: column.meaning for name, column in self.columns.items()},
+                **self._second_annotator(),
                 "version": __version__,
             },
         )

@@ -3,7 +3,8 @@
 A prepared set is a folder: `cases.csv` (the prepared cases, a row a film), `films.npy` (n x 1024 x 1024
 uint8, memory map), `masks.npy` (bit-packed masks of the films that have one), `folds.json` (who is in which
 part), `rejected.csv` (films not prepared, and why), `flow.json` and `flow.png` (every film accounted for),
-`fingerprints.csv` (what it was made from) and, last, `manifest.json`. `run.py` makes it.
+`fingerprints.csv` (what it was made from) and, last, `manifest.json`. With a second annotator it also holds
+`second_masks.csv`. `run.py` makes it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ import numpy as np
 import pandas as pd
 
 from common.files import digest, read_json, whole_file
+from common.films.annotations import decode_rle
 from common.films.resample import resample, resample_mask
 from common.paths import shown
 from common.preparation.prepared_cases import read_cases
+from common.preparation.second_masks import read_second_masks
 from common.refusal import Refusal
 
 SIDE = 1024
@@ -136,6 +139,20 @@ class PreparedSet:
     def replace_saturated(self) -> bool:
         """Whether saturated pixels were given the film's median."""
         return self.manifest["rules"]["replace_saturated"]
+
+    @property
+    def second_annotator(self) -> str | None:
+        """SHA-256 of the second annotator's masks; None: no film has one."""
+        return self.manifest.get("second_masks")
+
+    @cached_property
+    def _second_masks(self) -> dict[int, str]:
+        return read_second_masks(self.folder, self.second_annotator) if self.second_annotator else {}
+
+    def second_mask(self, row: int) -> np.ndarray | None:
+        """The second annotator's mask, (1024, 1024) bool, empty where nothing was drawn; None without one."""
+        mask = self._second_masks.get(row)
+        return None if mask is None else decode_rle(mask, SIDE)
 
     def film(self, row: int, side: int = SIDE) -> np.ndarray:
         """A film stretched to a side in pixels, such as the working size: (side, side) uint8."""

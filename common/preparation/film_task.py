@@ -12,6 +12,7 @@ import numpy as np
 
 from common.command_line import Rules
 from common.files import digest
+from common.films.annotations import encode_rle
 from common.films.decode import Film, decode_film
 from common.films.fault import FilmFault, Note
 from common.films.plausible import implausible
@@ -21,7 +22,7 @@ from common.preparation.fingerprints import file_digest
 from common.preparation.lesion_check import refuse_impossible
 from common.preparation.near_copies import perceptual_hash
 from common.preparation.noise import roughness
-from common.sources.source_film import SourceFilm
+from common.sources.source_film import Annotation, SourceFilm
 
 PREPARED, EXCLUDED, REJECTED, FULL = "prepared", "excluded", "rejected", "full"
 _FACTS = ("patient_id", "study", "age", "sex", "view", "position", "manufacturer", "date")
@@ -54,6 +55,7 @@ class Outcome:
         perceptual: Perceptual hash of the film, hexadecimal.
         roughness: Roughness of the film at several distances (`noise.roughness`).
         notes: What was odd about film or mask, which were read all the same.
+        second: The second annotator's mask as run lengths (`annotations.encode_rle`); `""` without one.
     """
 
     kind: str
@@ -66,6 +68,7 @@ class Outcome:
     perceptual: str = ""
     roughness: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
+    second: str = ""
 
 
 def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
@@ -88,6 +91,7 @@ def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
             raise FilmFault(reason)
         pixels = resample(image.pixels, SIDE)
         mask = _mask(task.film, image, pixels, notes.append)
+        second = _second(task.film, image, pixels, notes.append)
     except FilmFault as fault:
         return Outcome(REJECTED, str(fault), file)
     except MemoryError:
@@ -111,6 +115,7 @@ def prepare_film(task: Task, alive: Callable[[], None]) -> Outcome:
         perceptual=f"{int(perceptual_hash(pixels)):016x}",
         roughness=roughness(pixels),
         notes=tuple(notes),
+        second=second,
     )
 
 
@@ -147,19 +152,46 @@ def _mask(film: SourceFilm, image: Film, pixels: np.ndarray, note: Note) -> np.n
     """
     if film.annotation is None:
         return None
-    height, width = image.pixels.shape
-    marked = film.annotation.mask(width, height, note, image.instance)
-    if not marked.any():
+    mask = _on_grid(film.annotation, image, pixels, note)
+    if not mask.any():
         if film.report == 1:
             raise FilmFault("its mask marks no pixel of the film, but its label is positive")
         return None
-    mask = resample_mask(marked, SIDE)
-    if not mask.any():
-        raise FilmFault("its mask vanishes on the prepared grid")
-    refuse_impossible(mask, pixels, film.annotation.has_boxes())
     if film.report == 0:
         note(MASKED_NEGATIVE)
     return pack_mask(mask)
+
+
+def _second(film: SourceFilm, image: Film, pixels: np.ndarray, note: Note) -> str:
+    """The second annotator's mask as run lengths, `-1` where nothing was drawn; `""` without a usable one."""
+    if film.second is None:
+        return ""
+    try:
+        mask = _on_grid(film.second, image, pixels, lambda text: note(f"second_mask: {text}"))
+        return encode_rle(mask)
+    except FilmFault as fault:
+        reason = str(fault)
+    except Exception as error:  # whatever it is, the film has its own mask and is used
+        reason = f"it cannot be read ({type(error).__name__})"
+    note(f"second_mask is unknown: {reason}")
+    return ""
+
+
+def _on_grid(annotation: Annotation, image: Film, pixels: np.ndarray, note: Note) -> np.ndarray:
+    """A mask on the prepared grid, (1024, 1024) bool; empty where nothing is marked.
+
+    Raises:
+        FilmFault: It cannot be read, or be a lesion of this film.
+    """
+    height, width = image.pixels.shape
+    marked = annotation.mask(width, height, note, image.instance)
+    if not marked.any():
+        return np.zeros((SIDE, SIDE), dtype=bool)
+    mask = resample_mask(marked, SIDE)
+    if not mask.any():
+        raise FilmFault("its mask vanishes on the prepared grid")
+    refuse_impossible(mask, pixels, annotation.has_boxes())
+    return mask
 
 
 def read_content(path: Path, alive: Callable[[], None]) -> bytes:

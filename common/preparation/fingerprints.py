@@ -14,14 +14,14 @@ from common.files import digest, write_csv
 from common.paths import shown
 from common.pseudonyms import pseudonym
 from common.refusal import Refusal
-from common.sources.source_film import SourceFilm
+from common.sources.source_film import Annotation, SourceFilm
 
 FILE = "fingerprints.csv"
 _OF_FILE = ("bytes", "modified", "file")
 _OF_FILM = ("picture", "perceptual")
 COLUMNS = {
     "film": "pseudonym of the film, and how often it was listed before",
-    "listing": "SHA-256 of what the source says of it: label, annotation, rules, faults",
+    "listing": "SHA-256 of what the source says of it: label, annotations, rules, faults",
     "bytes": "size of its image file; empty where it was not read",
     "modified": "time of that file's last change, in ns",
     "file": "its digest",
@@ -43,11 +43,17 @@ def listing(films: Iterable[SourceFilm]) -> list[tuple[str, str]]:
 
 def _listed(film: SourceFilm) -> str:
     said = [film.report, film.excluded, film.fault, film.chest_tube, sorted(film.facts.items())]
+    # A part of its own only where there is one: sets without a second annotator stay what they were.
+    second = [_content(film.second)] if film.second else []
+    # 64 bits notice a change; they prove nothing to a forger
+    return digest(repr(said), _content(film.annotation), *second)[:16]
+
+
+def _content(annotation: Annotation | None) -> bytes:
     try:
-        annotation = film.annotation.content() if film.annotation else b""
+        return annotation.content() if annotation else b""
     except OSError:
-        annotation = b"cannot be read"
-    return digest(repr(said), annotation)[:16]  # 64 bits notice a change; they prove nothing to a forger
+        return b"cannot be read"
 
 
 def file_digest(content: bytes) -> str:

@@ -74,6 +74,8 @@ from common.preparation.notes import FILE as NOTES
 from common.preparation.notes import grouped, print_notes, write_notes
 from common.preparation.prepared_cases import COLUMNS
 from common.preparation.resume_log import ResumeLog, started
+from common.preparation.second_masks import FILE as SECOND_MASKS
+from common.preparation.second_masks import masks_digest, write_second_masks
 from common.preparation.spellings import FILE as SPELLINGS
 from common.preparation.spellings import read_spellings, spelt_otherwise, write_spellings
 from common.progress import progress
@@ -95,6 +97,7 @@ SET_FILES = Written(
         *ARRAYS,
         *GROWING_ARRAYS,
         "cases.csv",
+        SECOND_MASKS,
         "rejected.csv",
         NOTES,
         SPELLINGS,
@@ -429,6 +432,7 @@ def journal_entry(task: Task, outcome: Outcome | Lost) -> dict[str, Any]:
             "roughness": outcome.roughness,
             "case": _named("case", task.film.identifier, task.rules),
             "notes": [*outcome.notes, *([ROUNDED_CASE] if is_rounded(task.film.identifier) else [])],
+            **({"second": outcome.second} if outcome.second else {}),
         }
         facts = {name: value for name, value in outcome.facts.items() if name in COLUMNS}
         patient, study = outcome.facts["patient_id"], outcome.facts["study"]
@@ -684,6 +688,8 @@ def _finish(growing: Growing, rows: list[dict[str, Any]], part: list[int]) -> di
     folder, entries = growing.folder, growing.entries(PREPARED)
     GrowingArrays(growing.folder).pack_masks([entry["row"] for entry in entries if entry["mask"]])
     write_csv(folder / "cases.csv", list(COLUMNS), rows)
+    second = {row: entry["second"] for row, entry in enumerate(entries) if "second" in entry}
+    write_second_masks(folder, second)
     write_spellings(folder, _canonical(growing))
     _write_rejected(growing)
     notes = _notes(growing)
@@ -701,6 +707,8 @@ def _finish(growing: Growing, rows: list[dict[str, Any]], part: list[int]) -> di
     # Last: films move, and the journal no longer says where they are.
     GrowingArrays(growing.folder).close_gaps([entry["row"] for entry in entries])
     print_flow(flow)
+    if second:
+        print(f"  marked by a second annotator, too: {len(second):,} films")
     print_notes(folder, notes)
     unmarked = [
         (growing.readable[entry["row"]], UNMARKED)
@@ -724,6 +732,7 @@ def _finish(growing: Growing, rows: list[dict[str, Any]], part: list[int]) -> di
         "side": SIDE,
         "content": digest(*hashes),
         "split": digest(*map(str, part)),
+        **({"second_masks": masks_digest(second)} if second else {}),  # no part of what is tested against
         **({"patient_table": table} if table else {}),
     }
 

@@ -8,6 +8,7 @@ the numbers of cases without (N0) and with (N1) the disease, of readers (NR) and
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from common.files import whole_file
 from common.paths import workspace
+from common.refusal import Refusal
 from common.removal import Written, refuse_foreign
 from common.stages import TESTING_FOLDER
 from common.statistics.human_readers import Reading
@@ -32,6 +34,13 @@ def refuse_foreign_imrmc() -> None:
         Refusal: There is one.
     """
     refuse_foreign(workspace() / TESTING_FOLDER, _FILES)
+
+
+def remove_earlier_imrmc() -> None:
+    """Remove the file that an earlier run with readers left; somebody else's stays."""
+    with suppress(Refusal):
+        refuse_foreign_imrmc()
+        (workspace() / TESTING_FOLDER / NAME).unlink(missing_ok=True)
 
 
 def write_imrmc(cases: Cases, readers: Mapping[str, Reading]) -> Path:

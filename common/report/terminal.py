@@ -18,7 +18,7 @@ from common.paths import shown, workspace
 from common.removal import Written, refuse_foreign
 from common.report.cohort_table import NAME as COHORT
 from common.report.estimates import line_text, p_text
-from common.report.imrmc_file import refuse_foreign_imrmc, write_imrmc
+from common.report.imrmc_file import refuse_foreign_imrmc, remove_earlier_imrmc, write_imrmc
 from common.report.looks import note_look
 from common.report.page import PLOTS, write_report
 from common.report.thresholds_kept import tested_thresholds, threshold_sentences
@@ -277,6 +277,8 @@ def _header(result: Result, options: ReportOptions) -> list[str]:
     )
     kind = {"percentile": "percentile", "bca": "bias-corrected and accelerated"}[options.interval]
     low, high = SIZE_EDGES
+    known = {name: metric for name, metric in METRICS.items() if metric.known(result.cases)}
+    proportions = (name for name, metric in known.items() if metric.kind == "proportion")
     lines = [
         f"{counts['films']} test films of {counts['patients']} patients ({patients}).",
         f"Positive by mask: {counts['positive_by_mask']}; "
@@ -287,7 +289,7 @@ def _header(result: Result, options: ReportOptions) -> list[str]:
         "where both classes count positives+negatives.",
         f"Intervals: {kind} bootstrap of patients in two strata (with a positive film, without), "
         f"{options.replicates} replicates, seed {options.seed}; {EXPANDED}.",
-        f"{_titles(m for m in METRICS if METRICS[m].kind == 'proportion')} have Wilson's interval"
+        f"{_titles(proportions)} have Wilson's interval"
         + ("." if one_film_each else ", for as many films as independent ones would tell as much."),
         "AUROCs have DeLong's interval by patients, towards 0.5 no nearer than Newcombe's method 5; their "
         "differences DeLong's.",
@@ -484,6 +486,8 @@ def report(options: ReportOptions) -> None:
     written = [*write_metrics(results, rows, options, planned)]
     if readers:
         written.append(write_imrmc(films, readers))
+    else:
+        remove_earlier_imrmc()
     page, *_, described = write_report(results, rows, options.replicates, options.seed, planned.sentences)
     console = _console()
     print_report(console, results, rows, options, planned)

@@ -51,11 +51,13 @@ COLUMNS = {
     "position": "of the patient, such as SUPINE",
     "manufacturer": "of the X-ray device",
     "chest_tube": "1, 0, or empty where unknown",
+    "second_mask": "a second annotator's mask of a test film, as mask; empty: not marked a second time",
 }
 REQUIRED = ("image", "pneumothorax")
 _FACTS = {"patient": "patient_id"} | {
     name: name for name in ("study", "age", "sex", "view", "position", "manufacturer", "date")
 }
+_UNUSABLE = "second_mask is unknown, since it "  # the film is used all the same
 UNLABELLED = "pneumothorax is empty, which only a test film without a mask may have"
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME = r"([ T][0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?)?"
@@ -104,8 +106,9 @@ _CELLS: dict[str, tuple[Callable[[pd.Series], pd.Series], str]] = {
     "position": _code("position"),
     "manufacturer": (_line(64), "manufacturer is no single line of at most 64 characters"),
     "chest_tube": (_matches("[01]?"), "chest_tube is neither 0, 1 nor empty"),
+    "second_mask": (_matches(f"{_LINE}{{0,1024}}"), "second_mask is no path"),
 }
-_OPTIONAL = ("date", "age", "sex", "view", "position", "manufacturer", "chest_tube")
+_OPTIONAL = ("date", "age", "sex", "view", "position", "manufacturer", "chest_tube", "second_mask")
 _YES = dict.fromkeys(("1.0", "yes", "y", "true", "positive", "pos"), "1")
 _NO = dict.fromkeys(("0.0", "no", "n", "false", "negative", "neg"), "0")
 _WORDS = {  # column -> what spreadsheets and people write, in small letters -> what it is
@@ -321,6 +324,8 @@ def problems(cells: pd.DataFrame, films: Sequence[SourceFilm]) -> list[Problem]:
         if film.fault and number not in told:
             column = next((name for name in COLUMNS if re.search(rf"\b{name}\b", film.fault)), "")
             found.append(Problem(number, column, film.fault, True))
+        # The other notes are of single cells, which are told above.
+        found += [Problem(number, "second_mask", note, False) for note in film.notes if _UNUSABLE in note]
     return sorted(found, key=lambda problem: problem.row)
 
 
@@ -397,8 +402,28 @@ class _Listing:
         fault = fault or again
         if fault or image is None:
             return bool(is_test), SourceFilm(case, None, origin, None, 0, fault=fault)
-        film = self._film(row, case, origin, image, mask, bool(is_test))
-        return bool(is_test), replace(film, notes=self.notes.get(number, ()))
+        film = replace(
+            self._film(row, case, origin, image, mask, bool(is_test)), notes=self.notes.get(number, ())
+        )
+        if is_test and row.get("second_mask"):
+            film = self._with_second(film, row["second_mask"])
+        return bool(is_test), film
+
+    def _with_second(self, film: SourceFilm, cell: str) -> SourceFilm:
+        """The film with the second annotator's mask, or with a note on why that cannot be used."""
+        path = self._file(cell)
+        real = _without_links(path or "")
+        listed = [what for what in ("image", "mask", "second_mask") if (what, real) in self._seen]
+        if path is None:
+            why = "is no path inside the folder"
+        elif listed:  # a mask beside itself would be of perfect agreement
+            why = f"is listed as {listed[0]}, too"
+        elif not os.path.isfile(path):
+            why = "is no file"
+        else:
+            self._seen.add(("second_mask", real))
+            return replace(film, second=MaskFile(path))
+        return replace(film, notes=(*film.notes, f"{_UNUSABLE}{why}{_found('second_mask', cell)}"))
 
     def _file(self, text: str) -> Path | None:
         """The file of a path; None where it is empty or leads out of the folder."""

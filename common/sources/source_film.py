@@ -41,6 +41,7 @@ class SourceFilm:
             patient_id, study (str), age (years), sex (`M`, `F`), view, position, manufacturer,
             date (`YYYY-MM-DD`), as attributes of `decode.Film`.
         notes: What was odd about its row, which was read all the same, written as `fault`.
+        second: A second annotator's lesion, of a test film; None without one.
     """
 
     identifier: str
@@ -53,6 +54,7 @@ class SourceFilm:
     chest_tube: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    second: Annotation | None = None
 
     @property
     def file(self) -> Path:

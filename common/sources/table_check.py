@@ -24,10 +24,10 @@ from common.sources.source_film import SourceFilm
 _MOST = 100  # problems that are printed; a wrong column has as many as the table has rows
 _CODES = ("pneumothorax", "set", "sex", "chest_tube")  # what else stands in a cell may be a name
 _EXAMPLES = """\
-films/0001.dcm,1,film-1,masks/0001.png,train,2019-03-28,patient-1,study-1,67,F,AP,SUPINE,Example,0
-films/0002.dcm,0,film-2,,train,2019-04-02,patient-2,,,,,,,
-films/0003.dcm,1,film-3,masks/0003.png,test,2020-11-02,patient-3,,45,M,AP,,,
-films/0004.dcm,,film-4,,test,,,,,,,,,
+films/0001.dcm,1,film-1,masks/0001.png,train,2019-03-28,patient-1,study-1,67,F,AP,SUPINE,Example,0,
+films/0002.dcm,0,film-2,,train,2019-04-02,patient-2,,,,,,,,
+films/0003.dcm,1,film-3,masks/0003.png,test,2020-11-02,patient-3,,45,M,AP,,,,
+films/0004.dcm,,film-4,,test,,,,,,,,,,
 """
 
 
@@ -120,6 +120,8 @@ def _films(part: str, films: list[SourceFilm]) -> str:
     excluded = Counter(film.excluded for film in films if film.excluded and not film.fault)
     words = [f"{count} {label}" for label, count in sorted(labels.items())]
     words += [f"{sum(film.annotation is not None for film in used)} with a mask"]
+    if second := sum(film.second is not None for film in used):
+        words.append(f"{second} with a second one")
     words += [f"{count} excluded: {reason}" for reason, count in excluded.items()]
     return f"{part}: {len(used)} of {len(films)} films ({', '.join(words)})"
 

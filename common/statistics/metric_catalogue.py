@@ -75,6 +75,11 @@ class Films:
         return self.all & (known | ~(self.cases.has_mask | self.cases.stage_1)) & known.any()
 
     @cached_property
+    def twice_masked(self) -> np.ndarray:
+        """Positives with a mask that a second annotator looked at, too, and drew in or not (bool)."""
+        return self.masked & self.with_value("dice_annotators")
+
+    @cached_property
     def lesser_half(self) -> np.ndarray:
         """Positives with a mask, of the lesser half by the lesion's area (bool)."""
         area = self.cases.mask_area_fraction
@@ -285,6 +290,7 @@ class Metric:
         both_classes: It needs positives and negatives; otherwise, the films that it is over.
         case_mix: Another mix of positives and negatives would give another value.
         at_prevalence: It is for a stated prevalence, and left out where none is stated.
+        if_known: Column of the result file without any value of which it is left out.
         kind: Value of any range, share of films (Wilson's interval fits), or number of films.
         descriptive: It says what the films are, not how good the system is: no interval, no comparison.
         interval: Interval from the rates of the decision; None: by the kind.
@@ -300,6 +306,7 @@ class Metric:
     both_classes: bool = False
     case_mix: bool = False
     at_prevalence: bool = False
+    if_known: str = ""
     kind: Literal["value", "proportion", "count"] = "value"
     descriptive: bool = False
     interval: Callable[[Rates], tuple[float, float]] | None = None
@@ -315,6 +322,10 @@ class Metric:
     def compared(self) -> bool:
         """Whether systems are compared by it."""
         return self.comparable and not self.descriptive
+
+    def known(self, cases: Cases) -> bool:
+        """Whether the results hold what it is left out without."""
+        return not self.if_known or bool(np.isfinite(cases.column(self.if_known)).any())
 
     @property
     def by_decision(self) -> bool:
@@ -628,6 +639,40 @@ METRICS: dict[str, Metric] = {
         ),
         ("map",),
         short="Dice, lesser half",
+    ),
+    "dice_annotators": Metric(
+        "Dice, second annotator with the first, at the film's full size",
+        Mean(lambda f: f.twice_masked, lambda f: f.cases.column("dice_annotators")),
+        (),
+        short="Dice, annotators",
+        if_known="dice_annotators",
+        comparable=False,
+    ),
+    "dice_first": Metric(
+        "Dice, system with the first annotator, on the same films",
+        Mean(lambda f: f.twice_masked, lambda f: f.cases.column("dice_full_size")),
+        ("map",),
+        short="Dice, with the first",
+        if_known="dice_annotators",
+    ),
+    "dice_second": Metric(
+        "Dice, system with the second annotator, on the same films",
+        Mean(lambda f: f.twice_masked, lambda f: f.cases.column("dice_second")),
+        ("map",),
+        short="Dice, with the second",
+        if_known="dice_annotators",
+    ),
+    "second_only": Metric(
+        "Negatives in which the second annotator alone drew a lesion",
+        Mean(
+            lambda f: f.negative & ~f.cases.has_mask & f.with_value("dice_annotators"),
+            lambda f: f.cases.column("dice_annotators") == 0,
+        ),
+        (),
+        short="Second alone drew",
+        kind="proportion",
+        if_known="dice_annotators",
+        comparable=False,
     ),
     "laterality": Metric(
         "Laterality: the map reaches higher on the lesion's side",

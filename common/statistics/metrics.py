@@ -267,7 +267,9 @@ class MetricValues:
         kept = [
             name
             for name, metric in METRICS.items()
-            if (metrics is None or name in metrics) and not (metric.at_prevalence and prevalence is None)
+            if (metrics is None or name in metrics)
+            and not (metric.at_prevalence and prevalence is None)
+            and metric.known(cases)
         ]
         self._strata = {
             name: _Stratum(cases, reference, films, prevalence, kept)
