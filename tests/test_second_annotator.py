@@ -200,12 +200,16 @@ def test_dice_of_both_annotators_stands_in_the_result(
     folder = prepared_folder("ntuh_test")
     films = PreparedSet(folder)
     old = (result_folder("eff") / "cases.csv").read_text().splitlines()
+    areas = [float(each["area_fraction"] or 0) for each in csv.DictReader(old)]
     assert "dice_annotators" not in old[0]
-    masked, clear = np.flatnonzero(films.has_mask), np.flatnonzero(~films.has_mask)
+    clear = np.flatnonzero(~films.has_mask)
+    masked = sorted(np.flatnonzero(films.has_mask), key=areas.__getitem__)[-3:]
     square = np.zeros((PREPARED_SIDE, PREPARED_SIDE), bool)
     square[100:200, 100:300] = True
     drawn = {masked[0]: np.roll(films.mask(masked[0]), 5, axis=1), masked[1]: ~square & square}
     drawn |= {clear[0]: square, clear[1]: ~square & square}
+    # A mask of the whole film tells how large the map's outline is.
+    drawn[masked[2]] = np.ones_like(square)
     second = {int(row): encode_rle(mask) for row, mask in drawn.items()}
     write_second_masks(folder, second)
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -220,10 +224,20 @@ def test_dice_of_both_annotators_stands_in_the_result(
     agreement = 2 * (first & moved).sum() / (first.sum() + moved.sum())
     assert 0 < agreement < 1
     found = {row: each["dice_annotators"] for row, each in enumerate(rows) if each["dice_annotators"]}
-    expected = {masked[0]: agreement, masked[1]: 0, clear[0]: 0, clear[1]: 1}
+    share = films.mask(masked[2]).mean()
+    expected = {
+        masked[0]: agreement,
+        masked[1]: 0,
+        clear[0]: 0,
+        clear[1]: 1,
+        masked[2]: 2 * share / (1 + share),
+    }
     assert {row: float(value) for row, value in found.items()} == pytest.approx(expected)
     with_second = [row for row, each in enumerate(rows) if each["dice_second"]]
-    assert with_second == sorted(masked[:2].tolist())
+    assert with_second == sorted(masked)
+    shown = float(rows[masked[2]]["area_fraction"])
+    assert shown > 0
+    assert float(rows[masked[2]]["dice_second"]) == pytest.approx(2 * shown / (1 + shown), abs=0.02)
     # The other columns are what they were.
     left = [
         ",".join(v for k, v in each.items() if k not in ("dice_annotators", "dice_second")) for each in rows
@@ -240,8 +254,9 @@ def test_dice_of_both_annotators_stands_in_the_result(
     shown = {
         name: metric[name]["n"] for name in ("dice_annotators", "dice_first", "dice_second", "second_only")
     }
-    assert shown == dict.fromkeys(shown, "2")
-    assert float(metric["dice_annotators"]["estimate"]) == pytest.approx(agreement / 2)
+    assert shown == {**dict.fromkeys(shown, "3"), "second_only": "2"}
+    mean = (agreement + expected[masked[2]]) / 3
+    assert float(metric["dice_annotators"]["estimate"]) == pytest.approx(mean)
     assert float(metric["second_only"]["estimate"]) == 0.5
     page = (root / "step3_testing/testing/report.html").read_text()
     assert "Dice, second annotator with the first" in page
