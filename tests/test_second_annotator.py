@@ -18,6 +18,7 @@ from common import start
 from common.command_line import Rules
 from common.files import digest
 from common.films.annotations import encode_rle
+from common.inference.result_columns import COLUMNS, written_columns
 from common.paths import prepared_folder, result_folder
 from common.preparation import fingerprints
 from common.preparation.film_store import SIDE as PREPARED_SIDE
@@ -298,7 +299,9 @@ def test_metrics_are_of_the_films_that_both_looked_at() -> None:
     assert three not in annotators
 
 
-def test_without_a_second_annotator_there_are_no_such_metrics() -> None:
+def test_without_a_second_annotator_there_are_no_such_columns_and_metrics() -> None:
     names = {name for _, _, name in on_full_sample(table(), "mask")}
     assert "dice_full_size" in names
     assert not names & {"dice_annotators", "dice_first", "dice_second", "second_only"}
+    assert COLUMNS.keys() - written_columns(False) == {"dice_annotators", "dice_second"}
+    assert written_columns(True) == COLUMNS
