@@ -30,6 +30,7 @@ from common.report.shown_films import shown_films, telling_films, worst_films
 from common.report.tables import Table, table, tables
 from common.report.thresholds_kept import tested_thresholds, threshold_sentences
 from common.stages import INFERENCE_COMMAND, N_FOLDS, STUDENTS, TESTING_FOLDER
+from common.statistics.calibration_curve import smooth_calibration
 from common.statistics.compare_systems import FAMILY
 from common.statistics.curves import calibration, froc, net_benefit, precision_recall, roc
 from common.statistics.group_differences import MINUS
@@ -320,7 +321,10 @@ def draw_plots(results: Mapping[str, Result], rows: Sequence[Row], seed: int) ->
             float(first.has_mask.mean()),
         ),
         "calibration": plots.calibration_plot(
-            {s: calibration(c, "mask") for s, c in cases.items()}, cases, told
+            {s: calibration(c, "mask") for s, c in cases.items()},
+            {s: smooth_calibration(c, "mask") for s, c in cases.items()},
+            cases,
+            told,
         ),
         "folds": plots.folds_plot({s: _fold_aurocs(c) for s, c in cases.items()}, ensembles),
         "dice_by_size": plots.dice_by_size_plot(cases, means),

@@ -190,12 +190,16 @@ def _draw_curves(
 
 
 def calibration_plot(
-    tenths: Mapping[str, Sequence[Tenth]], systems: Mapping[str, Cases], told: Told
+    tenths: Mapping[str, Sequence[Tenth]],
+    smooth: Mapping[str, Curve | None],
+    systems: Mapping[str, Cases],
+    told: Told,
 ) -> bytes:
     """Observed share of positives against predicted probability, and how the probabilities are spread.
 
     Args:
         tenths: Tenths of the films by system, as `curves.calibration` gives them.
+        smooth: Curve by system, as `calibration_curve.smooth_calibration` gives it; None: there is none.
         systems: Results by system; positives are by mask.
         told: Calibration slope and intercept as text, by system.
     """
@@ -204,7 +208,7 @@ def calibration_plot(
         figure = Figure(figsize=(3.9 * len(tenths), 5.2), layout="constrained")
         grid = figure.subplots(2, len(tenths), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 1))
         for (system, groups), upper, lower, style in zip(tenths.items(), *grid, _STYLES, strict=False):
-            colour, _, marker = style
+            colour, line, marker = style
             upper.set_title(system, loc="left", fontweight="bold")
             upper.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
             x, y = [g.predicted for g in groups], np.array([g.observed for g in groups])
@@ -212,7 +216,15 @@ def calibration_plot(
             error = np.maximum([y - [g.low for g in groups], [g.high for g in groups] - y], 0)
             upper.errorbar(x, y, error, fmt=marker, color=colour, markersize=4, linewidth=1, capsize=2)
             upper.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+            curve, positive = smooth[system], systems[system].has_mask
+            if curve is not None:
+                upper.fill_between(curve.grid, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
+                upper.plot(curve.x, curve.y, line, color=colour, linewidth=1.5)
             lines = [
+                f"n {len(positive)}, {positive.sum()} positive",
+                *(["no smooth curve: too few films, or separated"] if curve is None else []),
+            ]
+            lines += [
                 f"{name} {text}"
                 for name, metric in (("slope", "calibration_slope"), ("intercept", "calibration_intercept"))
                 if (text := told(system, metric))

@@ -113,14 +113,14 @@ class _Fit:
         best = np.full((len(counts), 2), np.nan)
         with np.errstate(divide="ignore", invalid="ignore"):
             step = self._first_step(counts)
-            fit = self._start + step * _damping(self._reach(step))
+            fit = self._start + step * damping(self._reach(step))
             signs, left = counts @ self._signed, np.arange(len(counts), dtype=np.intp)
             for _ in range(_MAX_STEPS):
                 if not len(left):
                     break
                 step = self._step(counts, signs, fit)
                 reach = self._reach(step)
-                fit = fit + step * _damping(reach)
+                fit = fit + step * damping(reach)
                 done = reach[:, 0] < _TOLERANCE
                 if done.any():
                     best[left[done]] = fit[done]
@@ -170,11 +170,14 @@ def _rows(films: int) -> int:
     return max(2, _ELEMENTS // max(films, 1))
 
 
-def _damping(reach: np.ndarray) -> np.ndarray | float:
+def damping(reach: np.ndarray) -> np.ndarray | float:
     """The part of Newton's step to take, so that each step improves the fit and none is tried in vain.
 
     log(1 + reach) / reach always does (Sun & Tran-Dinh, Math Program 2019;178:145-213); up to a reach of 1
     the whole step does as well.
+
+    Args:
+        reach: float64 of any shape, the largest change of a film's log odds by the step of each fit.
     """
     whole = reach <= 1
     return 1.0 if whole.all() else np.where(whole, 1.0, np.log1p(reach) / np.maximum(reach, 1))
