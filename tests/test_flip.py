@@ -171,9 +171,8 @@ def test_validation_cuts_maps_where_their_mean_dice_is_highest(monkeypatch: pyte
     found = np.where(truth, np.float32(0.4), np.float32(0.1))
     found[1, 30:40, 30:50] = 0.3
     prepared = SimpleNamespace(has_mask=np.ones(2, dtype=bool))
-    monkeypatch.setattr(
-        Predictor, "maps", lambda _, nets, rows: ((row, found[row], truth[row]) for row in rows)
-    )
+    seen = [SimpleNamespace(found=found[row], truth=truth[row], probability=None) for row in (0, 1)]
+    monkeypatch.setattr(Predictor, "_seen", lambda *_: seen)
     net = SimpleNamespace(task="seg")
     dices = [
         Predictor(prepared, 64, CPU, map_threshold=rule).validation(net, [0, 1]).dice

@@ -74,7 +74,7 @@ def test_metrics_csv_is_complete(chain: Scripts) -> None:
     table = pd.read_csv(chain.workspace / TESTING / "metrics.csv")
     assert list(table.columns) == [
         "system", "reference", "decision", "stratum", "metric", "n", "positives", "estimate", "ci_low",
-        "ci_high", "interval", "note", "p_value", "p_holm", "test",
+        "ci_high", "interval", "note", "p_value", "p_holm", "test", "plan",
     ]  # fmt: skip
     assert set(table["system"]) == {*SYSTEMS, "eff-vit"}
     assert set(table["reference"]) == {"mask", "report", "mask_or_clear"}
