@@ -146,7 +146,10 @@ def test_testing_measures_at_the_threshold_of_the_map() -> None:
     found[10:20, 5:30] = 0.3
     facts = {"width": 800, "height": 1000, "spacing_row": None, "spacing_column": None}
     prepared = SimpleNamespace(
-        cases=pd.DataFrame([facts]), has_mask=np.array([True]), mask=lambda row: lesion
+        cases=pd.DataFrame([facts]),
+        has_mask=np.array([True]),
+        mask=lambda row: lesion,
+        second_mask=lambda row: None,
     )
     predictor = SimpleNamespace(prepared=prepared, image_size=64)
     truth = lesion[8::16, 8::16]
