@@ -89,4 +89,5 @@ def test_the_plot_says_of_how_many_films_or_that_there_is_none() -> None:
     told = f"n 150, {cases.has_mask.sum()} positive"
     assert [told in drawn(each) for each in (curve, None)] == [True, True]
     assert ["no smooth curve" in drawn(each) for each in (curve, None)] == [False, True]
-    assert drawn(curve) == drawn(curve) != drawn(None)
+    others = [replace(curve, **{each: getattr(curve, each) / 2}) for each in ("y", "low", "high")]
+    assert len({drawn(each) for each in (curve, curve, None, *others)}) == 5
