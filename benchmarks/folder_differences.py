@@ -77,6 +77,10 @@ MAY_DIFFER = (
         ("*/metrics.csv", f"*, auroc, {column}", "DeLong's interval, towards 0.5 Newcombe's")
         for column in ("interval", "ci_low", "ci_high")
     ),
+    *(
+        ("*/metrics.csv", f"*, calibration_intercept, {column}", "its interval is by patients")
+        for column in ("interval", "ci_low", "ci_high", "note")
+    ),
     ("*/metrics.csv", "*, p_holm", "adjusted for these tests, too"),
     ("*bca_and_readers/metrics.csv", "*, false_positive_area, ci_*", "another order of sums: the last digit"),
     ("*/report.html", "*", "shows more, in other words; its numbers are those of metrics.csv"),

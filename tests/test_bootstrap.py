@@ -356,13 +356,16 @@ def test_which_interval_and_note_an_estimate_gets():
             assert ends == wilson_interval(round(bootstrapped.n * bootstrapped.estimate), bootstrapped.n)
         elif METRICS[metric].auroc_of:
             assert row["interval"] == "delong, newcombe"
+        elif METRICS[metric].by_patients:
+            assert row["interval"] == "sandwich"
+            assert ends[0] < row["estimate"] < ends[1]
         elif row["interval"] == "bca":
             assert ends == bca_interval(
                 bootstrapped.estimate, bootstrapped.replicates, bootstrapped.acceleration
             )
         else:
             assert row["note"].endswith("interval not estimable")
-    assert {kind for kind, _ in seen} == {"bca", "delong, newcombe", "wilson", "koopman", "none"}
+    assert {kind for kind, _ in seen} == {"bca", "delong, newcombe", "wilson", "koopman", "sandwich", "none"}
     assert {
         ("none", "not estimable"),
         ("none", TOO_FEW),

@@ -6,7 +6,12 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from common.statistics.calibration import CLIP, Calibration
+from common.statistics.calibration import (
+    CLIP,
+    Calibration,
+    intercept_interval,
+    observed_over_expected_interval,
+)
 
 
 def simulated(seed: int, n: int = 150, shift: float = 0.0, scale: float = 1.0):
@@ -127,3 +132,40 @@ def test_a_hard_fit_is_found_from_afar():
         assert slope == pytest.approx(slope_by_sklearn(x, positive, weight), rel=1e-6)
         expected = intercept_by_scipy(x, positive, weight)
         assert found["calibration_intercept"][i] == pytest.approx(expected, abs=1e-6)
+
+
+def _set(seed: int, patients: int, films: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Calibrated probabilities; all films of a patient share probability and label."""
+    rng = np.random.default_rng(seed)
+    probability = 1 / (1 + np.exp(-rng.normal(-2.5, 1.5, patients)))
+    label = rng.random(patients) < probability
+    number = np.repeat(np.arange(patients), films)
+    return probability[number], label[number], number
+
+
+@pytest.mark.parametrize(("patients", "films"), [(300, 1), (300, 3)])
+def test_intervals_in_the_large_hold_the_truth(patients: int, films: int) -> None:
+    """A bootstrap that draws patients with and without a positive apart held it in 67%."""
+    sets = [_set(seed, patients, films) for seed in range(300)]
+    for made, truth in ((intercept_interval, 0), (observed_over_expected_interval, 1)):
+        ends = [made(*each) for each in sets]
+        assert 0.92 < np.mean([low <= truth <= high for low, high in ends]) < 0.99
+        # Not by being wide: nearly as wide as the estimates vary from set to set
+        middles, widths = [(low + high) / 2 for low, high in ends], [high - low for low, high in ends]
+        assert np.mean(widths) < 2 * 2.2 * np.std(middles)
+
+
+def test_copies_of_a_patients_films_tell_nothing_new() -> None:
+    for made in (intercept_interval, observed_over_expected_interval):
+        one, three = made(*_set(0, 200, 1)), made(*_set(0, 200, 3))
+        assert three == pytest.approx(one, rel=1e-6)
+        probability, label, number = _set(0, 200, 3)
+        apart = made(probability, label, np.arange(len(number)))
+        assert (apart[1] - apart[0]) == pytest.approx((one[1] - one[0]) / np.sqrt(3), rel=0.05)
+
+
+def test_interval_in_the_large_without_patients_is_the_usual_one() -> None:
+    """Where every film is a patient and the model holds: 1 over the root of the information."""
+    probability, label, number = _set(1, 20_000, 1)
+    low, high = intercept_interval(probability, label, number)
+    assert high - low == pytest.approx(2 * 1.96 / np.sqrt((probability * (1 - probability)).sum()), rel=0.03)

@@ -143,6 +143,7 @@ class Bootstrapped:
         films: (n,) bool, films of a proportion, of all that were tested; None for another metric.
         values: (n,) float64, value of each film, 0-1, likewise.
         ranked: Scores whose AUROC it is, or of which two the difference; empty for another metric.
+        by_patients: Interval that is made from the films by their patients; None for another metric.
         acceleration: Acceleration of the BCa interval; NaN where not computed or not estimable.
     """
 
@@ -158,6 +159,7 @@ class Bootstrapped:
     films: np.ndarray | None = None
     values: np.ndarray | None = None
     ranked: tuple[Ranked, ...] = ()
+    by_patients: tuple[float, float] | None = None
     acceleration: float = np.nan
 
 
@@ -223,6 +225,7 @@ def bootstrap(
             rates=_rates(systems[system], values, key, number, prevalence),
             **_of_proportion(values, key, number),
             ranked=_ranked(systems[system], values, key, number),
+            by_patients=_by_patients(systems[system], values, key, number),
             acceleration=float(accelerations.get(own, np.nan)),
         )
         for system, values in prepared.items()
@@ -294,6 +297,16 @@ def _ranked(
     if not films.any() or not all(np.isfinite(each).all() for each in columns):
         return ()
     return tuple(Ranked(each, positive[films], number[films]) for each in columns)
+
+
+def _by_patients(
+    cases: Cases, values: MetricValues, key: tuple[str, str, str], number: np.ndarray
+) -> tuple[float, float] | None:
+    """The interval by patients of a metric that has one; None of another, or without both classes."""
+    made_by, films, (positive, *_) = METRICS[key[2]].by_patients, values.films(*key), values.needed(*key)
+    if made_by is None or not positive.any() or not (films & ~positive).any():
+        return None
+    return made_by(cases.probability[films], positive[films], number[films])
 
 
 # --- the table -------------------------------------------------------------------------------------
@@ -391,6 +404,8 @@ def _interval(
         return kind, wilson_interval(whole if abs(successes - whole) < 1e-9 else successes, n)
     if bootstrapped.ranked:
         return auroc_ends(*bootstrapped.ranked)
+    if bootstrapped.by_patients:
+        return "sandwich", bootstrapped.by_patients
     if interval == "bca":
         return "bca", bca_interval(bootstrapped.estimate, bootstrapped.replicates, bootstrapped.acceleration)
     return "percentile", percentile_interval(bootstrapped.replicates, bootstrapped.patients)

@@ -11,7 +11,10 @@ Both depend on the case mix: a classifier trained at half positives must be far 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from scipy.special import expit, logit, stdtrit
 
 CLIP = 1e-6  # of a probability from 0 and 1, which have no logit
 _TOLERANCE = 1e-4  # largest change of a film's log odds in the last step; the error left is of its square
@@ -71,6 +74,59 @@ class Calibration:
         )
         both = some & some_negative
         return both, both & (high_negative > low) & (high > low_negative)
+
+
+# --- calibration in the large: intervals by patients -------------------------------------------------
+
+
+def intercept_interval(
+    probability: np.ndarray, positive: np.ndarray, patient: np.ndarray
+) -> tuple[float, float]:
+    """95% interval of the calibration intercept, with the variance by patients (Liang & Zeger, Biometrika
+    1986;73:13-22) and Student's t at the patients of the rarer class.
+
+    How many positives there happen to be is what the intercept is about. A bootstrap that draws patients with
+    and without a positive apart takes it as given, and held the truth in 67% of simulated sets.
+
+    Args:
+        probability: (n,) float64, probability of pneumothorax, 0-1.
+        positive: (n,) bool, positive films; some, not all.
+        patient: (n,) int, number of each film's patient.
+    """
+    fitted = Calibration(probability, positive, ~positive).values(np.ones((1, len(positive))))
+    intercept = float(fitted["calibration_intercept"][0])
+    share = expit(logit(np.clip(probability, CLIP, 1 - CLIP)) + intercept)
+    error = _error_by_patients(positive - share, patient) / (share * (1 - share)).sum()
+    half = _students_t(positive, patient) * error
+    return intercept - half, intercept + half
+
+
+def observed_over_expected_interval(
+    probability: np.ndarray, positive: np.ndarray, patient: np.ndarray
+) -> tuple[float, float]:
+    """95% interval of positives over the sum of probabilities, on the logarithm, else as above.
+
+    Args:
+        probability, positive, patient: As in `intercept_interval`.
+    """
+    observed, expected = float(positive.sum()), float(probability.sum())
+    if not expected:
+        return math.inf, math.inf
+    ratio = observed / expected
+    error = _error_by_patients(positive - ratio * probability, patient) / observed
+    half = _students_t(positive, patient) * error
+    return ratio * math.exp(-half), ratio * math.exp(half)
+
+
+def _error_by_patients(residual: np.ndarray, patient: np.ndarray) -> float:
+    """Standard error of a sum over films, whatever ties the films of a patient together."""
+    sums = np.bincount(np.unique(patient, return_inverse=True)[1], residual)
+    return math.sqrt((sums**2).sum() * len(sums) / max(len(sums) - 1, 1))
+
+
+def _students_t(positive: np.ndarray, patient: np.ndarray) -> float:
+    patients = min(len(np.unique(patient[films])) for films in (positive, ~positive))
+    return float(stdtrit(max(patients - 1, 1), 0.975))
 
 
 class _Fit:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from common.statistics.calibration import intercept_interval, observed_over_expected_interval
 from common.statistics.intervals import koopman_interval
 from common.statistics.tested_films import Cases
 
@@ -294,6 +295,8 @@ class Metric:
         kind: Value of any range, share of films (Wilson's interval fits), or number of films.
         descriptive: It says what the films are, not how good the system is: no interval, no comparison.
         interval: Interval from the rates of the decision; None: by the kind.
+        by_patients: Interval from probabilities, labels and patients of its films; None: by the kind. It
+            counts what patients there happened to be, so that it is not conditional on the case mix.
         auroc_of: Columns of scores whose AUROC it is; of two, that of the first minus that of the second.
         comparable: A difference between systems says something; not of ratios, nor of what is best near a
             value.
@@ -310,6 +313,7 @@ class Metric:
     kind: Literal["value", "proportion", "count"] = "value"
     descriptive: bool = False
     interval: Callable[[Rates], tuple[float, float]] | None = None
+    by_patients: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, float]] | None = None
     auroc_of: tuple[str, ...] = ()
     comparable: bool = True
 
@@ -415,7 +419,7 @@ METRICS: dict[str, Metric] = {
         ("probability",),
         short="Calibr. intercept",
         both_classes=True,
-        case_mix=True,
+        by_patients=intercept_interval,
         comparable=False,
     ),
     # Steyerberg, Clinical Prediction Models, 2019, section 15.3: 1 where as many are positive as foretold
@@ -425,7 +429,7 @@ METRICS: dict[str, Metric] = {
         ("probability",),
         short="Observed / expected",
         both_classes=True,
-        case_mix=True,
+        by_patients=observed_over_expected_interval,
         comparable=False,
     ),
     "sensitivity_at_specificity_90": Metric(
