@@ -204,15 +204,7 @@ def bootstrap(
         found = _values(
             prepared, draws, replicates, MetricValues.resampled, f"bootstrap, reference {reference}"
         )
-        accelerations = {}
-        if interval == "bca":
-            first = patient_groups(cases.patient, positive)
-            left_out = _values(
-                prepared, jackknife_counts(cases.patient, positive), len(first), MetricValues.resampled
-            )
-            accelerations = dict(
-                zip(left_out, acceleration(np.stack(list(left_out.values())), first), strict=True)
-            )
+        accelerations = _accelerations(prepared, cases, positive) if interval == "bca" else {}
     return {
         own: Bootstrapped(
             n=int(values.films(*key).sum()),
@@ -232,6 +224,18 @@ def bootstrap(
         for key in values.keys
         for own in [(system, *key)]
     }
+
+
+def _accelerations(
+    prepared: Mapping[str, MetricValues], cases: Cases, positive: np.ndarray
+) -> dict[Key, float]:
+    """The acceleration of each metric's BCa interval, from what it is without each patient."""
+    first = patient_groups(cases.patient, positive)
+    left_out = _values(
+        prepared, jackknife_counts(cases.patient, positive), len(first), MetricValues.resampled
+    )
+    found = acceleration(np.stack(list(left_out.values())), first)
+    return dict(zip(left_out, found, strict=True))
 
 
 def _values(

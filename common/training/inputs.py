@@ -261,25 +261,11 @@ def _run(
         refuse_misfit(stage, system, chosen, recorded, metadata)
         if "image_size" not in request.changes and keeps_size(stage, system, chosen):
             recipe = dataclasses.replace(recipe, image_size=metadata["recipe"]["image_size"])
-        # Weights that have learned from other grey levels would start from a wrong place.
-        if metadata["preprocessing"]["replace_saturated"] != prepared.replace_saturated:
-            with_or_without = "without" if prepared.replace_saturated else "with"
-            raise Refusal(
-                f"{stage.title}: the earlier weights were trained {with_or_without} --replace-saturated",
-                do=f"prepare SIIM-ACR and NTUH films by the same rules: {PREPARE_COMMAND}",
-            )
+        _refuse_other_films(stage, metadata, prepared)
         # A link a stage, by hashes: any later weights can be traced to the films that made them.
         own = {key: metadata[key] for key in ("stage", "sha256", "content", "split")}
         own |= _patients(metadata.get("patient_table"))
         lineage = [*metadata["lineage"], own]
-        # Else films that the earlier weights were trained on would choose this run's epoch.
-        if stage.source == metadata["source"] and own["split"] != prepared.split:
-            earlier = STAGES[metadata["stage"]]
-            raise Refusal(
-                f"{stage.title} must hold out the films that {earlier.title} held out",
-                found="the films were prepared anew since",
-                do=f"train it again: {earlier.command} --fresh",
-            )
     teaching = Teaching.of(trained, stage, fold) if trained else None
     if trained:
         recipe = dataclasses.replace(recipe, image_size=request.changes.get("image_size", trained.image_size))
@@ -308,6 +294,25 @@ def _run(
         **({"teachers": teaching.facts} if teaching else {}),
     }
     return Run(stage, system, fold, recipe, parent, expected, chosen, teaching)
+
+
+def _refuse_other_films(stage: Stage, metadata: dict[str, Any], prepared: PreparedSet) -> None:
+    """Refuse films that do not go with the earlier weights, whose metadata these are."""
+    # Weights that have learned from other grey levels would start from a wrong place.
+    if metadata["preprocessing"]["replace_saturated"] != prepared.replace_saturated:
+        with_or_without = "without" if prepared.replace_saturated else "with"
+        raise Refusal(
+            f"{stage.title}: the earlier weights were trained {with_or_without} --replace-saturated",
+            do=f"prepare SIIM-ACR and NTUH films by the same rules: {PREPARE_COMMAND}",
+        )
+    # Else films that the earlier weights were trained on would choose this run's epoch.
+    if stage.source == metadata["source"] and metadata["split"] != prepared.split:
+        earlier = STAGES[metadata["stage"]]
+        raise Refusal(
+            f"{stage.title} must hold out the films that {earlier.title} held out",
+            found="the films were prepared anew since",
+            do=f"train it again: {earlier.command} --fresh",
+        )
 
 
 def _patients(table: dict[str, Any] | None) -> dict[str, Any]:
