@@ -134,7 +134,23 @@ class TrainOptions:
     replace them when the run ends). To go on with an interrupted run, leave it off."""
 
 
+@dataclass(frozen=True)
+class StudentOptions(TrainOptions):
+    """The same of a student, who may learn from films without labels, too."""
+
+    unlabelled: Annotated[
+        str | None,
+        flag(
+            "folder of further films without labels, of which a student learns what its teachers say; films "
+            "of test patients are refused, of training patients left out",
+            "none",
+            "PATH",
+        ),
+    ] = None
+
+
 _METAVARS = {int: "N", float: "X"}
+_OF_STUDENTS = ("soft_share", "unlabelled_share")  # of the recipe's numbers
 
 
 def _override_type(stage: Stage) -> type:
@@ -145,7 +161,7 @@ def _override_type(stage: Stage) -> type:
     for item in dataclasses.fields(Recipe):
         if item.name == "augmentation":
             continue  # a set of ranges that belong together: not turned one by one from the command line
-        if item.name == "soft_share" and stage.teachers is None:
+        if item.name in _OF_STUDENTS and stage.teachers is None:
             continue  # nobody teaches
         usual = getattr(published, item.name)
         other = {preset: getattr(recipe, item.name) for preset, recipe in others.items()}
@@ -230,10 +246,11 @@ def parse_train(stage: Stage, description: str, arguments: Sequence[str] | None 
     """
     # Flags without a default of their own: what is not given stays as the preset has it.
     numbers = _override_type(stage)
+    kind = StudentOptions if stage.teachers else TrainOptions
     both = dataclasses.make_dataclass(
         "Train",
         [
-            ("options", TrainOptions, field(default=TrainOptions())),
+            ("options", kind, field(default=kind())),
             ("numbers", numbers, field(default=numbers())),
         ],
     )
@@ -313,6 +330,14 @@ class PrepareOptions:
     siim_patients: SiimPatients = None
     ntuh: Annotated[
         str | None, flag("folder of the hospital's films", "data/ntuh, where it exists", "PATH")
+    ] = None
+    unlabelled: Annotated[
+        str | None,
+        flag(
+            "folder of films without labels, for students; prepared by the rules of the hospital's",
+            "none",
+            "PATH",
+        ),
     ] = None
     check_table: Annotated[
         str | None,

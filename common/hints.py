@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _COMMAND = re.compile(r"bash (?:[\w/]+/)?(\w+)\.sh(?P<gpu> (?:cpu|[0-9])[\w,]*)?")
-_PATHS = {"siim", "siim_patients", "ntuh", "imagenet", "recipe"}
+_PATHS = {"siim", "siim_patients", "ntuh", "unlabelled", "imagenet", "recipe"}
+_SOURCES = {"siim", "siim_patients", "ntuh", "unlabelled"}
 # What is meant for the whole chain. What is meant for one step, such as --epochs, is not repeated for others
 _SHARED = (*sorted(_PATHS), "system", "preset", "image_size", "workers")
 
@@ -39,11 +40,14 @@ def _line(line: str) -> str:
     if found is None or found[1] not in _takes:
         return line
     takes, rest = _takes[found[1]], line[found.end() :]
+    named = re.findall(r"--(siim|ntuh|unlabelled) ", rest) if found[1] == "prepare" else []
     words: list[str] = []
     if "gpu" in takes and not found["gpu"] and _given.get("gpu", "0") != "0":
         words.append(str(_given["gpu"]))
     for name in _SHARED:
         flag = f"--{name.replace('_', '-')}"
+        if named and name in _SOURCES and name.split("_")[0] not in named:
+            continue  # other films, perhaps prepared by other rules, stay as they are
         if name in _given and name in takes and f"{flag} " not in f"{rest} ":
             words += [flag, *_words(name, _given[name])]
     return line[: found.end()] + "".join(f" {word}" for word in words) + rest

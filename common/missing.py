@@ -33,15 +33,18 @@ from common.stages import (
     stages_of,
 )
 
-SOURCE_TITLES = {"siim": "SIIM-ACR", "ntuh": "NTUH"}
+SOURCE_TITLES = {"siim": "SIIM-ACR", "ntuh": "NTUH", "unlabelled": "unlabelled"}
 
 
-def folders_to_prepare(siim: str | None, ntuh: str | None, patients: str | None) -> dict[str, Path]:
+def folders_to_prepare(
+    siim: str | None, ntuh: str | None, unlabelled: str | None, patients: str | None
+) -> dict[str, Path]:
     """The folders of films to prepare: those named, else those that lie in the workspace.
 
     Args:
         siim: Folder of the SIIM-ACR download as the user named it, or None.
         ntuh: Folder of the hospital's films as the user named it, or None.
+        unlabelled: Folder of the films without labels as the user named it, or None.
         patients: Table of SIIM-ACR's patients, which asks for these films, or None.
 
     Returns:
@@ -50,9 +53,9 @@ def folders_to_prepare(siim: str | None, ntuh: str | None, patients: str | None)
     Raises:
         Refusal: There are none.
     """
-    named = {"siim": siim, "ntuh": ntuh}
+    named = {"siim": siim, "ntuh": ntuh, "unlabelled": unlabelled}
     wanted = {key for key, folder in named.items() if folder}
-    wanted = wanted or {key for key in named if source_folder(key, None).is_dir()}
+    wanted = wanted or {key for key in ("siim", "ntuh") if source_folder(key, None).is_dir()}
     if patients:
         wanted.add("siim")
     if not wanted:
@@ -68,7 +71,7 @@ def refuse_missing_films(key: str, named: str | None, needed_by: str) -> None:
     """Refuse where the films of a source are neither prepared nor there to be prepared.
 
     Args:
-        key: `siim` or `ntuh`.
+        key: `siim`, `ntuh` or `unlabelled`.
         named: Folder of the source as the user named it; None: the workspace's, which may be gone once its
             films are prepared.
         needed_by: Step that needs them, as the refusal names it.

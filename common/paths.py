@@ -60,7 +60,8 @@ def result_folder(system: str) -> Path:
     return workspace() / TESTING_FOLDER / f"result_{system}"
 
 
-SETS = {"siim": ("siim",), "ntuh": ("ntuh_train", "ntuh_test")}  # of each source, prepared together
+# Sets of each source, prepared together
+SETS = {"siim": ("siim",), "ntuh": ("ntuh_train", "ntuh_test"), "unlabelled": ("unlabelled",)}
 
 
 def source_folder(key: str, named: str | None) -> Path:
@@ -69,7 +70,7 @@ def source_folder(key: str, named: str | None) -> Path:
 
 
 def prepared_folder(name: str) -> Path:
-    """A prepared set: `siim`, `ntuh_train` or `ntuh_test`."""
+    """A prepared set: `siim`, `ntuh_train`, `ntuh_test` or `unlabelled`."""
     return workspace() / "data" / "prepared" / name
 
 

@@ -16,6 +16,7 @@ from common.command_line import (
     EvaluationOptions,
     ListenOptions,
     PrepareOptions,
+    StudentOptions,
     flags_of_scripts,
     given,
     parse_evaluation,
@@ -68,7 +69,7 @@ def prepare(description: str, arguments: Arguments = None) -> None:
     if options.check_table or options.write_template:
         _look_at_table(options)
         return
-    folders = folders_to_prepare(options.siim, options.ntuh, options.siim_patients)
+    folders = folders_to_prepare(options.siim, options.ntuh, options.unlabelled, options.siim_patients)
     _say(f"prepare: the films of {' and '.join(SOURCE_TITLES[key] for key in folders)}")
     from common.preparation.run import prepare_sources
 
@@ -107,6 +108,8 @@ def train(key: str, description: str, arguments: Arguments = None) -> None:
             if stage.teachers is not None:
                 refuse_missing_networks(system, stage.title)
     refuse_missing_films(stage.source, options.siim if stage.source == "siim" else options.ntuh, stage.title)
+    if isinstance(options, StudentOptions) and options.unlabelled:
+        refuse_missing_films("unlabelled", options.unlabelled, stage.title)
     earlier = "teachers" if stage.teachers else "weights"
     recipe = (
         f"the recipe of its {earlier}" if stage.parent and not request.named else request.chosen(None).called

@@ -41,7 +41,7 @@ def real() -> Path:
 
 # Fixtures that make films or train: the tests that use them are not of the inner loop, nor are those that
 # are marked `slow` themselves
-_SLOW = {"sources", "siim", "ntuh", "two", "flags"}
+_SLOW = {"sources", "strangers", "siim", "ntuh", "two", "flags"}
 # Files whose every test takes its time: connections that wait for each other, whole systems, processes, pages
 _SLOW_FILES = {
     "test_listener",
@@ -258,6 +258,30 @@ def _write_sources(folder: Path) -> None:
         for name, value in SECRETS.items():
             setattr(film, name, value)
         film.save_as(path)
+
+
+@pytest.fixture(scope="session")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten DICOM films of five patients whom no other source has, for unlabelled ones. Copy it."""
+    return made_once(tmp_path_factory, "strangers", _write_strangers) / SECRET_FOLDER
+
+
+def _write_strangers(folder: Path) -> None:
+    from common.demo.phantom_sets import write_ntuh
+
+    write_ntuh(folder / "export", 6, 8, 2, 2, seed=7, workers=2)
+    (folder / SECRET_FOLDER).mkdir()
+    kept = (path for path in sorted((folder / "export" / "images").iterdir()))
+    for number, path in enumerate([path for path in kept if _is_grown_up(path)][:10]):
+        film = pydicom.dcmread(path)
+        film.PatientID = f"STRANGER-{number // 2}"  # two films each
+        for name, value in SECRETS.items():
+            setattr(film, name, value)
+        film.save_as(folder / SECRET_FOLDER / f"{number:02}.dcm")
+
+
+def _is_grown_up(path: Path) -> bool:
+    return str(pydicom.dcmread(path, stop_before_pixels=True).get("PatientAge", "")) >= "020Y"
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,8 @@ def test_commands_repeat_what_holds_for_them() -> None:
     assert with_flags(THRESHOLDS_COMMAND) == f"{THRESHOLDS_COMMAND} cpu {films} --system vit --preset demo"
     assert with_flags("bash train.sh 0,1 (so)").startswith("bash train.sh 0,1 --ntuh")
     assert with_flags(PREPARE_COMMAND) == f"{PREPARE_COMMAND} {films}"  # which has neither GPU nor system
-    assert with_flags(f"{PREPARE_COMMAND} --ntuh PATH") == f"{PREPARE_COMMAND} --ntuh PATH"  # given there
+    for said in ("--ntuh PATH", "--unlabelled PATH --fresh"):  # given there, and of other films than these
+        assert with_flags(f"{PREPARE_COMMAND} {said}") == f"{PREPARE_COMMAND} {said}"
 
 
 def test_nothing_was_given() -> None:

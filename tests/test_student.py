@@ -49,6 +49,7 @@ from common.recipes.chosen import ChosenRecipe
 from common.recipes.presets import PRESETS, preset_network, preset_recipe
 from common.refusal import Refusal
 from common.stages import N_FOLDS, STAGES, STUDENT_STAGES
+from common.training.batches import EpochSampler
 from common.training.checkpoint import Progress, file_of
 from common.training.inputs import Run, film_rows
 from common.training.loop import Fit
@@ -105,7 +106,7 @@ def test_student_has_the_numbers_of_its_teachers(preset: str) -> None:
             own = preset_recipe(preset, stage, system)
             teachers = preset_recipe(preset, STAGES[stage.teachers], system)
             differ = {name for name in vars(own) if getattr(own, name) != getattr(teachers, name)}
-            assert differ <= {"soft_share", "bce_weight", "flip"}
+            assert differ <= {"soft_share", "unlabelled_share", "bce_weight", "flip"}
             assert 0 < own.soft_share < 1 == teachers.soft_share + 1
             assert not own.flip
             assert stage is CLS or own.bce_weight > 0
@@ -407,6 +408,168 @@ def test_a_killed_student_goes_on_to_the_same_weights(copy: Path, monkeypatch: p
     assert file_of(run_folder(SEG, "eff", None)).is_file()
     _train(SEG, "--epochs", "3")
     assert weights_file(SEG, "eff", None).read_bytes() == whole
+
+
+# --- unlabelled films ------------------------------------------------------------------------------
+
+
+def test_only_students_take_unlabelled_films(capsys: pytest.CaptureFixture[str]) -> None:
+    request = parse_train(SEG, "", ["--unlabelled", "films", "--unlabelled-share", "0.25"])
+    assert request.options.unlabelled == "films"
+    assert request.recipe(SEG, "eff").unlabelled_share == 0.25
+    assert parse_train(SEG, "", []).recipe(SEG, "eff").unlabelled_share == 0.5
+    for flag in ("--unlabelled", "--unlabelled-share"):
+        with pytest.raises(SystemExit):
+            parse_train(STAGES["ntuh_segmentation"], "", [flag, "0.5"])
+    capsys.readouterr()
+    recipe = replace(preset_recipe("demo", SEG, "eff"), unlabelled_share=0.0)
+    with pytest.raises(Refusal, match="none of the unlabelled films would be drawn"):
+        refuse_no_lesson(SEG, recipe, recipe.image_size, unlabelled=True)
+    refuse_no_lesson(SEG, recipe, recipe.image_size)
+
+
+@pytest.mark.parametrize("films", [0, 4000])
+def test_unlabelled_films_are_drawn_in_the_place_of_others(films: int) -> None:
+    positives, negatives, unlabelled = np.arange(1000), np.arange(1000, 2000), range(2000, 2050)
+    plain = EpochSampler(positives, negatives, 8, films, 3)
+    mixed = EpochSampler(positives, negatives, 8, films, 3, None, unlabelled, 0.25)
+    for epoch in (0, 1):
+        for each in (plain, mixed):
+            each.start(epoch, 0.6 if films else 1.0)
+        one, other = plain.rows(), mixed.rows()
+        taken = other >= 2000
+        assert len(plain) == len(mixed)
+        assert (one[~taken] == other[~taken]).all()  # the others are drawn as they were
+        assert taken.mean() == pytest.approx(0.25, abs=0.05)
+        assert 40 < len(set(other[taken])) <= len(unlabelled) == 50
+        assert set(other[taken]) <= set(unlabelled)
+        assert mixed.expected_share == pytest.approx(0.75 * plain.expected_share)
+
+
+@pytest.mark.parametrize("labelled", [[1, 0, 1, 0], [0, 0, 0, 0]])
+def test_loss_of_an_unlabelled_film_is_the_cross_entropy_against_the_teachers(labelled: list[int]) -> None:
+    """Term by term in float64; what stands in the places of its mask and label is never read."""
+    generator = torch.Generator().manual_seed(2)
+    masks, logits = torch.randn(4, 2, 8, 8, generator=generator), torch.randn(4, generator=generator)
+    truth = (torch.rand(4, 1, 8, 8, generator=generator) > 0.7).float()
+    said, told = torch.rand(4, 1, 8, 8, generator=generator), torch.rand(4, generator=generator)
+    label, known = torch.tensor([1.0, 0.0, 0.0, 0.0]), torch.tensor(labelled).bool()
+    truth[~known], label[~known] = 0, 0
+    for stage, dice_films in ((SEG, "all"), (SEG, "positives"), (CLS, "all")):
+        recipe = replace(
+            preset_recipe("published", stage, "eff"), bce_weight=3.0, dice_weight=0.7, dice_films=dice_films
+        )
+        taught = (masks, None if stage is SEG else logits), truth, label, said if stage is SEG else told
+        found = float(TaskLoss(recipe)(*taught, known))
+        logit, target, voice = (
+            (masks[:, 1] - masks[:, 0], truth[:, 0], said[:, 0]) if stage is SEG else (logits, label, told)
+        )
+        each = [
+            recipe.soft_share * _entropy(logit[i], voice[i])
+            + (1 - recipe.soft_share) * _entropy(logit[i], target[i])
+            if known[i]
+            else _entropy(logit[i], voice[i])
+            for i in range(4)
+        ]
+        expected = (3.0 if stage is SEG else 1.0) * sum(each) / 4
+        if known.any():
+            chosen = known if dice_films == "all" else label > 0
+            plain = replace(recipe, bce_weight=0.0, dice_films="all")
+            expected += TaskLoss(plain)((masks[chosen], None), truth[chosen], label[chosen])
+            if stage is CLS:  # no teacher speaks of pixels there
+                expected += 3.0 * _entropy((masks[:, 1] - masks[:, 0])[known], truth[:, 0][known])
+        assert found == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_loss_of_labelled_films_alone_is_what_it_was() -> None:
+    masks, truth, said = (
+        torch.randn(3, 2, 8, 8),
+        (torch.rand(3, 1, 8, 8) > 0.7).float(),
+        torch.rand(3, 1, 8, 8),
+    )
+    loss, label = TaskLoss(preset_recipe("published", SEG, "eff")), torch.ones(3)
+    without = loss((masks, None), truth, label, said)
+    assert loss((masks, None), truth, label, said, torch.ones(3).bool()) == pytest.approx(float(without))
+
+
+UNLABELLED = ("--folds", "0", "--fresh", "--epochs", "3")
+
+
+def test_student_learns_from_unlabelled_films_and_says_so(copy: Path, strangers: Path) -> None:
+    for stage in (SEG, CLS):
+        _train(stage, *UNLABELLED)
+        without = _tensors(stage, 0)
+        assert "unlabelled" not in _metadata(stage, 0)
+        assert "unlabelled_share" not in _metadata(stage, 0)["recipe"]
+        _train(stage, *UNLABELLED, "--unlabelled", str(strangers))
+        films, tested = (open_prepared(name, None, "test") for name in ("unlabelled", "ntuh_test"))
+        facts = {"number": 10, "sha256": films.content, "apart_from": tested.content}
+        assert _metadata(stage, 0)["unlabelled"] == facts
+        assert _metadata(stage, 0)["recipe"]["unlabelled_share"] == 0.5
+        assert _tensors(stage, 0) != without
+        assert _metadata(stage, 0)["lineage"] == _metadata(stage, 1)["lineage"]
+        assert "10 unlabelled" in (run_folder(stage, "eff", 0) / "log.txt").read_text()
+    with pytest.raises(Refusal, match=r"unlabelled_share: 0\.5 -> None"):
+        _train(SEG, "--folds", "0", "--epochs", "3")
+    _retouch(weights_file(SEG, "eff", 0), unlabelled=facts | {"sha256": "0" * 64})
+    with pytest.raises(Refusal, match="other unlabelled films"):
+        _train(SEG, "--folds", "0", "--epochs", "3", "--unlabelled", str(strangers))
+    with pytest.raises(Refusal, match="do not belong together"):
+        start.get_thresholds("", [*ONE, "--student"])
+
+
+def test_a_killed_student_of_unlabelled_films_goes_on_to_the_same_weights(
+    copy: Path, strangers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("--folds", "0", "--epochs", "3", "--unlabelled", str(strangers))
+    _train(SEG, *asked, "--fresh")
+    whole = weights_file(SEG, "eff", 0).read_bytes()
+    weights_file(SEG, "eff", 0).unlink()
+    judge, judged = Fit.judge_epoch, []
+
+    def killed(fit: Fit, progress: Progress) -> None:
+        if judged:
+            fit._background.finish()
+            raise KeyboardInterrupt
+        judged.append(judge(fit, progress))
+
+    monkeypatch.setattr(Fit, "judge_epoch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _train(SEG, *asked)
+    monkeypatch.setattr(Fit, "judge_epoch", judge)
+    with pytest.raises(Refusal, match="begun otherwise"):
+        _train(SEG, *asked[:4])
+    _train(SEG, *asked)
+    assert weights_file(SEG, "eff", 0).read_bytes() == whole
+
+
+def test_cost_with_unlabelled_films_is_told(
+    copy: Path, strangers: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _train(SEG, *UNLABELLED, "--unlabelled", str(strangers), "--check")
+    assert "films, 10 unlabelled, " in capsys.readouterr().out
+
+
+def _record_unlabelled(apart_from: str) -> dict[str, object]:
+    facts: dict[str, object] = {"number": 10, "sha256": "0" * 64, "apart_from": apart_from}
+    for stage in (SEG, CLS):
+        for fold in (*range(N_FOLDS), None):
+            _retouch(weights_file(stage, "eff", fold), unlabelled=facts)
+    start.get_thresholds("", [*ONE, "--student"])
+    return facts
+
+
+def test_student_is_tested_on_films_that_its_unlabelled_ones_were_compared_with(copy: Path) -> None:
+    facts = _record_unlabelled("1" * 64)
+    _, content = operating_point(*read_trained(["eff_student"], "test"))
+    assert content["made_from"]["unlabelled"] == {SEG.key: facts, CLS.key: facts}
+    with pytest.raises(Refusal, match="compared with other test films"):
+        start.inference("", [*ONE, "--student"])
+    _record_unlabelled(open_prepared("ntuh_test", None, "test").content)
+    start.inference("", [*ONE, "--student"])
+    start.bootstrap("", ["--system", "eff_student", "--replicates", "100"])
+    page = (copy / "step3_testing/testing/report.html").read_text()
+    assert "what they say of 10 films without labels, too" in page
 
 
 # --- what does not belong together -----------------------------------------------------------------

@@ -20,12 +20,13 @@ from common.command_line import Rules
 from common.films.decode import decode_film, read_film
 from common.films.fault import FilmFault
 from common.films.own_outputs import MANUFACTURER
-from common.prediction.input_files import list_input, refuse_overlap
+from common.prediction.input_files import refuse_overlap
 from common.prediction.predictor import FilmPredictor
 from common.prediction.written_files import MANIFEST, NotOurs, WrittenFiles
 from common.preparation.film_task import REJECTED, Task, prepare_film
 from common.pseudonyms import pseudonym
 from common.refusal import Refusal
+from common.sources.folder_files import list_input
 from common.sources.source_film import SourceFilm
 
 Predict = Callable[..., int]

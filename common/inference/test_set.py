@@ -30,6 +30,7 @@ from common.inference.trained_system import (
     pretraining_patients,
     read_trained,
     refuse_other_films,
+    refuse_unseparated,
 )
 from common.inference.two_stage_rule import POSITIVE, OperatingPoint
 from common.inference.unlike_training import TrainingLikeness
@@ -65,6 +66,7 @@ def run_test_set(options: EvaluationOptions) -> None:
         )
         for trained in systems:
             refuse_other_films(trained, training)
+            refuse_unseparated(trained, prepared)
         _refuse_shared_patients(prepared, training)
         workers = film_readers(options.workers, device)
         shortcuts = shortcut_probabilities(training, prepared) if processes.first else {}

@@ -19,6 +19,7 @@ from common.preparation.film_store import PreparedSet
 from common.refusal import Refusal
 from common.stages import (
     N_FOLDS,
+    PREPARE_COMMAND,
     STAGES,
     STUDENTS,
     THRESHOLDS_COMMAND,
@@ -30,7 +31,7 @@ from common.stages import (
 
 CLASSIFICATION, SEGMENTATION = STAGES["ntuh_classification"], STAGES["ntuh_segmentation"]
 # What all folds of a task must share, and what the two tasks must share
-_SAME_IN_FOLDS = ("network", "recipe", "preset", "content", "split", "lineage")
+_SAME_IN_FOLDS = ("network", "recipe", "preset", "content", "split", "lineage", "unlabelled")
 # Not the recipe, which each task has of its own, nor the lineage, which is longer in classification.
 _SAME_IN_TASKS = ("network", "preset", "content", "split")
 
@@ -43,7 +44,8 @@ class TrainedSystem:
         system: `eff` or `vit`; `eff_student` or `vit_student`.
         image_size: Working size in pixels.
         made_from: Hashes of the networks, the training films and the folds; `flip`, the tasks whose
-            networks average a film and its mirror image, where there are such; of a student, `teachers`.
+            networks average a film and its mirror image, where there are such; of a student, `teachers`, and
+            by task the `unlabelled` films that it learnt from, where there were any.
         map_threshold: How the map's threshold is chosen, as in the recipe of its networks: `half` or
             `out-of-fold`.
         facts: Metadata of the first classification model; the other folds' differ in the fold only.
@@ -78,6 +80,10 @@ class TrainedSystem:
             made_from["flip"] = flipped
         if system in STUDENTS:
             made_from["teachers"] = {key: folds[0]["teachers"].get("sha256") for key, folds in facts.items()}
+        if learnt := {
+            key: folds[0]["unlabelled"] for key, folds in facts.items() if "unlabelled" in folds[0]
+        }:
+            made_from["unlabelled"] = learnt
         both = (segmentation, classification)
         return cls(
             system=system,
@@ -165,6 +171,22 @@ def refuse_other_films(trained: TrainedSystem, prepared: PreparedSet) -> None:
         )
 
 
+def refuse_unseparated(trained: TrainedSystem, tested: PreparedSet) -> None:
+    """Refuse to test a student on films other than those that its unlabelled films were kept apart from.
+
+    Raises:
+        Refusal: It may have learnt from films of these patients.
+    """
+    for learnt in trained.made_from.get("unlabelled", {}).values():
+        if learnt["apart_from"] != tested.content:
+            raise Refusal(
+                f"{trained.system} learnt from unlabelled films that were compared with other test films",
+                found=shown(tested.folder),
+                do="bring back the test films as they were; or compare with these and train it again: "
+                f"{PREPARE_COMMAND} --unlabelled PATH --fresh",
+            )
+
+
 def _read_system(system: str, preset: str | None, needed_by: str) -> TrainedSystem:
     trained = _read_folds(system, folds_of(system), needed_by)
     if preset not in (None, trained.facts["preset"]):
@@ -200,7 +222,7 @@ def read_out_of_fold(trained: TrainedSystem, needed_by: str) -> TrainedSystem:
     for stage in stages_of(trained.system):
         final, others = trained.facts_of(stage), five._facts[stage.task]
         for key in _SAME_IN_FOLDS:
-            if final[key] != others[0][key]:
+            if final.get(key) != others[0].get(key):
                 _refuse_mixture(f"the five and the final {trained.system} of {stage.task}", key, stage)
         hashes = final["teachers"].get("sha256", [])
         if [each["teachers"].get("sha256") for each in others] != [[teacher] for teacher in hashes]:
@@ -215,7 +237,7 @@ def _refuse_strangers(system: str, facts: dict[str, list[dict[str, Any]]]) -> No
         first = facts[stage.key][0]
         for fold, other in enumerate(facts[stage.key]):
             for key in _SAME_IN_FOLDS:
-                if other[key] != first[key]:
+                if other.get(key) != first.get(key):
                     _refuse_mixture(f"folds 0 and {fold} of the {system} {stage.weights_title}", key, stage)
     seg, cls = facts[segmentation.key][0], facts[classification.key][0]
     both = f"the segmentation and classification models of {system}"
@@ -246,6 +268,7 @@ def _refuse_mixture(who: str, key: str, stage: Stage) -> None:
         "split": "other folds",
         "lineage": "other earlier weights",
         "teachers": "other teachers",
+        "unlabelled": "other unlabelled films",
     }
     reason = told.get(key, f"another {key}")
     raise Refusal(

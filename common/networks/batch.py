@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-Batch = dict[
-    str, torch.Tensor
-]  # film (b, 1, s, s) float32; mask (b, 1, s, s) float32 0/1; label (b,) float32
+# film (b, 1, s, s) float32; mask (b, 1, s, s) float32 0/1; label (b,) float32; row (b,) int64
+# Where films without labels are among them also labelled (b,) bool: of the others mask and label are 0
+Batch = dict[str, torch.Tensor]
 
 
 def batch_item(film: np.ndarray, mask: np.ndarray, row: int, label: bool) -> Batch:

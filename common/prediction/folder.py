@@ -22,7 +22,7 @@ from common.prediction.finding_files import (
     same_maker,
     write_finding,
 )
-from common.prediction.input_files import Entry, list_input, refuse_overlap
+from common.prediction.input_files import refuse_overlap
 from common.prediction.new_films import FileState, NewFilm, read_in_order
 from common.prediction.predictor import FilmPredictor
 from common.prediction.written_files import MANIFEST, WrittenFiles
@@ -30,6 +30,7 @@ from common.preparation.crash_safe_pool import cores
 from common.progress import progress
 from common.pseudonyms import pseudonym
 from common.refusal import Refusal
+from common.sources.folder_files import Entry, list_input
 
 SOME_NOT_READ = 3  # exit status
 _AT_ONCE = 16  # films read before they are predicted together

@@ -12,7 +12,12 @@ from typing import Any
 
 from common.files import whole_file
 
-_TITLES = {"siim": "SIIM-ACR", "ntuh_train": "hospital, training", "ntuh_test": "hospital, test"}
+_TITLES = {
+    "siim": "SIIM-ACR",
+    "ntuh_train": "hospital, training",
+    "ntuh_test": "hospital, test",
+    "unlabelled": "without labels, for students",
+}
 
 
 def count_flow(
@@ -21,7 +26,7 @@ def count_flow(
     """Count where the films of a set went.
 
     Args:
-        name: `siim`, `ntuh_train` or `ntuh_test`.
+        name: `siim`, `ntuh_train`, `ntuh_test` or `unlabelled`.
         rows: Case table of the films that were prepared.
         excluded: Rule that dropped it, for each film that a rule dropped.
         rejected: Fault of each film that has one.
@@ -60,6 +65,8 @@ def print_flow(flow: dict[str, Any]) -> None:
         for reason, count in flow[kind].items():
             print(f"  {count:>7,} {kind}: {reason}")
     print(f"  {flow['prepared']:>7,} prepared, of {flow['patients']:,} patients")
+    if flow["set"] == "unlabelled":
+        return
     print(
         f"          {flow['with_mask']:,} with a mask; {flow['positive_by_report']:,} positive by report, "
         f"{flow['report_without_mask']:,} of them without a mask"

@@ -23,7 +23,12 @@ import numpy as np
 from common.command_line import PrepareOptions, Rules
 from common.files import digest, read_json, write_csv, write_json
 from common.films.resample import resample
-from common.missing import SOURCE_TITLES, folders_to_prepare, refuse_missing_films
+from common.missing import (
+    SOURCE_TITLES,
+    folders_to_prepare,
+    refuse_missing_films,
+    refuse_missing_sets,
+)
 from common.paths import (
     SETS,
     leaks_file,
@@ -78,11 +83,13 @@ from common.preparation.second_masks import FILE as SECOND_MASKS
 from common.preparation.second_masks import masks_digest, write_second_masks
 from common.preparation.spellings import FILE as SPELLINGS
 from common.preparation.spellings import read_spellings, spelt_otherwise, write_spellings
+from common.preparation.unlabelled import SET as UNLABELLED
+from common.preparation.unlabelled import name_as_known, recognised
 from common.progress import progress
 from common.pseudonyms import pseudonym
 from common.refusal import Refusal
 from common.removal import Written, refuse_foreign, remove_written
-from common.sources import case_table, ntuh, siim
+from common.sources import case_table, ntuh, siim, unlabelled
 from common.sources.siim_patients import PatientTable, find_patients
 from common.sources.source_film import FOUND, SourceFilm
 from common.stages import PREPARE_COMMAND
@@ -118,13 +125,14 @@ def open_prepared(name: str, source: str | None, needed_for: str, patients: str 
     """Open a prepared set, preparing it by the default rules when it is not there.
 
     Args:
-        name: `siim`, `ntuh_train` or `ntuh_test`. The latter two are prepared together.
-        source: Folder of the download or export; None: `data/siim` or `data/ntuh` of the workspace.
+        name: `siim`, `ntuh_train`, `ntuh_test` or `unlabelled`. The hospital's two are prepared together.
+        source: Folder of the films; None: `data/siim` or `data/ntuh` of the workspace.
         needed_for: Stage that asks, as the refusal names it.
         patients: Table of SIIM-ACR's patients; None: `patients.csv` in its folder, where it exists.
 
     Raises:
-        Refusal: No source; a source or table that changed since; leakage; too few films, or too many faults.
+        Refusal: No source; a source or table that changed since; leakage; too few films, or too many faults;
+            unlabelled films that were compared with other films than are prepared now.
     """
     key = next(key for key, names in SETS.items() if name in names)
     refuse_missing_films(key, source, needed_for)
@@ -135,12 +143,16 @@ def open_prepared(name: str, source: str | None, needed_for: str, patients: str 
         table = find_patients(folder, patients) if key == "siim" else None
         if finished and table:
             _refuse_other_patients(prepared, table)
+        if finished and key == UNLABELLED:
+            _refuse_compared_with_others(prepared)
         if not folder.is_dir():  # prepared films are enough
             return prepared
         if finished:
             _refuse_changed(key, folder, Rules(**_plain(prepared.manifest["rules"])))
         else:
-            _prepare(key, folder, _begun_by(key) or Rules(), table, fresh=False)
+            rules = _begun_by(key) or Rules()
+            rules = _of_hospital(rules.max_fault_share) if key == UNLABELLED else rules
+            _prepare(key, folder, rules, table, fresh=False)
         return prepared
 
 
@@ -150,11 +162,12 @@ def prepare_sources(options: PrepareOptions) -> None:
     Raises:
         Refusal: As in `open_prepared`; prepared before by other rules; no source at all.
     """
-    folders = folders_to_prepare(options.siim, options.ntuh, options.siim_patients)
+    folders = folders_to_prepare(options.siim, options.ntuh, options.unlabelled, options.siim_patients)
     for key, folder in folders.items():
         table = find_patients(folder, options.siim_patients) if key == "siim" else None
         with _alone():
-            _prepare_by_rules(key, folder, options.rules, table, options.fresh)
+            rules = _asked_of_unlabelled(options.rules) if key == UNLABELLED else options.rules
+            _prepare_by_rules(key, folder, rules, table, options.fresh)
 
 
 def _prepare_by_rules(key: str, folder: Path, rules: Rules, table: PatientTable | None, fresh: bool) -> None:
@@ -166,6 +179,8 @@ def _prepare_by_rules(key: str, folder: Path, rules: Rules, table: PatientTable 
     for name in SETS[key]:
         manifest = PreparedSet(prepared_folder(name)).manifest
         _refuse_other_rules(name, Rules(**_plain(manifest["rules"])), rules)
+    if key == UNLABELLED:
+        _refuse_compared_with_others(PreparedSet(prepared_folder(key)))
     _refuse_changed(key, folder, rules)
     for name in SETS[key]:
         print_flow(read_json(prepared_folder(name) / "flow.json", PREPARE_COMMAND))
@@ -195,6 +210,25 @@ def _begun_by(key: str) -> Rules | None:
     return None
 
 
+def _of_hospital(max_fault_share: float) -> Rules:
+    """The rules of unlabelled films: those of the hospital's, which networks have learnt from.
+
+    Raises:
+        Refusal: The hospital's films are not prepared.
+    """
+    refuse_missing_sets("ntuh", "preparing unlabelled films")
+    rules = Rules(**_plain(PreparedSet(prepared_folder("ntuh_train")).manifest["rules"]))
+    return dataclasses.replace(rules, max_fault_share=max_fault_share)
+
+
+def _asked_of_unlabelled(asked: Rules) -> Rules:
+    """The same, where none or these very ones are asked for."""
+    rules = _of_hospital(asked.max_fault_share)
+    if asked != Rules(max_fault_share=asked.max_fault_share):
+        _refuse_other_rules("ntuh_train", rules, asked)
+    return rules
+
+
 def _plain(rules: dict[str, Any]) -> dict[str, Any]:
     """Rules read from JSON: lists as the tuples they were."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in rules.items()}
@@ -204,6 +238,8 @@ def _list(key: str, folder: Path, rules: Rules) -> dict[str, list[SourceFilm]]:
     """What a source lists for each of its sets, in order of the identifiers."""
     if key == "siim":
         listed = {"siim": siim.source_films(folder)}
+    elif key == UNLABELLED:
+        listed = {UNLABELLED: unlabelled.source_films(folder, rules)}
     else:
         reader = case_table if case_table.find_table(folder) else ntuh
         listed = {name: reader.source_films(folder, name, rules) for name in SETS[key]}
@@ -238,6 +274,16 @@ def _refuse_other_rules(name: str, old: Rules, new: Rules) -> None:
             f"{name} was prepared by other rules",
             found="; ".join(different),
             do="give the same flags, or add --fresh to prepare it anew (and train anew)",
+        )
+
+
+def _refuse_compared_with_others(prepared: PreparedSet) -> None:
+    """Refuse unlabelled films that were not compared with the hospital's films as they are prepared now."""
+    compared = prepared.manifest["compared_with"]
+    if any(compared[name] != PreparedSet(prepared_folder(name)).content for name in SETS["ntuh"]):
+        raise Refusal(
+            "the unlabelled films were compared with other films of the hospital than are prepared now",
+            do=f"compare them anew: {PREPARE_COMMAND} --unlabelled PATH --fresh",
         )
 
 
@@ -306,6 +352,8 @@ def _prepare(key: str, folder: Path, rules: Rules, table: PatientTable | None, f
     _reject_noise(growing)
     for each in growing:
         _refuse_many_faults(each)
+    if key == UNLABELLED:
+        _leave_out_known(growing[0])
     rows = {each.name: case_rows(each) for each in growing}
     # Within one hospital only: numbers of two hospitals may be alike and be of two people.
     if key == "ntuh":
@@ -314,8 +362,10 @@ def _prepare(key: str, folder: Path, rules: Rules, table: PatientTable | None, f
     _refuse_leakage(growing, rows, parts)
     contents = [_finish(each, rows[each.name], parts[each.name]) for each in growing]
     # A set is finished once it has a manifest, so these come when all sets are whole.
+    others = {name: PreparedSet(prepared_folder(name)).content for name in _finished_sets()}
     for each, content in zip(growing, contents, strict=True):
-        write_json(each.folder / "manifest.json", content | {"rules": dataclasses.asdict(rules)})
+        compared = {"compared_with": others} if key == UNLABELLED else {}
+        write_json(each.folder / "manifest.json", content | compared | {"rules": dataclasses.asdict(rules)})
     for each in growing:
         GrowingArrays(each.folder).remove_masks()  # not before: until then, an interrupted run goes on
         (each.folder / BEGUN).unlink()
@@ -396,9 +446,13 @@ def _reject_noise(growing: list[Growing]) -> None:
     noise = are_noise([entry["roughness"] for _, entry in read])
     for (each, entry), is_noise in zip(read, noise, strict=True):
         if is_noise:
-            # In memory only: what is noise depends on the other films, and is asked anew with more of them.
-            rejected = {"kind": REJECTED, "reason": NOISE, "picture": None, "perceptual": None}
-            each.journal.entries[entry["row"]] = entry | rejected
+            _leave_out(each, entry, REJECTED, NOISE)
+
+
+def _leave_out(each: Growing, entry: dict[str, Any], kind: str, reason: str) -> None:
+    """Leave out a film for what it is beside others: in memory only, since it is asked anew with others."""
+    changed = {"kind": kind, "reason": reason, "picture": None, "perceptual": None}
+    each.journal.entries[entry["row"]] = entry | changed
 
 
 def _heading(listed: list[SourceFilm], rules: Rules) -> str:
@@ -604,7 +658,7 @@ def _refuse_leakage(
     sets = [comparable(each, rows[each.name], parts[each.name]) for each in growing]
     own = {each.name for each in growing}
     # Sets of the other source, prepared before: SIIM-ACR and the hospital may not share a film either.
-    finished = [name for key, names in SETS.items() if _finished(key) for name in names]
+    finished = _finished_sets()
     sets += [_finished_pictures(name) for name in finished if name not in own]
     films = concatenate(sets)
     by_table = [_table_facts(each, rows[each.name]) for each in growing]
@@ -639,13 +693,64 @@ def _refuse_leakage(
         )
 
 
+def _finished_sets() -> list[str]:
+    """The sets that others must be apart from, as far as they are prepared.
+
+    Unlabelled films are none: it is they that must be apart, and they are compared anew with other films.
+    """
+    return [name for key, names in SETS.items() if key != UNLABELLED and _finished(key) for name in names]
+
+
+def _leave_out_known(each: Growing) -> None:
+    """Leave out the unlabelled films that share a patient, a study or a picture with films of other sets.
+
+    Raises:
+        Refusal: Some share it with test films; no film is left; one patient has most of the films.
+    """
+    others = [_finished_pictures(name) for name in _finished_sets()]
+    known = [_named_and_spelt(name) for name in SETS["ntuh"]]
+    reviewed = read_reviewed(workspace() / "data" / REVIEWED)
+    while True:  # more than once where there are more pairs than one search lists
+        rows, entries = case_rows(each), each.entries(PREPARED)
+        name_as_known(rows, _canonical(each), known)
+        leaks = find_leaks(concatenate([comparable(each, rows, [0] * len(rows)), *others]), reviewed)
+        of_test, of_others = recognised(leaks, rows)
+        for place, why in of_test.items():
+            _leave_out(each, entries[place], REJECTED, why)
+        for place, why in of_others.items():
+            _leave_out(each, entries[place], EXCLUDED, why)
+        if of_test:
+            write_csv(leaks_file(), list(PAIR_COLUMNS), pair_rows(leaks))
+            films = [(each.readable[entries[place]["row"]], why) for place, why in of_test.items()]
+            _refuse_test_patients(each, films)
+        _refuse_many_faults(each)
+        if not of_others:
+            refuse_one_patient(each.name, [(row["patient"], row["patient_known"]) for row in rows])
+            return
+
+
+def _named_and_spelt(name: str) -> tuple[list[dict[Any, Any]], list[dict[str, str]]]:
+    """Rows of the prepared cases of a finished set, and their canonical identifiers."""
+    folder = prepared_folder(name)
+    rows = PreparedSet(folder).cases.to_dict("records")
+    return rows, read_spellings(folder, len(rows))
+
+
+def _refuse_test_patients(each: Growing, of_test: list[tuple[SourceFilm, str]]) -> None:
+    _write_rejected(each)
+    raise Refusal(
+        f"{len(of_test):,} of the unlabelled films are of the test set's patients, studies or pictures",
+        found="; ".join(grouped(of_test)),
+        listed=shown(each.folder / "rejected.csv"),
+        do="take these films out of the folder, or their rows out of its table",
+    )
+
+
 def _spelt_otherwise(growing: list[Growing], rows: dict[str, list[dict[str, Any]]]) -> list[Pair]:
     """Films of SIIM-ACR and the hospital whose patient or study differ by their spelling only."""
     sets: dict[str, Any] = {each.name: (rows[each.name], _canonical(each)) for each in growing}
-    for name in (name for key, names in SETS.items() if _finished(key) for name in names if name not in sets):
-        folder = prepared_folder(name)
-        cases = PreparedSet(folder).cases.to_dict("records")
-        sets[name] = (cases, read_spellings(folder, len(cases)))
+    for name in (name for name in _finished_sets() if name not in sets):
+        sets[name] = _named_and_spelt(name)
     return spelt_otherwise(sets)
 
 

@@ -112,6 +112,10 @@ class Recipe:
     soft_share: float = _later(
         "share of what the teachers say in the targets of a student's cross-entropies, beside the truth", 0.0
     )
+    unlabelled_share: float = _later(
+        "share of a student's draws that are unlabelled films in the place of others, where there are any",
+        0.0,
+    )
     augmentation: Augmentation = _explained("turned as a whole, by no flag")
 
 
@@ -120,6 +124,8 @@ _NOT_NEGATIVE = (
     *("learning_rate_floor", "weight_decay", "films_per_epoch", "dice_weight", "bce_weight"),
     *("warmup_steps", "seed"),
 )
+
+_SHARES = ("share_first", "share_drop", "soft_share", "unlabelled_share", "head_dropout")
 
 
 def wrong_number(name: str, value: Any) -> str | None:
@@ -132,7 +138,7 @@ def wrong_number(name: str, value: Any) -> str | None:
         return "must be a multiple of 32"
     if name == "ema_decay" and not 0 <= value < 1:
         return "must be at least 0 and below 1"
-    if name in ("share_first", "share_drop", "soft_share", "head_dropout") and not 0 <= value <= 1:
+    if name in _SHARES and not 0 <= value <= 1:
         return "must lie between 0 and 1"
     return None
 

@@ -67,6 +67,8 @@ _NAMES = {
     "student_segmentation": "Student, segmentation",
     "student_classification": "Student, classification",
     "teachers": "Teachers",
+    "unlabelled": "Unlabelled films",
+    "apart_from": "kept apart from the test films",
     "content": "Training films",
     "split": "Division into folds",
     "auc": "AUROC",
@@ -154,6 +156,7 @@ def _page(
     return environment.get_template("page.html.j2").render(
         systems=list(results),
         students=[system for system in results if system in STUDENTS],
+        unlabelled=max(map(_unlabelled, results.values())),
         demo=any(result.meta["preset"] == "demo" for result in results.values()),
         cohort=first.cohort(),
         flow=flow,
@@ -426,6 +429,12 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:  # installed under another name, such as opencv-python
         return "unknown"
+
+
+def _unlabelled(result: Result) -> int:
+    """Films without labels that a system learnt from."""
+    learnt = result.meta["weights"].get("unlabelled", {})
+    return max((each["number"] for each in learnt.values()), default=0)
 
 
 def _flat(content: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:

@@ -54,6 +54,7 @@ COLUMNS = {
     "second_mask": "a second annotator's mask of a test film, as mask; empty: not marked a second time",
 }
 REQUIRED = ("image", "pneumothorax")
+_NOT_READ = ("pneumothorax", "mask", "second_mask", "set")  # of films that count as unlabelled
 _FACTS = {"patient": "patient_id"} | {
     name: name for name in ("study", "age", "sex", "view", "position", "manufacturer", "date")
 }
@@ -144,13 +145,36 @@ def source_films(folder: Path, name: str, rules: Rules) -> list[SourceFilm]:
         raise Refusal("the folder has no case table", missing=shown(folder / next(iter(TABLES))))
     table = read_table(path)
     _check_split(path.name, table, rules)
+    films = _films_of(path, table, rules)
+    return [film for is_test, film in films if is_test == (name == "ntuh_test")]
+
+
+def unlabelled_films(folder: Path, rules: Rules) -> list[SourceFilm]:
+    """List the films of a table as films without a label, whatever it says of labels, masks and sets.
+
+    Args:
+        folder: Folder that holds the case table, of which the column `image` is required.
+        rules: Rules of inclusion; `allow_chest_tube` is applied here.
+
+    Raises:
+        Refusal: The table cannot be read, has unknown columns or none of the images, or is empty.
+    """
+    path = find_table(folder)
+    assert path is not None  # who asks has looked
+    table = read_table(path, required=("image",))
+    # A test film is what may have no label.
+    table = table.drop(columns=list(_NOT_READ), errors="ignore").assign(pneumothorax="", set="test")
+    return [film for _, film in _films_of(path, table, rules)]
+
+
+def _films_of(path: Path, table: pd.DataFrame, rules: Rules) -> list[tuple[bool, SourceFilm]]:
+    """Whether each row is for testing, and its film."""
     table = _as_meant(table)
     notes = _unknown(table)
     faults = _faults(table)
-    listing = _Listing(Path(os.path.realpath(folder)), path.name, rules, notes)
+    listing = _Listing(Path(os.path.realpath(path.parent)), path.name, rules, notes)
     rows = zip(table.index, table.to_dict("records"), strict=True)
-    films = [listing.add(number, row, faults.get(number)) for number, row in rows]
-    return [film for is_test, film in films if is_test == (name == "ntuh_test")]
+    return [listing.add(number, row, faults.get(number)) for number, row in rows]
 
 
 def find_table(folder: Path) -> Path | None:
@@ -169,8 +193,12 @@ def find_table(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, required: Sequence[str] = REQUIRED) -> pd.DataFrame:
     """The table's cells as stripped text; the index is the row number. Ragged rows have no cells at all.
+
+    Args:
+        path: The table.
+        required: Columns that it must have.
 
     Raises:
         Refusal: It cannot be read, has unknown columns or lacks one, or is empty.
@@ -181,16 +209,16 @@ def read_table(path: Path) -> pd.DataFrame:
     # a spreadsheet may write columns without name and cells
     named = [place for place in range(width) if header[place] or any(row[place] for row in cells)]
     header = [header[place] for place in named]
-    _check_header(path, header)
+    _check_header(path, header, required)
     if not body:
         raise Refusal(f"{shown(path)} lists no film", do="it needs one row a film below its column names")
     table = pd.DataFrame(cells, index=[number for number, _ in body], dtype=object)[named]
     return table.set_axis(header, axis="columns")
 
 
-def _check_header(path: Path, header: list[str]) -> None:
+def _check_header(path: Path, header: list[str], required: Sequence[str]) -> None:
     """Refuse columns that are missing, unknown or there twice."""
-    missing = [name for name in REQUIRED if name not in header]
+    missing = [name for name in required if name not in header]
     if missing:  # the first row may be no header but a patient's: do not show it
         raise Refusal(
             f"{shown(path)} lacks a column",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.command_line import Request, TrainOptions
+from common.command_line import Request, StudentOptions, TrainOptions
 from common.compute import film_readers
 from common.distributed import Processes
 from common.inference.trained_system import TrainedSystem, read_trained, refuse_other_films
@@ -101,6 +101,7 @@ class StageInputs:
         waiting: Runs that are not finished.
         imagenet: File of each system's ImageNet weights, where they are wanted.
         workers: Number of processes that read films.
+        unlabelled: Films without labels for students, where the user has given any.
     """
 
     runs: list[Run]
@@ -110,6 +111,7 @@ class StageInputs:
     processes: Processes
     workers: int
     options: TrainOptions
+    unlabelled: PreparedSet | None = None
 
 
 def check_inputs(stage: Stage, request: Request, processes: Processes) -> StageInputs:
@@ -134,8 +136,9 @@ def check_inputs(stage: Stage, request: Request, processes: Processes) -> StageI
     prepared = _films(stage, options, processes)
     for trained in teachers.values():
         refuse_other_films(trained, prepared)
+    unlabelled = _unlabelled(stage, options, processes)
     runs = [
-        _run(stage, system, fold, request, parents[system], prepared, teachers.get(system))
+        _run(stage, system, fold, request, parents[system], prepared, teachers.get(system), unlabelled)
         for system in parents
         for fold in _folds(stage, options)
     ]
@@ -147,7 +150,7 @@ def check_inputs(stage: Stage, request: Request, processes: Processes) -> StageI
         if not options.fresh:
             _refuse_other_checkpoint(run)
     workers = film_readers(options.workers, processes.device)
-    return StageInputs(runs, waiting, prepared, imagenet, processes, workers, options)
+    return StageInputs(runs, waiting, prepared, imagenet, processes, workers, options, unlabelled)
 
 
 def _films(stage: Stage, options: TrainOptions, processes: Processes) -> PreparedSet:
@@ -161,6 +164,14 @@ def _films(stage: Stage, options: TrainOptions, processes: Processes) -> Prepare
             f"validation, whose scores are then too good; --siim-patients FILE: {RECIPE}, from {ORIGIN}"
         )
     return prepared
+
+
+def _unlabelled(stage: Stage, options: TrainOptions, processes: Processes) -> PreparedSet | None:
+    """The films without labels that a student is to learn from, too, which are prepared as all others are."""
+    if not isinstance(options, StudentOptions) or options.unlabelled is None:
+        return None
+    folder = options.unlabelled
+    return processes.first_ahead(lambda: open_prepared("unlabelled", folder, stage.title))
 
 
 def _folds(stage: Stage, options: TrainOptions) -> tuple[int | None, ...]:
@@ -243,6 +254,7 @@ def _run(
     parent: tuple[weights.State, dict[str, Any]] | None,
     prepared: PreparedSet,
     trained: TrainedSystem | None = None,
+    unlabelled: PreparedSet | None = None,
 ) -> Run:
     recorded = _recorded(stage, system, parent, trained)
     recipe, chosen = request.recipe(stage, system, recorded), request.chosen(recorded)
@@ -269,7 +281,7 @@ def _run(
     teaching = Teaching.of(trained, stage, fold) if trained else None
     if trained:
         recipe = dataclasses.replace(recipe, image_size=request.changes.get("image_size", trained.image_size))
-        refuse_no_lesson(stage, recipe, trained.image_size)
+        refuse_no_lesson(stage, recipe, trained.image_size, unlabelled is not None)
     # What runs are compared by: all that decides the weights, and nothing that changes only time or memory.
     expected = {
         "stage": stage.key,
@@ -279,21 +291,27 @@ def _run(
         "source": stage.source,
         "preset": chosen.name,
         "network": network,
-        "recipe": _plain(recipe_facts(recipe)),
-        "preprocessing": {
-            "mean": list(MEAN),
-            "std": list(STD),
-            "range": [0, 1],
-            "channels": 3,
-            "replace_saturated": prepared.replace_saturated,
-        },
+        "recipe": _plain(recipe_facts(_decisive(recipe, unlabelled))),
+        "preprocessing": _preprocessing(prepared),
         "content": prepared.content,
         "split": prepared.split,
         **_patients(prepared.patient_table),
         "lineage": lineage,
         **({"teachers": teaching.facts} if teaching else {}),
+        **({"unlabelled": _unlabelled_facts(unlabelled)} if unlabelled else {}),
     }
     return Run(stage, system, fold, recipe, parent, expected, chosen, teaching)
+
+
+def _preprocessing(prepared: PreparedSet) -> dict[str, Any]:
+    """What becomes of a film's grey levels before a network sees them."""
+    return {
+        "mean": list(MEAN),
+        "std": list(STD),
+        "range": [0, 1],
+        "channels": 3,
+        "replace_saturated": prepared.replace_saturated,
+    }
 
 
 def _refuse_other_films(stage: Stage, metadata: dict[str, Any], prepared: PreparedSet) -> None:
@@ -318,6 +336,17 @@ def _refuse_other_films(stage: Stage, metadata: dict[str, Any], prepared: Prepar
 def _patients(table: dict[str, Any] | None) -> dict[str, Any]:
     """By which table of patients films were divided; nothing without one, as before there was any."""
     return {"patient_table": table} if table else {}
+
+
+def _decisive(recipe: Recipe, unlabelled: PreparedSet | None) -> Recipe:
+    """The recipe without what decides nothing: the share of unlabelled films where there are none."""
+    return recipe if unlabelled else dataclasses.replace(recipe, unlabelled_share=0.0)
+
+
+def _unlabelled_facts(unlabelled: PreparedSet) -> dict[str, Any]:
+    """What weights record of unlabelled films: which they are, and which test films they are apart from."""
+    test = unlabelled.manifest["compared_with"]["ntuh_test"]
+    return {"number": unlabelled.manifest["films"], "sha256": unlabelled.content, "apart_from": test}
 
 
 def _plain(value: Any) -> Any:
@@ -386,7 +415,12 @@ def _differences(made: Any, asked: Any, path: str = "") -> list[str]:
         ]
     if made == asked:
         return []
-    told = {"lineage": "other earlier weights", "teachers.sha256": "other teachers"}
+    told = {
+        "lineage": "other earlier weights",
+        "teachers.sha256": "other teachers",
+        "unlabelled.sha256": "other unlabelled films",
+        "unlabelled.apart_from": "other test films",
+    }
     if path in ("content", "split", *told):
         return [told.get(path, "other films")]  # hashes tell a person nothing
     return [f"{path}: {made} -> {asked}"]
@@ -410,6 +444,16 @@ def film_rows(run: Run, prepared: PreparedSet) -> tuple[np.ndarray, np.ndarray, 
         np.flatnonzero(~held_out & ~positive),
         np.flatnonzero(validation),
     )
+
+
+def unlabelled_draws(
+    recipe: Recipe, prepared: PreparedSet, unlabelled: PreparedSet | None
+) -> tuple[Sequence[int], float]:
+    """Rows of the unlabelled films, which follow those of `prepared`, and their share of the draws."""
+    if unlabelled is None:
+        return (), 0.0
+    first = len(prepared.cases)
+    return range(first, first + len(unlabelled.cases)), recipe.unlabelled_share
 
 
 def _refuse_too_few(run: Run, prepared: PreparedSet) -> None:

@@ -127,7 +127,7 @@ def epoch_row(
         "epoch": progress.epoch + 1,
         "step": step,
         "learning_rate": rate_of(recipe, step, len(sampler)),
-        "share_expected": sampler.share,
+        "share_expected": sampler.expected_share,
         "share_drawn": float(np.mean(progress.positives)),
         "loss": float(np.mean(progress.losses)),
         "dice": result.dice,

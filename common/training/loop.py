@@ -26,7 +26,7 @@ from common.preparation.film_store import PreparedSet
 from common.recipes.recipe import Recipe
 from common.training import checkpoint
 from common.training.background import Background
-from common.training.batches import EpochSampler
+from common.training.batches import EpochSampler, names_of
 from common.training.checkpoint import file_of
 from common.training.example_films import example_rows, examples
 from common.training.log import TrainingLog, epoch_row
@@ -141,7 +141,7 @@ class Fit:
             self._save(progress, lambda: log.epoch(row, seen))
 
     def _films_of(self, place: int) -> list[str]:
-        return self.predictor.prepared.names(self.sampler.rows()[list(self.sampler.draws(place))])
+        return names_of(self.loader, self.sampler.rows()[list(self.sampler.draws(place))])
 
     def _save(self, progress: checkpoint.Progress, *before: Callable[[], None]) -> None:
         if self._log:

@@ -25,7 +25,14 @@ from common.training import checkpoint
 from common.training.batches import EpochSampler, TrainingFilms, training_loader
 from common.training.checkpoint import file_of, read_progress
 from common.training.cost_estimate import Cost, measure_cost
-from common.training.inputs import RUN_FILES, Run, StageInputs, check_inputs, film_rows
+from common.training.inputs import (
+    RUN_FILES,
+    Run,
+    StageInputs,
+    check_inputs,
+    film_rows,
+    unlabelled_draws,
+)
 from common.training.log import METRIC, epoch_in_words
 from common.training.loop import Fit
 from common.training.run_log import RunLog
@@ -100,10 +107,17 @@ def _assemble(run: Run, inputs: StageInputs, say: Callable[[str], None] = print)
     recipe, prepared, processes = run.recipe, inputs.prepared, inputs.processes
     net, lineage = _first_network(run, inputs.imagenet.get(run.system), say)
     positives, negatives, validation = film_rows(run, prepared)
+    unlabelled = inputs.unlabelled
     sampler = EpochSampler(
-        positives, negatives, recipe.batch_size, recipe.films_per_epoch, recipe.seed, processes
+        positives,
+        negatives,
+        recipe.batch_size,
+        recipe.films_per_epoch,
+        recipe.seed,
+        processes,
+        *unlabelled_draws(recipe, prepared, unlabelled),
     )
-    films = TrainingFilms(prepared, recipe.image_size, recipe.seed, recipe.augmentation)
+    films = TrainingFilms(prepared, recipe.image_size, recipe.seed, recipe.augmentation, unlabelled)
     device = processes.device
     # Twice the films of a step fit: nothing is kept for a backward pass.
     predictor = Predictor(
@@ -230,8 +244,10 @@ def _describe(run: Run, fit: Fit, done: tuple[int, int] | None) -> str:
     """What will be trained, in one line. `done`: as `read_progress` has it."""
     sampler, recipe = fit.sampler, run.recipe
     negatives = f" and {len(sampler.negatives)} negative" if sampler.films else ""
+    unlabelled = f", {len(sampler.unlabelled)} unlabelled" if len(sampler.unlabelled) else ""
     return (
-        f"{len(sampler.positives)} positive{negatives} films, {len(fit.validation)} for validation, "
+        f"{len(sampler.positives)} positive{negatives} films{unlabelled}, "
+        f"{len(fit.validation)} for validation, "
         f"{recipe.epochs} epochs of {len(sampler)} steps of {recipe.batch_size} at {recipe.image_size} px, "
         f"{weights.parameters(fit.learner.net) / 1e6:.1f} M parameters"
         + (f", taught by {len(run.teaching.folds)}" if run.teaching else "")

@@ -156,7 +156,8 @@ class Learner:
         with alone:
             with autocast(self.device, self.recipe.precision):
                 output = self.model(batch["film"])
-            loss = self.loss_of(output, batch["mask"], batch["label"], said)  # in float32: outside `autocast`
+            # In float32: outside `autocast`
+            loss = self.loss_of(output, batch["mask"], batch["label"], said, batch.get("labelled"))
             self.scaler.scale(loss / self.recipe.accumulation).backward()
         return torch.stack([loss.detach(), batch["label"].mean()])  # `item()` would wait for the GPU
 

@@ -18,6 +18,9 @@ final student four of five. What a student is taught is thus of the same kind in
 five single-taught students choose are used with the one that five have taught, as those of five single
 networks are used with their mean. The epoch of a student is not chosen: its last one is kept, since the final
 student has no films left to choose by.
+
+Films without labels, which the user may add, are of no patient of the test set or of any fold: no teacher
+knows them, and no threshold is chosen by them. So all students draw them alike, each taught by its own.
 """
 
 from __future__ import annotations
@@ -37,17 +40,24 @@ from common.refusal import Refusal
 from common.stages import N_FOLDS, STAGES, Stage
 
 
-def refuse_no_lesson(student: Stage, recipe: Recipe, image_size: int) -> None:
+def refuse_no_lesson(student: Stage, recipe: Recipe, image_size: int, unlabelled: bool = False) -> None:
     """Refuse a recipe by which a student would learn nothing from its teachers, or not what they know.
 
     Args:
         student: Stage of the student.
         recipe: Numbers of its run.
         image_size: Working size of the teachers in pixels.
+        unlabelled: Whether there are films without labels.
 
     Raises:
         Refusal: It is such a recipe.
     """
+    if unlabelled and not recipe.unlabelled_share:
+        raise Refusal(
+            f"{student.title}: none of the unlabelled films would be drawn",
+            found="unlabelled_share is 0",
+            do="choose --unlabelled-share above 0, or leave --unlabelled off",
+        )
     if recipe.image_size != image_size:
         raise Refusal(
             f"{student.title}: a student works at the size of its teachers",
