@@ -25,6 +25,7 @@ from common.stages import (
     EXPORT_COMMAND,
     INFERENCE_COMMAND,
     PREDICTION_FOLDER,
+    STUDENTS,
     SYSTEMS,
     THRESHOLDS_COMMAND,
     Stage,
@@ -185,12 +186,12 @@ def refuse_missing_results(systems: Sequence[str]) -> None:
 
 
 def systems_with_results() -> list[str]:
-    """The systems whose test results are there.
+    """The systems whose test results are there, students last.
 
     Raises:
         Refusal: There are none.
     """
-    found: list[str] = [system for system in SYSTEMS if (result_folder(system) / "meta.json").is_file()]
+    found: list[str] = [s for s in (*SYSTEMS, *STUDENTS) if (result_folder(s) / "meta.json").is_file()]
     if not found:
         raise Refusal(
             "the reading room needs the test results of a system",

@@ -20,7 +20,7 @@ from common.inference.result_columns import COLUMNS, Column, Follows
 from common.missing import refuse_missing_results
 from common.paths import result_folder, shown
 from common.refusal import Refusal
-from common.stages import INFERENCE_COMMAND, N_FOLDS, STUDENTS
+from common.stages import INFERENCE_COMMAND, N_FOLDS, STUDENTS, command_of
 from common.statistics.tested_films import Cases
 
 META_KEYS = (
@@ -44,9 +44,9 @@ class Result:
     """The result files of one system.
 
     Attributes:
-        cases: Films with a label, in the order of the file.
+        cases: Films with a label, in the order of the file; of `read_unlabelled`, those without one.
         meta: Content of meta.json.
-        unlabelled: Films without a label, which are not among the cases.
+        unlabelled: How many films have no label, which no metric counts.
     """
 
     cases: Cases
@@ -59,17 +59,40 @@ def read_results(systems: Sequence[str]) -> dict[str, Result]:
 
     Raises:
         Refusal: A file is missing, is not the one that inference finished, or holds a value that cannot be;
-            or the systems saw other films.
+            the systems saw other films; or no film has a label.
     """
+    results = _read(systems, labelled=True)
+    for system, result in results.items():
+        if not len(result.cases):
+            raise Refusal(
+                f"no film of {shown(result_folder(system) / 'cases.csv')} has a label, so there is nothing "
+                "to compare the system with",
+                do="test it on films with a report",
+            )
+    return results
+
+
+def read_unlabelled(systems: Sequence[str]) -> dict[str, Result]:
+    """Read and check likewise; the cases are the films without a label, of which there may be none.
+
+    Their `has_mask` and `report` are False, which says nothing of the film.
+
+    Raises:
+        Refusal: As of `read_results`, but for the labels.
+    """
+    return _read(systems, labelled=False)
+
+
+def _read(systems: Sequence[str], labelled: bool) -> dict[str, Result]:
     refuse_missing_results(systems)
-    results = {system: _read_result(system) for system in systems}
+    results = {system: _read_result(system, labelled) for system in systems}
     first = systems[0]
     return {first: results[first]} | {
         system: _aligned(results[system], system, results[first], first) for system in systems[1:]
     }
 
 
-def _read_result(system: str) -> Result:
+def _read_result(system: str, labelled: bool) -> Result:
     folder = result_folder(system)
     meta = _read_meta(folder / "meta.json", system)
     path = folder / "cases.csv"
@@ -87,13 +110,8 @@ def _read_result(system: str) -> Result:
     reader = _CaseReader(path, content)
     if meta["n_cases"] != reader.n:
         raise reader.refusal(f"{reader.n} rows, but n_cases of meta.json is {meta['n_cases']}")
-    cases, labelled = reader.cases(meta)
-    if not labelled.any():
-        raise Refusal(
-            f"no film of {shown(path)} has a label, so there is nothing to compare the system with",
-            do="test it on films with a report",
-        )
-    return Result(cases.taken(np.flatnonzero(labelled)), meta, int((~labelled).sum()))
+    cases, known = reader.cases(meta)
+    return Result(cases.taken(np.flatnonzero(known == labelled)), meta, int((~known).sum()))
 
 
 def _read_meta(path: Path, system: str) -> dict[str, Any]:
@@ -265,7 +283,8 @@ def _aligned(result: Result, system: str, first: Result, first_system: str) -> R
         return Refusal(
             f"the results of {first_system} and {system} are not of the same test films",
             found=found,
-            do=f"make both again: {INFERENCE_COMMAND}",
+            do="make both again: "
+            + "; ".join(dict.fromkeys(command_of(INFERENCE_COMMAND, s) for s in (first_system, system))),
         )
 
     if result.meta["films"] != first.meta["films"]:
@@ -275,7 +294,7 @@ def _aligned(result: Result, system: str, first: Result, first_system: str) -> R
         different = sorted(row_of.keys() ^ set(first.cases.case.tolist()))
         raise refusal(f"{len(different)} cases are in one of them only, first {different[0]}")
     # Aligned, because paired comparisons and shared draws take row i of both systems as one film.
-    order = np.array([row_of[case] for case in first.cases.case.tolist()])
+    order = np.array([row_of[case] for case in first.cases.case.tolist()], dtype=int)
     cases = result.cases.taken(order)
     # What is of the film cannot differ between systems, or one of them was tested on another preparation.
     for name in (name for name, column in COLUMNS.items() if column.of_film):

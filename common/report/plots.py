@@ -24,8 +24,13 @@ from common.statistics.metrics import agreement, films_a_patient
 from common.statistics.strata import SIZE_EDGES, STRATA
 from common.statistics.tested_films import Cases
 
-# Colour, line and marker of the first and the second system.
-_STYLES = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"))
+# Colour, line and marker of each system; the report is of two at most.
+_STYLES = (
+    ("#0072B2", "-", "o"),
+    ("#D55E00", "--", "s"),
+    ("#CC79A7", ":", "^"),
+    ("#009E73", "-.", "D"),
+)
 _GREY = "0.45"
 
 # The point estimate and interval of a metric of a system as text, or "" where there is none.

@@ -31,29 +31,43 @@ def strata(cases: Cases, reference: str) -> dict[str, np.ndarray]:
         bool arrays of length n, by name: STRATA, then the groups that occur.
     """
     positive, counted = cases.positive(reference), cases.counted(reference)
-    # NaN, the area without a mask, sorts behind the large ones: `has_mask` keeps it out of them.
-    size = np.searchsorted(SIZE_EDGES, cases.mask_area_fraction, side="right")
-    sized = {name: ~positive | (cases.has_mask & (size == i)) for i, name in enumerate(STRATA[1:])}
+    sizes = lesion_sizes(cases.has_mask, cases.mask_area_fraction)
+    sized = {name: ~positive | (sizes == name) for name in STRATA[1:]}
     found = {"all": np.ones(len(cases), dtype=bool), **sized, **groups(cases)}
     return {name: films & counted for name, films in found.items()}
 
 
+def lesion_sizes(has_mask: np.ndarray, area_fraction: np.ndarray) -> np.ndarray:
+    """The size of each film's lesion: `small`, `medium`, `large` or `none`, (n,) str.
+
+    Args:
+        has_mask: Annotated lesion, (n,) bool.
+        area_fraction: Lesion area over film area, (n,) float64, 0-1; whatever it is without a mask.
+    """
+    names = np.array(STRATA[1:])[np.searchsorted(SIZE_EDGES, area_fraction, side="right").clip(max=2)]
+    return np.where(has_mask, names, "none")
+
+
 def groups(cases: Cases) -> dict[str, np.ndarray]:
     """The films of each group that occurs: bool arrays of length n, by name, `unknown` last of its kind."""
-    variables = {
+    return {
+        f"{variable} {value}": values == value
+        for variable, values in variables(cases).items()
+        for value in sorted(set(values.tolist()), key=lambda value: (value == UNKNOWN, value))
+    }
+
+
+def variables(cases: Cases) -> dict[str, np.ndarray]:
+    """The group of each film, (n,) str, by what films are grouped by; what has one value is left out."""
+    found = {
         "sex": _or_unknown(cases.sex),
         "age": _age_group(cases.age),
         "view": _or_unknown(cases.view),
         "device": _or_unknown(cases.manufacturer),
     }
     if np.isfinite(cases.chest_tube).any():
-        variables["chest tube"] = _tube(cases.chest_tube)
-    found: dict[str, np.ndarray] = {}
-    for variable, values in variables.items():
-        occurring = sorted(set(values.tolist()), key=lambda value: (value == UNKNOWN, value))
-        if len(occurring) > 1:
-            found |= {f"{variable} {value}": values == value for value in occurring}
-    return found
+        found["chest tube"] = _tube(cases.chest_tube)
+    return {variable: values for variable, values in found.items() if len(set(values.tolist())) > 1}
 
 
 def _or_unknown(names: np.ndarray) -> np.ndarray:
