@@ -30,12 +30,12 @@ import numpy as np
 
 from common.files import digest, write_csv, write_json
 from common.films.resample import resample, resample_mask
-from common.inference.result_columns import COLUMNS
+from common.inference.result_columns import COLUMNS, fold_cells
 from common.inference.two_stage_rule import OperatingPoint
 from common.paths import REPOSITORY
 from common.preparation.film_store import SIDE, pack_mask
 from common.preparation.prepared_cases import COLUMNS as PREPARED
-from common.stages import N_FOLDS, READING_FOLDER, SYSTEMS, TESTING_FOLDER
+from common.stages import N_FOLDS, READING_FOLDER, STUDENTS, SYSTEMS, TESTING_FOLDER
 
 NEXT_GOAL, PAINT_GOAL = 100, 1000  # ms
 POINT = OperatingPoint(0.5, 20, 64)
@@ -47,7 +47,14 @@ SIZES = ((1200, 900), (800, 1000), (1024, 1024))  # width and height, by turns
 # --- made-up films and results ----------------------------------------------------------------------
 
 
-def write_workspace(folder: Path, films: int, noisy: int, device: str = "Maker") -> None:
+def write_workspace(
+    folder: Path,
+    films: int,
+    noisy: int,
+    device: str = "Maker",
+    systems: Sequence[str] = SYSTEMS,
+    unlabelled: int = 0,
+) -> None:
     """Write prepared test films and what inference finds in them; every third one is positive.
 
     Args:
@@ -55,10 +62,13 @@ def write_workspace(folder: Path, films: int, noisy: int, device: str = "Maker")
         films: Number of films.
         noisy: Number of films at the beginning that are not black.
         device: Manufacturer of every second film.
+        systems: Systems that were run on them, perhaps students.
+        unlabelled: Number of films at the end that have no label.
     """
     prepared = folder / "data" / "prepared" / "ntuh_test"
     prepared.mkdir(parents=True)
-    positives, content = -(-films // 3), digest(str(films), str(noisy))
+    labelled = films - unlabelled
+    positives, content = -(-labelled // 3), digest(str(films), str(noisy))
     pixels = np.lib.format.open_memmap(prepared / "films.npy", "w+", np.uint8, (films, SIDE, SIDE))
     masks = np.lib.format.open_memmap(prepared / "masks.npy", "w+", np.uint8, (positives, SIDE, SIDE // 8))
     square = resample_mask(lesion(*SIZES[0]), SIDE)  # every third size, as every third film is positive
@@ -66,13 +76,13 @@ def write_workspace(folder: Path, films: int, noisy: int, device: str = "Maker")
     for i in range(noisy):
         width, height = SIZES[i % 3]
         grey = np.random.default_rng(i).integers(20, 90, (height, width), dtype=np.uint8)
-        if i % 3 == 0:
+        if i % 3 == 0 and i < labelled:
             grey[lesion(width, height)] = 250
         pixels[i] = resample(grey, SIDE)
-    rows = [_prepared(i, square, device) for i in range(films)]
+    rows = [_prepared(i, square, device, i < labelled) for i in range(films)]
     write_csv(prepared / "cases.csv", tuple(PREPARED), rows)
     write_json(prepared / "manifest.json", {"content": content, "rules": {}})
-    for system in SYSTEMS:
+    for system in systems:
         _write_result(folder / TESTING_FOLDER / f"result_{system}", system, rows, content)
 
 
@@ -84,15 +94,16 @@ def lesion(width: int, height: int) -> np.ndarray:
     return mask
 
 
-def _prepared(i: int, square: np.ndarray, device: str) -> dict[str, Any]:
+def _prepared(i: int, square: np.ndarray, device: str, labelled: bool) -> dict[str, Any]:
     width, height = SIZES[i % 3]
+    positive = labelled and i % 3 == 0
     known = {
         "case": f"c{i:016x}",
         "patient": f"p{i // 2:016x}",
-        "has_mask": int(i % 3 == 0),
-        "report": int(i % 3 == 0),
-        "mask_row": i // 3 if i % 3 == 0 else -1,
-        "mask_area_fraction": float(square.mean()) if i % 3 == 0 else 0.0,
+        "has_mask": int(positive),
+        "report": int(positive or i % 9 == 1) if labelled else None,  # the one in nine without a mask
+        "mask_row": i // 3 if positive else -1,
+        "mask_area_fraction": float(square.mean()) if positive else 0.0,
         "patient_known": 1,
         "age": 30.0 + i % 50,
         "sex": "FM"[i % 2],
@@ -110,7 +121,7 @@ def _write_result(folder: Path, system: str, films: Sequence[dict[str, Any]], co
     (folder / "maps").mkdir(parents=True)
     found = np.zeros((POINT.image_size, POINT.image_size), np.uint8)
     found[lesion(POINT.image_size, POINT.image_size)] = 200
-    draw = np.random.default_rng(SYSTEMS.index(system))
+    draw = np.random.default_rng([*SYSTEMS, *STUDENTS].index(system))
     rows = []
     for i, film in enumerate(films):
         masked = film["has_mask"] == 1
@@ -127,13 +138,14 @@ def _write_result(folder: Path, system: str, films: Sequence[dict[str, Any]], co
         known = film | {
             "mask_area_fraction": film["mask_area_fraction"] if masked else None,
             "probability": probability,
-            **{f"fold_{fold}": float(each) for fold, each in enumerate(folds)},
+            **fold_cells([probability] if system in STUDENTS else folds.tolist()),
             "area_pixels": area,
             "area_fraction": fraction,
             "area_cm2": None if fraction is None else fraction * cm2,
             "stage_1": int(POINT.stage_1(probability)),
             "two_stage": int(rule == "positive"),
             "rule": rule,
+            "no_answer": int(i % 5 == 4),
             **(dict.fromkeys(("dice_segmentation", "iou", "nsd"), 1.0) if masked else {}),
             "dice_positives": float(rule == "positive") if masked else None,
             "hd95": 0.0 if masked else None,

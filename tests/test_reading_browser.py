@@ -20,6 +20,7 @@ from page_study import HOSTILE
 
 from benchmarks.reading_room import LESION, SIZES, reading_room, write_workspace
 from common.films.own_outputs import RESEARCH_ONLY
+from common.stages import STUDENTS, SYSTEMS
 
 FILMS = 12
 
@@ -92,7 +93,7 @@ def test_the_grid_is_walked_by_keys_filtered_and_exported(made_up: Path, page: A
         assert not page.is_checked("#marked")
         page.keyboard.press("Escape")
         with page.expect_download() as download:
-            page.click("#csv")
+            page.click("a[download]:text-is('CSV')")
         rows = list(csv.DictReader(download.value.path().read_text().splitlines()))
         assert [row["case"] for row in rows] == [f"c{3:016x}"]
 
@@ -137,13 +138,65 @@ def test_outlines_window_and_inversion_on_the_screen(made_up: Path, page: Any, t
         assert np.abs(pixels(page, tmp_path)[inside].astype(int) - plain[inside]).max() <= 1
 
 
+def test_students_and_films_without_a_label_are_seen(page: Any, tmp_path: Path) -> None:
+    write_workspace(tmp_path, FILMS, FILMS, systems=(*SYSTEMS, *STUDENTS), unlabelled=3)
+    with reading_room(tmp_path) as (address, _):
+        page.goto(address)
+        page.wait_for_selector(".tile")
+        page.keyboard.press("x")
+        assert page.evaluate(FAINT) == []
+        page.keyboard.press("Enter")
+        shown(page, f"c{0:016x}")
+        assert page.evaluate(FAINT) == []
+        for key, name in enumerate(("truth", *SYSTEMS, *STUDENTS), 1):
+            outline = page.locator(f'.over path[data-layer="{name}"]')
+            assert outline.is_visible()
+            page.keyboard.press(str(key))
+            assert not outline.is_visible()
+        for key, name in enumerate((*SYSTEMS, *STUDENTS), 6):
+            layer = page.locator(f'.over img[data-layer="{name} map"]')
+            assert not layer.is_visible()
+            page.keyboard.press(str(key))
+            assert layer.is_visible()
+        page.keyboard.press("ArrowRight")
+        shown(page, f"c{1:016x}")
+        page.click("text=Test films without a label")
+        page.wait_for_selector(".tile")
+        assert page.inner_text("#counts").startswith("3 films")
+        page.keyboard.press("Enter")
+        shown(page, f"c{FILMS - 3:016x}")
+        assert "no label" in page.inner_text("#facts")
+        assert "truth" not in page.inner_text("#layers")
+
+
+# Words whose contrast with what is behind them is below 4.5 (WCAG 2.1, 1.4.3); none of them may be there
+FAINT = """() => {
+  const part = x => x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => 0.2126 * part(r / 255) + 0.7152 * part(g / 255) + 0.0722 * part(b / 255);
+  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+  const behind = element => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = numbers(getComputedStyle(at).backgroundColor);
+      if ((colour[3] ?? 1) > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  return [...document.querySelectorAll("body *")].filter(element => element.checkVisibility()
+      && [...element.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.data.trim())
+  ).filter(element => {
+    const [one, other] = [light(numbers(getComputedStyle(element).color)), light(behind(element))];
+    return (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05) < 4.5;
+  }).map(element => element.textContent);
+}"""
+
+
 def test_a_threshold_is_moved_on_out_of_fold_films(chain: Scripts, page: Any) -> None:
     with reading_room(chain.workspace) as (address, _):
         page.goto(f"{address}out_of_fold/")
         page.wait_for_selector(".tile")
-        page.wait_for_selector("output:has-text('chosen')")
+        page.wait_for_selector("#summary:has-text('eff, chosen')")
         before = page.inner_text("#summary")
-        page.locator("input[name='eff threshold']").fill("1")
+        page.locator("input[name='eff']").fill("1")
         page.wait_for_selector("#summary:has-text('1.0000')")
         assert page.inner_text("#summary") != before
         option = 'select[name="eff change"] option[value="becomes negative"]'
@@ -186,7 +239,12 @@ def test_two_readers_call_all_films_over_a_kill_and_the_metrics_read_them(
         read_session(page, 0, range(5), *CALLS["A1"])
         shown(page, "0-5")
         page.keyboard.press("Enter")
-        page.wait_for_selector("#said:has-text('Say yes or no')")
+        assert page.locator("#call:invalid").count() == 1  # neither called nor said how sure
+        page.keyboard.press("p")
+        page.keyboard.press("Enter")
+        assert page.locator("#confidence:invalid").count() == 1
+        page.wait_for_timeout(200)
+        assert len((folder / "calls.jsonl").read_bytes().splitlines()) == 1 + 5
         page.keyboard.press("Backspace")
         shown(page, "0-4")
         assert page.is_checked("input[value='1']")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -24,17 +25,19 @@ from common.journal import Journal
 from common.reading.grid import Grid
 from common.reading.out_of_fold import OutOfFoldRoom
 from common.reading.pages import rooms_pages
-from common.reading.pictures import outline_path
+from common.reading.pictures import COLOURS, outline_path
 from common.reading.predicted import PredictedRoom
-from common.reading.server import application
+from common.reading.server import application, rooms_of_results
 from common.reading.study import Study
 from common.reading.study_pages import StudyPages
-from common.reading.tested import TestedRoom, lesion_sizes
+from common.reading.tested import TestedRoom
 from common.refusal import Refusal
 from common.report.estimates import estimate_text
-from common.statistics.strata import STRATA
+from common.stages import STUDENTS, SYSTEMS
+from common.statistics.strata import STRATA, lesion_sizes
 
 TOKEN = "token-of-the-test"
+OUTCOMES = {"tp": "true positive", "fn": "false negative", "fp": "false positive", "tn": "true negative"}
 
 
 def client(routes) -> TestClient:
@@ -88,7 +91,7 @@ def test_no_file_of_the_disk_is_reached(rooms: TestClient, address: str) -> None
 
 @pytest.mark.parametrize("name", ["../meta", "a/b", "/etc/hosts", "x\0y"])
 def test_a_case_that_is_a_path_reaches_no_other_folder(room: TestedRoom, name: str) -> None:
-    object.__setattr__(room.cases, "case", np.array([name, *room.cases.case[1:].tolist()]))
+    room.case = np.array([name, *room.case[1:].tolist()])
     with pytest.raises(Refusal, match="outside its folder"):
         room.map(0, "eff")
 
@@ -106,12 +109,18 @@ def test_every_answer_forbids_the_outside_and_caches(rooms: TestClient) -> None:
         assert headers["Referrer-Policy"] == "no-referrer"
 
 
-def test_hostile_text_is_escaped_and_the_page_says_what_it_is_for(rooms: TestClient) -> None:
-    page = rooms.get(f"/{TOKEN}/tested/").text
-    assert "&lt;script&gt;window.hacked" in page
+def test_hostile_text_is_escaped_and_the_page_says_what_it_is_for(room: TestedRoom) -> None:
+    room.notes = [HOSTILE]
+    room.title = HOSTILE
+    room.grid({}).facets[HOSTILE] = room.cases.sex
+    page = client(rooms_pages([room])).get(f"/{TOKEN}/tested/").text
+    assert page.count("&lt;script&gt;window.hacked") == 5  # note, title, link, name of a choice, twice
     assert "<script>window" not in page
     assert "<img src=x" not in page
     assert RESEARCH_ONLY in page
+    # What is not in the page is put into it as text by the script: `test_reading_browser.py` looks at it.
+    answer = client(rooms_pages([room])).get(f"/{TOKEN}/tested/films")
+    assert answer.headers["Content-Type"] == "application/json"
 
 
 def test_no_page_names_a_host_outside() -> None:
@@ -197,7 +206,7 @@ def test_the_rules_are_told_step_by_step(room: TestedRoom) -> None:
             assert (told["decision"] == "positive") == result.cases.two_stage[row]
             ran = np.isfinite(result.cases.column("area_pixels")[row])
             assert ("not run" in told["stage 2"]) == (not ran)
-            assert (room.film(row).outlines[system] is None) == (not ran)
+            assert (room.film(row).outlines[system] == "") == (not ran)
             assert (room.map(row, system) is None) == (not ran)
 
 
@@ -231,12 +240,11 @@ def metric(workspace: Path, *key: str) -> dict[str, str]:
 
 def test_counts_are_those_of_the_metrics(tested: TestedRoom, chain: Scripts) -> None:
     counts = tested.grid({}).counts({})
-    outcomes = {"tp": "true positive", "fn": "false negative", "fp": "false positive", "tn": "true negative"}
     for system in tested.results:
-        for name, words in outcomes.items():
+        for name, words in OUTCOMES.items():
             row = metric(chain.workspace, system, "mask", "two_stage", "all", name)
             assert counts[f"{system} outcome"].get(words, 0) == float(row["estimate"])
-    sizes = lesion_sizes(tested.cases)
+    sizes = lesion_sizes(tested.cases.has_mask, tested.cases.mask_area_fraction)
     for size in STRATA[1:]:
         for system, result in tested.results.items():
             row = metric(chain.workspace, system, "mask", "two_stage", size, "tp")
@@ -249,7 +257,7 @@ def test_every_number_beside_the_grid_is_the_one_of_the_metrics(tested: TestedRo
         assert ("all test films" in summary.caption) == (stratum == "all")
         for title, name in (("AUROC", "auroc"), ("Sensitivity", "sensitivity"), ("True negatives", "tn")):
             line = next(line for line in summary.lines if line[0] == title)
-            for system, words in zip(tested.results, line[1:], strict=True):
+            for system, words in zip(summary.lines[0][1:], line[1:], strict=True):
                 row = metric(chain.workspace, system, "mask", "two_stage", stratum, name)
                 numbers = {
                     key: float(row[key]) if row[key] else None for key in ("estimate", "ci_low", "ci_high")
@@ -282,24 +290,140 @@ def test_a_moved_threshold_shows_which_films_change_sides_and_writes_nothing(
     room = OutOfFoldRoom()
     content = json.loads((folder / "5cv_avg.json").read_text())
     summary = room.summary({}, np.arange(3))
-    assert summary.lines[1][1].split()[0] == summary.lines[1][2].split()[0] == f"{content['tpr']:.3f}"
-    assert summary.lines[2][1].split()[0] == f"{1 - content['fpr']:.3f}"
+    assert summary.lines[2][1].split()[0] == summary.lines[2][2].split()[0] == f"{content['tpr']:.3f}"
+    assert summary.lines[3][1].split()[0] == f"{1 - content['fpr']:.3f}"
     probability = room.tables["eff"]["probability"].to_numpy()
     moved = float(np.sort(probability)[-2])
-    query = {"eff threshold": str(moved)}
+    query = {"eff": str(moved)}
     change = room.grid(query).facets["eff change"]
     falls = (probability >= content["cls_threshold"]) & (probability < moved)
     assert ((change == "becomes negative") == falls).all()
     assert falls.any()
     found = room.summary(query, np.arange(3)).lines
     positive = room.positive
-    assert found[1][2].split()[0] == f"{(positive & (probability >= moved)).sum() / positive.sum():.3f}"
+    assert found[2][2].split()[0] == f"{(positive & (probability >= moved)).sum() / positive.sum():.3f}"
     assert room.figure("ROC", query) != room.figure("ROC", {})
     pages = client(rooms_pages([room]))
     assert pages.get(f"/{TOKEN}/out_of_fold/", params=query).status_code == 200
     assert pages.get(f"/{TOKEN}/out_of_fold/figure/ROC.svg", params=query).content.startswith(b"<?xml")
     assert pages.get(f"/{TOKEN}/out_of_fold/film/0").json()["maps"] == []
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+# --- students, and films without a label -----------------------------------------------------------
+
+EVERY = ("eff", "vit", "eff_student", "vit_student")
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All four systems on 18 films, the last 6 of which have no label; metrics of two systems."""
+    folder = tmp_path_factory.mktemp("every")
+    write_workspace(folder, 18, 18, systems=EVERY, unlabelled=6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PTX_WORKSPACE", str(folder))
+        start.bootstrap("", ["--replicates", "40", "--system", "eff_student", "eff"])
+    return folder
+
+
+def test_students_stand_beside_the_systems_with_the_counts_of_the_metrics(every: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PTX_WORKSPACE", str(every))
+    room = TestedRoom()
+    assert tuple(room.results) == EVERY
+    counts = room.grid({}).counts({})
+    for system in ("eff", "eff_student"):
+        for name, words in OUTCOMES.items():
+            row = metric(every, system, "mask", "two_stage", "all", name)
+            assert counts[f"{system} outcome"].get(words, 0) == float(row["estimate"])
+    summary = room.summary({}, room.grid({}).chosen({}))
+    assert summary.lines[0] == ["", "eff", "eff_student"]
+    assert any("not of vit and vit_student: " in note for note in room.notes)
+    assert [note for note in room.notes if "--system vit vit_student" in note]
+    film = room.film(0)
+    assert list(film.outlines) == ["truth", *EVERY]
+    assert film.maps == list(EVERY)
+    assert "(one network)" in film.parts["vit_student"]["stage 1"]
+    assert "folds" in film.parts["vit"]["stage 1"]
+    spread = room.grid({}).orders
+    assert np.isnan(spread["eff_student spread of folds"]).all()
+    assert np.isfinite(spread["eff spread of folds"]).all()
+    called = np.array([result.cases.two_stage for result in room.results.values()])
+    differ = room.grid({}).facets["systems"] == "differ"
+    assert (differ == (called.any(axis=0) & ~called.all(axis=0))).all()
+
+
+def test_students_can_help_in_a_study_and_have_a_threshold_to_be_moved(
+    every: Path, chain: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PTX_WORKSPACE", str(every))
+    study = study_of(TestedRoom(), tmp_path / "study", PLAN.replace('"eff"', '"eff_student"'))
+    assert study.plan.system == "eff_student"
+    study.close()
+    thresholds = Path("step2_ntuh_training/get_thres")
+    for folder in (thresholds, "data/prepared/ntuh_train"):
+        shutil.copytree(chain.workspace / folder, tmp_path / folder)
+    for system, student in (("eff", "eff_student"), ("vit", "vit_student")):
+        folder = tmp_path / thresholds / f"cls_{student}_5fold_result"
+        shutil.copytree(tmp_path / thresholds / f"cls_{system}_5fold_result", folder)
+        content = json.loads((folder / "5cv_avg.json").read_text())
+        (folder / "5cv_avg.json").write_text(json.dumps(content | {"system": student}))
+    monkeypatch.setenv("PTX_WORKSPACE", str(tmp_path))
+    room = OutOfFoldRoom()
+    assert tuple(room.thresholds) == EVERY
+    assert room.summary({}, np.arange(1)).lines[0][-1] == "vit_student, moved"
+    assert all(system.encode() in room.figure("ROC", {}) for system in EVERY)
+
+
+def test_films_without_a_label_have_a_room_without_truth(every: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PTX_WORKSPACE", str(every))
+    labelled, room = rooms_of_results()
+    cases = lines_of(every / "step3_testing/testing/result_eff/cases.csv")
+    assert labelled.case.tolist() == [row["case"] for row in cases if row["report"]]
+    assert room.case.tolist() == [row["case"] for row in cases if not row["report"]]
+    assert len(room.case) == 6
+    assert "Nobody has said" in " ".join(room.notes)
+    assert {"lesion", "report"}.isdisjoint(room.grid({}).facets)
+    assert set(room.grid({}).facets["eff outcome"]) <= {"positive", "negative"}
+    assert room.summary({}, np.arange(6)).lines == []
+    pages = client(rooms_pages([labelled, room]))
+    for row in range(6):
+        film = pages.get(f"/{TOKEN}/unlabelled/film/{row}").json()
+        assert list(film["outlines"]) == list(EVERY)
+        assert film["parts"]["Film"]["truth"].startswith("no label")
+        assert film["parts"]["Film"]["report"] == "unknown"
+        assert "Dice" not in json.dumps(film["parts"])
+    assert pages.get(f"/{TOKEN}/unlabelled/film/6").status_code == 404
+    assert "no label · eff" in pages.get(f"/{TOKEN}/unlabelled/films").text
+
+
+def test_a_test_set_without_any_label_is_shown(tmp_path: Path, monkeypatch) -> None:
+    write_workspace(tmp_path, 4, 4, unlabelled=4)
+    monkeypatch.setenv("PTX_WORKSPACE", str(tmp_path))
+    (room,) = rooms_of_results()
+    assert (room.name, len(room.case)) == ("unlabelled", 4)
+
+
+def test_a_film_that_is_positive_by_report_without_a_mask_says_so(room: TestedRoom) -> None:
+    assert room.grid({}).chosen({"report": "positive", "lesion": "none"}).tolist() == [1, 10]
+    assert room.film(1).parts["Film"]["truth"] == "no annotated lesion, though the report is positive"
+    assert room.film(1).outlines["truth"] == ""
+    assert room.film(2).parts["Film"]["truth"] == "no annotated lesion"
+
+
+def test_films_that_prediction_would_decline_can_be_chosen(room: TestedRoom) -> None:
+    chosen = room.grid({}).chosen({"as a new film": "no answer"})
+    assert chosen.tolist() == np.flatnonzero(room.cases.column("no_answer") == 1).tolist() == [4, 9]
+    assert "a human would read it" in room.film(4).parts["eff"]["new film"]
+    assert "new film" not in room.film(0).parts["eff"]
+
+
+def test_every_system_has_its_colour_and_its_dashes() -> None:
+    style = (Path(start.__file__).parent / "reading/static/page.css").read_text()
+    found = dict(re.findall(r"^\.(\w+) { color: (#\w+);", style, flags=re.M))
+    assert {name: found.get(name) for name in COLOURS} == COLOURS
+    assert set(COLOURS) == {"truth", *SYSTEMS, *STUDENTS}
+    dashes = re.findall(r"^\.\w+ { color: #\w+; stroke-dasharray: ([\d ]+);", style, flags=re.M)
+    assert len(set(dashes)) == 3
 
 
 # --- new films -------------------------------------------------------------------------------------
@@ -321,12 +445,14 @@ def test_new_films_are_shown_without_truth(predict, new_films: Path, tmp_path: P
     assert "truth" not in json.dumps(film)
     assert film["plain"] is False  # the page names no side: the finding does, by the header
     picture = pages.get(f"/{TOKEN}/predicted/film/0.png").content
-    assert picture == (output / "overlays" / f"{findings[0]['case']}.png").read_bytes()
+    drawn = (output / "overlays" / f"{findings[0]['case']}.png").read_bytes()
+    shown, kept = (cv2.imdecode(np.frombuffer(each, np.uint8), 1) for each in (picture, drawn))
+    assert (shown == kept).all()
     assert any("2 files could not be read" in note for note in room.notes)
 
 
 def test_a_folder_without_findings_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="no findings"):
+    with pytest.raises(Refusal, match="no table of findings"):
         PredictedRoom(tmp_path)
     (tmp_path / "findings.csv").write_text("case,decision\n../x,positive\n")
     with pytest.raises(Refusal, match="no table of findings"):
@@ -378,6 +504,20 @@ def test_a_kill_loses_no_call_and_a_change_stays_as_history(room: TestedRoom, tm
     assert [(row["call"], row["confidence"]) for row in rows] == [("1", "80"), ("0", "10"), ("1", "80")]
     study.call("A1", 0, 3, said())
     assert len((tmp_path / "calls.jsonl").read_bytes().splitlines()) == len(lines.splitlines()) + 2
+
+
+def test_a_call_is_on_the_disk_when_it_is_answered(room: TestedRoom, tmp_path: Path, monkeypatch) -> None:
+    study = study_of(room, tmp_path)
+    settled, fsync = [], os.fsync
+
+    def watched(file: int) -> None:
+        settled.append(Path(os.readlink(f"/proc/self/fd/{file}")).read_bytes())
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    study.call("A1", 0, 0, said())
+    assert settled == [(tmp_path / "calls.jsonl").read_bytes()]
+    assert b'"confidence":80' in settled[0]
 
 
 def test_a_call_on_a_full_disk_is_not_kept_and_can_be_said_again(
@@ -461,7 +601,7 @@ def test_a_reader_gets_neither_truth_nor_others(room: TestedRoom, tmp_path: Path
         "calls.csv",
     ):
         assert pages.get(f"/{TOKEN}/{address}").status_code == 404
-    missed = shown = 0
+    missed = shown = unanswered = 0
     for reader in ("A1", "B2"):
         for position in range(len(room.cases)):
             state = pages.get(f"/{TOKEN}/reader/{reader}/state").json()
@@ -475,14 +615,19 @@ def test_a_reader_gets_neither_truth_nor_others(room: TestedRoom, tmp_path: Path
             if reader == "A1":
                 assert film["outlines"] == film["parts"] == {}
             else:  # a lesion that the system misses has an outline only for the metrics: it would tell
-                called = bool(room.results["eff"].cases.two_stage[row])
-                assert (film["outlines"]["eff"] is not None) == called
+                cases = room.results["eff"].cases
+                declined = cases.column("no_answer")[row] == 1  # then prediction outlines nothing
+                called = bool(cases.two_stage[row]) and not declined
+                assert bool(film["outlines"]["eff"]) == called
+                assert (dict(film["parts"]["eff"])["says"] == "no answer") == declined
+                unanswered += declined
                 missed += bool(room.cases.has_mask[row]) and not called
                 shown += called
             call = {"session": 0, "position": position, "call": 1, "confidence": 80, "seconds": 2}
             pages.post(f"/{TOKEN}/reader/{reader}/call", json=call)
     assert missed
     assert shown
+    assert unanswered
     state = pages.get(f"/{TOKEN}/reader/A1/state").json()
     assert (state["session"], state["aid"], state["called"], state["done"]) == (1, True, 0, False)
     assert pages.get(f"/{TOKEN}/reader/B2/state").json()["done"]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
-SORT, MARKED = "sort", "marked"  # parameters of a query; every other one names a facet
-DOWN = "-"  # before the name of an order: largest first
+from common.files import csv_text
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,11 @@ class Grid:
     orders: Mapping[str, np.ndarray]
     tiles: Sequence[str]
 
-    def table(self, rows: np.ndarray) -> tuple[list[str], list[dict[str, Any]]]:
-        """Columns and lines of the films of these rows, as `common.files.csv_text` takes them."""
-        named = {"case": self.case, **self.facets, **self.orders}
-        lines = [{name: _cell(values[row]) for name, values in named.items()} for row in rows.tolist()]
-        return list(named), lines
+    def csv(self, rows: np.ndarray) -> str:
+        """The films of these rows as CSV; a number that is unknown is an empty cell."""
+        columns = {"case": self.case, **self.facets, **self.orders}
+        table = pd.DataFrame({name: values[rows] for name, values in columns.items()}, dtype=object)
+        return csv_text(list(columns), table.where(table.notna(), None).to_dict("records"))
 
     def chosen(self, query: Mapping[str, str]) -> np.ndarray:
         """Rows of the films that a query chooses, sorted (int64).
@@ -42,21 +41,19 @@ class Grid:
                 commas between. What the grid does not know is ignored.
         """
         rows = np.flatnonzero(self._holds(query))
-        order = query.get(SORT, "")
-        values = self.orders.get(order.removeprefix(DOWN))
+        order = query.get("sort", "")
+        values = self.orders.get(order.removeprefix("-"))
         if values is None:
             return rows
-        keys = -values[rows] if order.startswith(DOWN) else values[rows]
+        keys = -values[rows] if order.startswith("-") else values[rows]
         return rows[np.argsort(keys, kind="stable")]  # what is unknown, NaN, comes last either way
 
     def counts(self, query: Mapping[str, str]) -> dict[str, dict[str, int]]:
         """Films of each value of each facet, given what the query says of the other facets."""
         found = {}
         for name, values in self.facets.items():
-            others = {key: value for key, value in query.items() if key != name}
-            kinds, numbers = np.unique(values[self._holds(others)], return_counts=True)
-            present = dict(zip(kinds.tolist(), numbers.tolist(), strict=True))
-            found[name] = {kind: present.get(kind, 0) for kind in np.unique(values).tolist()}
+            others = values[self._holds({key: value for key, value in query.items() if key != name})]
+            found[name] = {kind: int((others == kind).sum()) for kind in np.unique(values).tolist()}
         return found
 
     def _holds(self, query: Mapping[str, str]) -> np.ndarray:
@@ -64,12 +61,7 @@ class Grid:
         for name, value in query.items():
             if name in self.facets:
                 holds &= self.facets[name] == value
-        if query.get(MARKED):
-            marked = [int(row) for row in query[MARKED].split(",") if row.isdecimal()]
+        if query.get("marked"):
+            marked = [int(row) for row in query["marked"].split(",") if row.isdecimal()]
             holds &= np.isin(np.arange(len(holds)), marked)
         return holds
-
-
-def _cell(value: Any) -> Any:
-    """A number or a text; None where the number is not known."""
-    return None if value != value else value.item()

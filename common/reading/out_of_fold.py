@@ -14,16 +14,17 @@ from common.inference.threshold_rules import Roc
 from common.inference.two_stage_rule import read_thresholds
 from common.paths import shown, thresholds_file
 from common.reading.grid import Grid
-from common.reading.pictures import outline_path
-from common.reading.prepared_films import PreparedFilms
-from common.reading.room import Query, Room, ShownFilm, Summary
+from common.reading.pictures import TRUTH
+from common.reading.prepared_films import PreparedRoom
+from common.reading.room import Facts, Query, Summary
 from common.refusal import Refusal
 from common.report.plots import roc_plot
-from common.stages import SYSTEMS, THRESHOLDS_COMMAND
+from common.stages import STUDENTS, SYSTEMS, THRESHOLDS_COMMAND
 from common.statistics.curves import GRID, Curve
+from common.statistics.strata import lesion_sizes
 
 
-class OutOfFoldRoom(Room):
+class OutOfFoldRoom(PreparedRoom):
     """The room of the out-of-fold films of the systems whose thresholds are there.
 
     Raises:
@@ -40,28 +41,21 @@ class OutOfFoldRoom(Room):
     )
 
     def __init__(self) -> None:
-        systems = [system for system in SYSTEMS if thresholds_file(system).is_file()]
-        chosen = {str(system): read_thresholds(system) for system in systems or SYSTEMS}
-        self.thresholds = {
-            f"{system} threshold": point.cls_threshold for system, (point, _) in chosen.items()
-        }
-        self._aurocs = {system: content["auc"] for system, (_, content) in chosen.items()}
-        contents = {content["made_from"]["content"] for _, content in chosen.values()}
-        self.films = PreparedFilms("ntuh_train", contents.pop(), THRESHOLDS_COMMAND)
+        there = [system for system in (*SYSTEMS, *STUDENTS) if thresholds_file(system).is_file()]
+        chosen = {system: read_thresholds(system)[1] for system in there or SYSTEMS}
+        of_films = {content["made_from"]["content"] for content in chosen.values()}
+        super().__init__("ntuh_train", of_films, THRESHOLDS_COMMAND)
+        self.thresholds = {system: content["cls_threshold"] for system, content in chosen.items()}
+        self._aurocs = {system: content["auc"] for system, content in chosen.items()}
         self.tables = {system: self._read(system) for system in chosen}
-        first = next(iter(self.tables.values()))
-        self.case = first["case"].to_numpy()
-        self.positive = first["has_mask"].to_numpy() == 1
-        self._rocs = {
-            system: Roc.of(self.positive, table["probability"].to_numpy())
-            for system, table in self.tables.items()
-        }
+        self.case = np.array(list(self._row_of))
+        self.positive = self._prepared.has_mask
 
     def _read(self, system: str) -> pd.DataFrame:
         path = thresholds_file(system).with_name("out_of_fold.csv")
         try:
             table = pd.read_csv(path, dtype={"case": str, "patient": str})
-            if table["case"].tolist() != list(self.films.row_of) or table["probability"].isna().any():
+            if table["case"].tolist() != list(self._row_of) or table["probability"].isna().any():
                 raise ValueError("other films than the prepared ones")
         except (OSError, ValueError, KeyError) as error:
             raise Refusal(
@@ -72,104 +66,79 @@ class OutOfFoldRoom(Room):
     # --- the grid ----------------------------------------------------------------------------------
 
     def grid(self, query: Query) -> Grid:
-        facets, orders = {"lesion": np.where(self.positive, "annotated", "none")}, {}
+        area = self._prepared.cases["mask_area_fraction"].to_numpy()
+        facets, orders = {"lesion": lesion_sizes(self.positive, area)}, {"lesion area": area}
+        tiles = np.where(self.positive, "positive", "negative")
         for system, table in self.tables.items():
             probability = table["probability"].to_numpy()
-            was = probability >= self.thresholds[f"{system} threshold"]
-            now = probability >= self._moved(system, query)
-            facets[f"{system} change"] = np.where(
-                was == now,
-                np.where(now, "stays positive", "stays negative"),
-                np.where(now, "becomes positive", "becomes negative"),
+            was, now = (probability >= each for each in self._before_and_after(system, query))
+            facets[f"{system} change"] = np.char.add(
+                np.where(was == now, "stays ", "becomes "), np.where(now, "positive", "negative")
             )
             orders[f"{system} probability"] = probability
             orders[f"{system} Dice"] = table["dice"].to_numpy(float)
+            tiles = np.char.add(tiles, [f" · {system} {each:.3f}" for each in probability.tolist()])
         facets["fold"] = next(iter(self.tables.values()))["fold"].astype(str).to_numpy(str)
-        tiles = [
-            f"{'positive' if self.positive[row] else 'negative'} · "
-            + " · ".join(f"{s} {orders[f'{s} probability'][row]:.3f}" for s in self.tables)
-            for row in range(len(self.case))
-        ]
-        return Grid(self.case, facets, orders, tiles)
+        return Grid(self.case, facets, orders, tiles.tolist())
 
-    def _moved(self, system: str, query: Query) -> float:
-        """The threshold that a query names, or the one that was chosen."""
-        name = f"{system} threshold"
+    def _before_and_after(self, system: str, query: Query) -> tuple[float, float]:
+        """The threshold that was chosen, and the one that a query names, else the same."""
+        chosen = self.thresholds[system]
         try:
-            return float(query[name])
+            moved = float(query[system])
         except (KeyError, ValueError):
-            return self.thresholds[name]
+            return chosen, chosen
+        # A slider gives four digits: back at those of the chosen one, it is the chosen one.
+        return chosen, chosen if f"{moved:.4f}" == f"{chosen:.4f}" else moved
 
     # --- the table and the curve -------------------------------------------------------------------
 
     def summary(self, query: Query, rows: np.ndarray) -> Summary:
         """Sensitivity and specificity of all films at the chosen and the moved thresholds."""
         facets, said = self.grid(query).facets, []
+        head, *lines = [""], ["threshold"], ["sensitivity"], ["specificity"]
         for system in self.tables:
             for change in ("becomes positive", "becomes negative"):
                 films = facets[f"{system} change"] == change
                 said.append(
                     f"{system}: {films.sum()} {change} ({(films & self.positive).sum()} with a lesion)"
                 )
-        lines = [[title] for title in ("threshold", "sensitivity", "specificity")]
-        for system in self.tables:
-            for threshold in (self.thresholds[f"{system} threshold"], self._moved(system, query)):
-                sensitivity, false = self._rates(system, threshold)
+            head += [f"{system}, chosen", f"{system}, moved"]
+            for threshold in self._before_and_after(system, query):
+                false, true = self._rates(system, threshold)
                 lines[0].append(f"{threshold:.4f}")
-                lines[1].append(f"{sensitivity:.3f} (n {self.positive.sum()})")
+                lines[1].append(f"{true:.3f} (n {self.positive.sum()})")
                 lines[2].append(f"{1 - false:.3f} (n {(~self.positive).sum()})")
-        columns = [words for system in self.tables for words in (f"{system}, chosen", f"{system}, moved")]
-        caption = f"Stage 1 of all {len(self.case)} out-of-fold films"
-        return Summary(said, ["", *columns], lines, caption)
+        return Summary(said, [head, *lines], f"Stage 1 of all {len(self.case)} out-of-fold films")
 
     def _rates(self, system: str, threshold: float) -> tuple[float, float]:
-        """Sensitivity and 1 - specificity of calling films whose probability reaches a threshold, 0-1."""
-        roc = self._rocs[system]
-        point = np.count_nonzero(roc.thresholds >= threshold) - 1
-        if point < 0:
-            return 0.0, 0.0
-        return float(roc.sensitivity[0, point]), float(roc.false_positive_rate[0, point])
+        """1 - specificity and sensitivity of calling films whose probability reaches a threshold, 0-1."""
+        called = self.tables[system]["probability"].to_numpy() >= threshold
+        return float(called[~self.positive].mean()), float(called[self.positive].mean())
 
     def figure(self, title: str, query: Query) -> bytes | None:
-        rates = {system: self._rates(system, self._moved(system, query)) for system in self.tables}
-        points = {system: {"stage_1": (false, true)} for system, (true, false) in rates.items()}
-        curves = {system: _curve(roc) for system, roc in self._rocs.items()}
+        moved = {system: self._before_and_after(system, query)[1] for system in self.tables}
+        points = {system: {"stage_1": self._rates(system, each)} for system, each in moved.items()}
+        curves = {system: self._curve(table) for system, table in self.tables.items()}
         return roc_plot(curves, points, lambda system, _: f"{self._aurocs[system]:.3f}")
+
+    def _curve(self, table: pd.DataFrame) -> Curve:
+        """A curve without a band, which would be of optimistic numbers."""
+        roc = Roc.of(self.positive, table["probability"].to_numpy())
+        x, y = (np.append(0, rates[0]) for rates in (roc.false_positive_rate, roc.sensitivity))
+        return Curve(x, y, low=np.full(len(GRID), np.nan), high=np.full(len(GRID), np.nan))
 
     # --- a film ------------------------------------------------------------------------------------
 
-    def film(self, row: int) -> ShownFilm:
-        truth = self.films.truth(row)
-        parts: Mapping[str, list[tuple[str, str]]] = {
-            "Film": [
-                ("truth", "lesion" if self.positive[row] else "no annotated lesion"),
-                ("original", self.films.pixels(row)),
-            ],
-            **{
-                system: [
-                    ("fold", f"{table['fold'].iloc[row]}, which did not train on this film"),
-                    ("probability", f"{table['probability'].iloc[row]:.6f}"),
-                    ("chosen", f"threshold {self.thresholds[f'{system} threshold']:.6f}"),
-                ]
-                for system, table in self.tables.items()
-            },
+    def areas(self, row: int) -> dict[str, np.ndarray | None]:
+        return {TRUTH: self.truth(row)}
+
+    def parts(self, row: int) -> Mapping[str, Facts]:
+        return {
+            system: {
+                "fold": f"{table['fold'].iloc[row]}, which did not train on this film",
+                "probability": f"{table['probability'].iloc[row]:.6f}",
+                "chosen": f"threshold {self.thresholds[system]:.6f}",
+            }
+            for system, table in self.tables.items()
         }
-        outlines = {"truth": None if truth is None else outline_path(truth)}
-        return ShownFilm(
-            str(self.case[row]), self.films.size(row), self.films.mm(row), True, outlines, (), parts
-        )
-
-    def picture(self, row: int) -> bytes:
-        return self.films.picture(row)
-
-    def thumbnail(self, row: int) -> bytes:
-        return self.films.thumbnail(row)
-
-    def outlined(self, row: int) -> bytes:
-        return self.films.outlined(row, {"truth": self.films.truth(row)})
-
-
-def _curve(roc: Roc) -> Curve:
-    """A curve without a band, which would be of optimistic numbers."""
-    x, y = (np.append(0, rates[0]) for rates in (roc.false_positive_rate, roc.sensitivity))
-    return Curve(x, y, low=np.full(len(GRID), np.nan), high=np.full(len(GRID), np.nan))

@@ -1,19 +1,21 @@
-"""What a browser gets of a film: its picture in the original proportions, outlines, the map, a thumbnail.
-
-Prepared films are stretched to a square. Here they get their proportions back: no side loses a pixel, nothing
-is mirrored or turned, and the grey levels are those that the networks saw.
-"""
+"""What a browser gets of a film: its picture, outlines, the map, a thumbnail."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import cv2
 import matplotlib
 import numpy as np
 
-from common.preparation.film_store import SIDE
-
+TRUTH = "truth"
+# The truth's is that of overlays, the systems' are Okabe & Ito's, lightened where a dark film asks for it, so
+# that the colour-blind tell them apart. `page.css` has the same ones.
+COLOURS = {TRUTH: "#28dc78", "eff": "#56b4e9", "vit": "#ff8c42"} | {
+    "eff_student": "#f0e442",
+    "vit_student": "#e69fcb",
+}
 THUMBNAIL_SIDE = 192  # pixels of the longer side
 _JPEG_QUALITY = 82
 _PNG_LEVEL = 1  # quick: the picture goes to this machine's own browser
@@ -21,32 +23,11 @@ _CLEAR = 0.25  # value from which on the map's layer no longer becomes denser
 _DENSE = 0.75  # opacity there
 
 
-def picture_size(width: int, height: int) -> tuple[int, int]:
-    """Width and height in pixels of a film's picture: the shorter side is that of the prepared film.
-
-    Args:
-        width: Columns of the original film.
-        height: Rows of the original film.
-    """
-    scale = SIDE / min(width, height)
-    return round(width * scale), round(height * scale)
-
-
-def in_proportion(film: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A prepared film in the proportions of the original one, (height, width) uint8.
-
-    Args:
-        film: (1024, 1024) uint8, grey levels, air dark.
-        size: Width and height of the picture, from `picture_size`.
-    """
-    # Linear both ways: one side keeps its pixels, the other one grows.
-    return cv2.resize(film, size, interpolation=cv2.INTER_LINEAR)
-
-
-def thumbnail_jpeg(picture: np.ndarray, size: tuple[int, int]) -> bytes:
-    """A film or a picture as OpenCV has it, (h, w) or (h, w, 3) uint8, small, proportioned as `size` is."""
-    scale = THUMBNAIL_SIDE / max(size)
-    small = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+def thumbnail_jpeg(picture: np.ndarray) -> bytes:
+    """A picture as OpenCV has it, (h, w) or (h, w, 3) uint8, small."""
+    height, width = picture.shape[:2]
+    scale = THUMBNAIL_SIDE / max(height, width)
+    small = max(1, round(width * scale)), max(1, round(height * scale))
     reduced = cv2.resize(picture, small, interpolation=cv2.INTER_AREA)
     return cv2.imencode(".jpg", reduced, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
 
@@ -56,28 +37,32 @@ def png(pixels: np.ndarray) -> bytes:
     return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL])[1].tobytes()
 
 
-def outline_path(area: np.ndarray) -> str:
-    """The border of an area as an SVG path in pixels of the picture; empty where the area is.
+def outline_path(area: np.ndarray | None) -> str:
+    """The border of an area as an SVG path in pixels of the picture; empty without an area.
 
     Args:
         area: (height, width) bool, on the pixels of the picture.
     """
-    contours, _ = cv2.findContours(area.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     # A pixel's middle lies half a pixel from its corner, from which SVG counts.
     return " ".join(
         "M" + "L".join(f"{x + 0.5:g} {y + 0.5:g}" for x, y in contour[:, 0].tolist()) + "Z"
-        for contour in contours
+        for contour in _borders(area)
     )
 
 
-def drawn_outlines(picture: np.ndarray, areas: list[tuple[np.ndarray, str]]) -> np.ndarray:
-    """A grey picture, (h, w) uint8, with the borders of areas, (h, w) bool, each in its `#rrggbb`: BGR."""
-    drawn = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
-    for area, colour in areas:
-        contours, _ = cv2.findContours(area.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        blue_green_red = tuple(int(colour[i : i + 2], 16) for i in (5, 3, 1))
-        cv2.drawContours(drawn, contours, -1, blue_green_red, 2, cv2.LINE_AA)
+def drawn_outlines(picture: np.ndarray, areas: Mapping[str, np.ndarray | None]) -> np.ndarray:
+    """A picture as `Room.pixels` has it, with the borders of `Room.areas`: (h, w, 3) uint8, BGR."""
+    drawn = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR) if picture.ndim == 2 else picture
+    for name, area in areas.items():
+        blue_green_red = bytes.fromhex(COLOURS[name][1:])[::-1]
+        cv2.drawContours(drawn, _borders(area), -1, tuple(blue_green_red), 2, cv2.LINE_AA)
     return drawn
+
+
+def _borders(area: np.ndarray | None) -> Sequence[np.ndarray]:
+    if area is None:
+        return ()
+    return cv2.findContours(area.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[0]
 
 
 def map_png(found: np.ndarray) -> bytes:

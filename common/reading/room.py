@@ -9,15 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from common.inference.film_sheets import TRUTH
 from common.reading.grid import Grid
 from common.refusal import Refusal
 
-# As the overlays have the truth, and of Okabe & Ito what is told apart on a dark film by the colour-blind
-COLOURS = {"truth": "#{:02x}{:02x}{:02x}".format(*TRUTH), "eff": "#56b4e9", "vit": "#ff8c42"}
-
 Query = Mapping[str, str]
-Facts = Sequence[tuple[str, str]]  # title and words
+Facts = Mapping[str, str]  # words by title
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,7 @@ class ShownFilm:
         size: Width and height of its picture in pixels.
         mm: Width and height of the film in mm; None where its spacing is unknown.
         plain: Whether the picture is the film alone, so that window and level act on the film's grey levels.
-        outlines: SVG path of each outline on the picture, by what it shows; None where there is none.
+        outlines: SVG path of each outline on the picture, by what it shows; empty where there is none.
         maps: Systems whose map can be laid over the film.
         parts: Blocks of facts by title: the film, then each system.
     """
@@ -38,9 +34,9 @@ class ShownFilm:
     size: tuple[int, int]
     mm: tuple[float, float] | None
     plain: bool
-    outlines: Mapping[str, str | None]
+    outlines: Mapping[str, str]
     maps: Sequence[str]
-    parts: Mapping[str, Facts] = field(default_factory=dict)
+    parts: Mapping[str, Facts]
 
 
 @dataclass(frozen=True)
@@ -49,15 +45,13 @@ class Summary:
 
     Attributes:
         said: Counts among the chosen films, in words.
-        columns: Heads of a table's columns.
-        lines: Its lines, as many cells each.
+        lines: Lines of a table, as many cells each; the first one is its head.
         caption: What the table is of.
     """
 
     said: Sequence[str]
-    columns: Sequence[str]
-    lines: Sequence[Sequence[str]]
-    caption: str
+    lines: Sequence[Sequence[str]] = field(default_factory=list)
+    caption: str = ""
 
 
 class Room(ABC):
@@ -67,7 +61,7 @@ class Room(ABC):
     title: str
     notes: Sequence[str] = ()  # what is to be known of these films, a sentence each
     figures: Sequence[str] = ()  # titles
-    thresholds: Mapping[str, float] = {}  # that a query may move, 0-1, by its name there
+    thresholds: Mapping[str, float] = {}  # that a query may move, 0-1, by system, which is their name there
 
     @abstractmethod
     def grid(self, query: Query) -> Grid:
@@ -82,24 +76,26 @@ class Room(ABC):
         """A film."""
 
     @abstractmethod
-    def picture(self, row: int) -> bytes:
-        """Its picture, PNG."""
+    def pixels(self, row: int) -> np.ndarray:
+        """Its picture, (h, w) uint8, grey levels, air dark, or (h, w, 3) uint8, BGR."""
 
-    @abstractmethod
-    def thumbnail(self, row: int) -> bytes:
-        """A small picture, JPEG."""
+    def areas(self, row: int) -> dict[str, np.ndarray | None]:
+        """What is outlined, (h, w) bool on the pixels of the picture, by what it shows; None: none is."""
+        return {}
 
-    @abstractmethod
-    def outlined(self, row: int) -> bytes:
-        """Its picture with every outline, PNG."""
-
-    def map(self, row: int, system: str) -> bytes | None:
-        """The layer of a system's map, PNG; None where there is none."""
+    def map(self, row: int, system: str) -> np.ndarray | None:
+        """A system's map, (s, s) uint8, 0-255 for 0-1; None where there is none."""
         return None
 
     def figure(self, title: str, query: Query) -> bytes | None:
         """A figure as SVG; None where there is none."""
         return None
+
+
+def counted(kinds: np.ndarray) -> str:
+    """How many films are of each kind, (n,) str, in words."""
+    found = zip(*np.unique(kinds, return_counts=True), strict=True)
+    return ", ".join(f"{films} {kind}" for kind, films in found)
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Mount
 from common.command_line import ReadOptions
 from common.films.own_outputs import RESEARCH_ONLY
 from common.reading.out_of_fold import OutOfFoldRoom
-from common.reading.pages import refused, rooms_pages
+from common.reading.pages import refused, rooms_pages, static_files
 from common.reading.predicted import PredictedRoom
 from common.reading.room import Room
 from common.reading.study import Study
@@ -31,10 +31,8 @@ HOST = "127.0.0.1"
 _VIEWER_STYLE = "'sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE='"
 # No page can load or send anything but from and to this server, be framed, or tell anybody its address.
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
-    f"style-src 'self' {_VIEWER_STYLE}; "
-    "img-src 'self' data: blob:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": f"default-src 'none'; script-src 'self'; style-src 'self' {_VIEWER_STYLE}; "
+    "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -59,7 +57,7 @@ def application(routes: Sequence[BaseRoute], token: str) -> Starlette:
         return response
 
     return Starlette(
-        routes=[Mount("/{token}", routes=list(routes))],  # which `behind_token` compares
+        routes=[Mount("/{token}", routes=[static_files(), *routes])],  # which `behind_token` compares
         exception_handlers={Refusal: refused},
         middleware=[
             # Another name would be that of a page elsewhere, which had the browser take it for this machine.
@@ -77,22 +75,27 @@ def open_rooms(options: ReadOptions) -> None:
     """
     if options.predicted is not None:
         serve(rooms_pages([PredictedRoom(options.predicted)]), options.port)
-        return
-    tested = TestedRoom()
-    if options.study is not None:
-        films = next(iter(tested.results.values())).meta["films"]
-        study = Study(options.study, tested.cases.case.tolist(), list(tested.results), films)
+    elif options.study is not None:
+        tested = TestedRoom()
+        study = Study(options.study, tested.case.tolist(), list(tested.results), tested.meta["films"])
         try:
             serve(StudyPages(study, tested).routes, options.port)
         finally:
             study.close()
-        return
-    rooms: list[Room] = [tested]
+    else:
+        serve(rooms_pages(rooms_of_results()), options.port)
+
+
+def rooms_of_results() -> list[Room]:
+    """The rooms of test films, with and without a label, where there are such, and of out-of-fold films."""
+    unlabelled = TestedRoom(labelled=False)
+    rooms: list[Room] = [TestedRoom()] if len(unlabelled.case) < unlabelled.meta["n_cases"] else []
+    rooms += [unlabelled] if len(unlabelled.case) else []
     try:
         rooms.append(OutOfFoldRoom())
     except Refusal as refusal:  # results may lie alone, without what they were made from
         print(f"without the room of out-of-fold films: {refusal}")
-    serve(rooms_pages(rooms), options.port)
+    return rooms
 
 
 def serve(routes: Sequence[BaseRoute], port: int) -> None:
@@ -106,11 +109,8 @@ def serve(routes: Sequence[BaseRoute], port: int) -> None:
         Refusal: The port is taken.
     """
     token = secrets.token_urlsafe(24)
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((HOST, port))
-        listening.listen()  # before the address is said: who asks at once waits
+        listening = socket.create_server((HOST, port))  # before the address is said: who asks at once waits
     except OSError as error:
         raise Refusal(f"port {port} cannot be used", found=error.strerror, do="leave --port out") from None
     port = listening.getsockname()[1]

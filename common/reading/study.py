@@ -7,9 +7,7 @@ appended and from which nothing is taken; and `calls.csv`, the last call of each
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,17 +18,13 @@ from common.files import LOCK, alone, csv_text, digest
 from common.journal import Journal, read_journal
 from common.paths import shown
 from common.prediction.written_files import NotOurs, WrittenFiles
+from common.recipes.recipe_file import load_table
 from common.refusal import Refusal
-from common.statistics.human_readers import CONFIDENCE_COLUMN, REQUIRED
+from common.statistics.human_readers import AID_COLUMN, OPTIONAL, REQUIRED
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-AID = "aid"
-CALL_COLUMNS = (*REQUIRED, CONFIDENCE_COLUMN, AID)
-_SESSIONS = {"without": False, "with": True}
+CALL_COLUMNS = (*REQUIRED, *OPTIONAL)
+# Each once: calls.csv has room for one call of a film by a reader with aid, and one without.
+_SESSIONS = (["without"], ["with"], ["without", "with"], ["with", "without"])
 _LONGEST_CODE = 40  # as `bootstrap.py --readers` takes it
 _KEYS = {"readers": dict, "system": str, "seed": int, "cases": list}
 _EXAMPLE = 'docs/reading.md shows one: system = "eff", seed = 1, then [readers] and A1 = ["without", "with"]'
@@ -72,13 +66,9 @@ def read_plan(path: Path, known: list[str], systems: list[str]) -> Plan:
     Raises:
         Refusal: It is missing, no TOML, or says what cannot be.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise Refusal("a reader study needs its plan", missing=shown(path), do=_EXAMPLE) from None
-    except (OSError, ValueError) as error:
-        raise Refusal(f"{shown(path)} cannot be read", found=error, do=_EXAMPLE) from None
-    content = {"system": systems[0], "seed": 0, "cases": known} | content
+    if not path.is_file():
+        raise Refusal("a reader study needs its plan", missing=shown(path), do=_EXAMPLE)
+    content: dict[str, Any] = {"system": systems[0], "seed": 0, "cases": known, **load_table(path)}
     wrong = [key for key in content if key not in _KEYS or not isinstance(content[key], _KEYS[key])]
     if wrong or not content.get("readers"):
         raise Refusal(f"{shown(path)} is no plan", found=", ".join(wrong) or "no readers", do=_EXAMPLE)
@@ -96,16 +86,11 @@ def read_plan(path: Path, known: list[str], systems: list[str]) -> Plan:
 def _sessions(path: Path, code: str, given: Any) -> tuple[bool, ...]:
     if not (0 < len(code) <= _LONGEST_CODE and code.isascii() and code.isalnum()):
         raise Refusal(f"{shown(path)}: a reader's code is 1 to {_LONGEST_CODE} letters and digits")
-    # Each once: calls.csv has room for one call of a film by a reader with aid, and one without.
-    if not isinstance(given, list) or sorted(map(str, given)) not in (
-        ["with"],
-        ["without"],
-        ["with", "without"],
-    ):
+    if given not in _SESSIONS:
         raise Refusal(
             f"{shown(path)}: the sessions of reader {code} cannot be", do='use ["without"], ["with"] or both'
         )
-    return tuple(_SESSIONS[each] for each in given)
+    return tuple(each == "with" for each in given)
 
 
 @dataclass(frozen=True)
@@ -145,9 +130,8 @@ class Study:
         self._calls: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
         plan = digest(self.plan.system, str(self.plan.seed), films, *self.plan.cases)
         entries = read_journal(self._path) if self._path.exists() else []
-        self._journal = Journal(self._path)
         if not entries:
-            self._journal.add({"plan": plan}, settle=True)
+            self._keep({"plan": plan})
         elif entries[0].get("plan") != plan:
             raise Refusal(
                 f"{shown(self._path)} holds calls by another plan",
@@ -160,11 +144,15 @@ class Study:
 
     def place(self, reader: str) -> Place:
         """Where a reader is: the first session with a film that is not called."""
-        numbers = [len(self._calls.get((reader, i), {})) for i in range(len(self.plan.readers[reader]))]
-        for session, called in enumerate(numbers):
+        for session in range(len(self.plan.readers[reader])):
+            called = len(self._calls.get((reader, session), {}))
             if called < len(self.plan.cases):
-                return Place(session, called, False)
-        return Place(len(numbers) - 1, numbers[-1], True)
+                break
+        return Place(session, called, called == len(self.plan.cases))
+
+    def last(self, place: Place) -> int:
+        """Position of the last film that a reader there may call: the first one that is not called."""
+        return min(place.called, len(self.plan.cases) - 1)
 
     def earlier(self, reader: str, session: int, position: int) -> dict[str, Any] | None:
         """The reader's last call of a film; None: not called."""
@@ -185,13 +173,13 @@ class Study:
             Refusal: The disk is full, or will not be written: the call is not kept.
         """
         place = self.place(reader)
-        if session != place.session or not 0 <= position <= min(place.called, len(self.plan.cases) - 1):
-            raise ValueError("this film is not at hand")
+        if _whole(session, place.session) != place.session:
+            raise ValueError("this session is over")
         entry = {
             "reader": reader,
             "session": session,
-            AID: int(self.plan.readers[reader][session]),
-            "case": self.plan.order(reader, session)[position],
+            AID_COLUMN: int(self.plan.readers[reader][session]),
+            "case": self.plan.order(reader, session)[_whole(position, self.last(place))],
             "call": _whole(said["call"], 1),
             "confidence": _whole(said["confidence"], 100),
             "seconds": round(float(said["seconds"]), 1),
@@ -199,25 +187,23 @@ class Study:
         }
         self._keep(entry)
         self._note(entry)
-        if self.place(reader) != place and self.place(reader).called in (0, len(self.plan.cases)):
+        if self.place(reader).session != session or self.place(reader).done:
             self.write_calls()  # a session is finished
 
     def _keep(self, entry: dict[str, Any]) -> None:
         try:
-            self._journal.add(entry, settle=True)
+            with Journal(self._path) as journal:  # which ends a line that was cut short
+                journal.add(entry, settle=True)
         except OSError as error:
-            with suppress(OSError):
-                self._journal.close()
-            self._journal = Journal(self._path)  # which ends the line that may have been cut short
             raise Refusal(
-                f"{shown(self._path)} cannot be written, so the call is not kept",
+                f"{shown(self._path)} cannot be written, so nothing new is kept",
                 found=error.strerror or error,
                 do="free space or mend the rights, and save the call again",
             ) from None
 
     def _note(self, entry: dict[str, Any]) -> None:
         sessions = self.plan.readers.get(entry["reader"], ())
-        if entry["session"] >= len(sessions) or entry[AID] != sessions[entry["session"]]:
+        if entry["session"] >= len(sessions) or entry[AID_COLUMN] != sessions[entry["session"]]:
             raise Refusal(
                 f"{shown(self._path)} holds calls of reader {entry['reader']} by other sessions",
                 do="give the plan's sessions as they were",
@@ -243,7 +229,6 @@ class Study:
     def close(self) -> None:
         """Write calls.csv and let another process hold the study."""
         self.write_calls()
-        self._journal.close()
         self._lock.close()
 
 

@@ -6,8 +6,8 @@ show of a new film.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime, timezone
-from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from common.reading.pages import film_json, page, static_files
-from common.reading.room import ShownFilm
+from common.reading.pages import page
+from common.reading.pictures import png
 from common.reading.study import Study
 from common.reading.tested import TestedRoom
 
@@ -34,7 +34,6 @@ class StudyPages:
         self._row_of = {case: row for row, case in enumerate(room.cases.case.tolist())}
         self.routes: list[BaseRoute] = [
             Route("/", self._door),
-            static_files(),
             Route("/reader/{code}/", self._page),
             Route("/reader/{code}/state", self._state),
             Route("/reader/{code}/film/{session:int}/{position:int}.png", self._picture),
@@ -62,35 +61,25 @@ class StudyPages:
         """The film at hand, or an earlier one of the session."""
         reader, asked = self._reader(request), request.query_params.get("position", "")
         place, sessions = self._study.place(reader), self._study.plan.readers[reader]
-        last = min(place.called, len(self._study.plan.cases) - 1)
+        session, last = place.session, self._study.last(place)
         position = min(int(asked), last) if asked.isdecimal() else last
+        earlier = self._study.earlier(reader, session, position)
+        aid = self._study.plan.system if sessions[session] else None
+        film = self._room.as_read(self._row(reader, session, position), aid)
         return JSONResponse(
-            {
-                "session": place.session,
+            asdict(place)
+            | {
                 "sessions": len(sessions),
-                "aid": sessions[place.session],
-                "done": place.done,
-                "called": place.called,
+                "aid": sessions[session],
                 "position": position,
                 "films": len(self._study.plan.cases),
-                "earlier": self._said(reader, place.session, position),
-                "film": film_json(
-                    self._film(reader, place.session, position), f"film/{place.session}/{position}.png"
-                ),
+                "earlier": earlier and {key: earlier[key] for key in ("call", "confidence")},
+                "film": asdict(film),
             }
         )
 
-    def _said(self, reader: str, session: int, position: int) -> dict[str, Any] | None:
-        earlier = self._study.earlier(reader, session, position)
-        return earlier and {key: earlier[key] for key in ("call", "confidence")}
-
     def _row(self, reader: str, session: int, position: int) -> int:
         return self._row_of[self._study.plan.order(reader, session)[position]]
-
-    def _film(self, reader: str, session: int, position: int) -> ShownFilm:
-        row = self._row(reader, session, position)
-        aid = self._study.plan.system if self._study.plan.readers[reader][session] else None
-        return self._room.as_read(row, aid)
 
     def _picture(self, request: Request) -> Response:
         reader, asked = self._reader(request), request.path_params
@@ -99,17 +88,15 @@ class StudyPages:
         # one ahead, so that the next film is there when it is asked for
         if session != place.session or position > min(place.called + 1, len(self._study.plan.cases) - 1):
             raise HTTPException(404)
-        return Response(self._room.picture(self._row(reader, session, position)), media_type="image/png")
+        return Response(png(self._room.pixels(self._row(reader, session, position))), media_type="image/png")
 
     async def _call(self, request: Request) -> Response:
         reader = self._reader(request)
         try:
             said = await request.json()
             said["at"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            session, position = said["session"], said["position"]
-            if type(session) is not int or type(position) is not int:
-                raise ValueError("session and position are whole numbers")
-            self._study.call(reader, session, position, said)  # in the loop's own thread: one after the other
+            # in the loop's own thread: one after the other
+            self._study.call(reader, said["session"], said["position"], said)
         except (ValueError, TypeError, KeyError) as error:
             raise HTTPException(400, f"this is no call: {error}") from None
         return await run_in_threadpool(self._state, request)

@@ -1,33 +1,29 @@
-"""The room of the test films: what inference found in each, beside the truth and the metrics."""
+"""The rooms of the test films: what inference found in each, beside the truth and the metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from common.files import read_json
-from common.inference.result_files import Result, read_results
+from common.inference.result_files import Result, read_results, read_unlabelled
 from common.missing import systems_with_results
 from common.paths import result_folder, workspace
-from common.prediction.finding import ROUNDING, on_film
+from common.prediction.finding import NO_ANSWER, ROUNDING
 from common.reading.grid import Grid
-from common.reading.pictures import map_png, outline_path
-from common.reading.prepared_films import PreparedFilms
-from common.reading.room import Facts, Query, Room, ShownFilm, Summary, inside
-from common.report.estimates import Row, estimate_text, films_text
+from common.reading.pictures import TRUTH, outline_path
+from common.reading.prepared_films import PreparedRoom
+from common.reading.room import Facts, Query, ShownFilm, Summary, counted, inside
+from common.report.tables import Cell, table
 from common.stages import INFERENCE_COMMAND, N_FOLDS, TESTING_FOLDER
-from common.statistics.metric_catalogue import METRICS
 from common.statistics.overlap import MAP_THRESHOLD
-from common.statistics.strata import STRATA, groups, strata
+from common.statistics.strata import STRATA, UNKNOWN, lesion_sizes, variables
 from common.statistics.tested_films import Cases
 
 BOOTSTRAP_COMMAND = f"cd {TESTING_FOLDER} && python bootstrap.py"
-_GROUPS = ("sex", "age", "view", "device", "chest tube")
 _METRICS = (
     *("auroc", "sensitivity", "specificity", "ppv", "npv", "dice_segmentation", "dice_positives"),
     *("tp", "fn", "fp", "tn"),
@@ -35,29 +31,40 @@ _METRICS = (
 _FIGURES = {"ROC": "roc", "Calibration": "calibration", "Net benefit": "net_benefit"}
 
 
-class TestedRoom(Room):
-    """The room of the test films of the systems whose results are there.
+class TestedRoom(PreparedRoom):
+    """A room of the test films of the systems whose results are there.
+
+    Args:
+        labelled: Whether it is of the films with a label, which the metrics count, or of the others.
 
     Raises:
         Refusal: There are no results, or what belongs to them is missing or of other films.
     """
 
     __test__ = False  # no test, whatever pytest reads into the name
-    name, title = "tested", "Test films"
 
-    def __init__(self) -> None:
-        self.results: dict[str, Result] = read_results(systems_with_results())
-        self.cases: Cases = next(iter(self.results.values())).cases
-        meta = next(iter(self.results.values())).meta
-        self.films = PreparedFilms("ntuh_test", meta["films"], INFERENCE_COMMAND)
-        self.rows = [self.films.row_of[case] for case in self.cases.case.tolist()]  # in the prepared set
-        self.metrics, found = _metrics(self.results)
-        unlabelled = next(iter(self.results.values())).unlabelled
-        self.figures = [title for title in _FIGURES if self.metrics and _figure(title).is_file()]
-        self.notes = [note for note in (_demo(meta), _unlabelled(unlabelled), found) if note]
+    def __init__(self, labelled: bool = True) -> None:
+        read = read_results if labelled else read_unlabelled
+        self._labelled = labelled
+        self.name = "tested" if labelled else "unlabelled"
+        self.title = "Test films" if labelled else "Test films without a label"
+        self.results: dict[str, Result] = read(systems_with_results())
+        first = next(iter(self.results.values()))
+        super().__init__("ntuh_test", [first.meta["films"]], INFERENCE_COMMAND)
+        self.cases: Cases = first.cases
+        self.case, self.meta = first.cases.case, first.meta
+        self.metrics: dict[str, list[list[str]]] = {}
+        self.notes = ["Nobody has said whether these films show a pneumothorax: no truth, and in no metric."]
+        if labelled:
+            self.metrics, self.notes = _metrics(self.results)
+            self.figures = [title for title in _FIGURES if self.figure(title, {})]
+        if first.meta["preset"] == "demo":
+            self.notes.insert(0, "These films are synthetic: the demo says nothing about patients.")
 
     def figure(self, title: str, query: Query) -> bytes | None:
-        return _figure(title).read_bytes() if title in self.figures else None
+        """A figure of the report, as bootstrap.py left it beside the metrics."""
+        path = workspace() / TESTING_FOLDER / "figures" / f"{_FIGURES.get(title)}.svg"
+        return path.read_bytes() if self.metrics and path.is_file() else None
 
     # --- the grid ----------------------------------------------------------------------------------
 
@@ -67,55 +74,63 @@ class TestedRoom(Room):
     @cached_property
     def _grid(self) -> Grid:
         cases = self.cases
-        facets, orders = {}, {}
+        truth = np.where(cases.has_mask, "positive", "negative").tolist()
+        tiles = truth if self._labelled else ["no label"] * len(cases)
+        facets: dict[str, np.ndarray] = {}
+        orders: dict[str, np.ndarray] = {}
         for system, result in self.results.items():
-            facets[f"{system} outcome"] = outcomes(result.cases)
-            facets[f"{system} rule"] = result.cases.column("rule")
-            near = np.abs(result.cases.probability - result.meta["cls_threshold"])
-            facets[f"{system} borderline"] = np.where(near <= ROUNDING, "yes", "no")
-            orders[f"{system} probability"] = result.cases.probability
-            orders[f"{system} distance from threshold"] = near
-            orders[f"{system} spread of folds"] = _spread(result.cases)
-            orders[f"{system} area"] = result.cases.area_fraction
-            orders[f"{system} Dice"] = result.cases.dice_segmentation
-        if len(self.results) > 1:
-            one, other = (result.cases for result in self.results.values())
-            facets["systems"] = np.where(one.two_stage == other.two_stage, "agree", "differ")
-            orders["difference of probabilities"] = np.abs(one.probability - other.probability)
-        facets["lesion"] = lesion_sizes(cases)
-        facets["report"] = np.where(cases.report, "positive", "negative")
-        for group in _GROUPS:
-            found = {
-                n.removeprefix(f"{group} "): m for n, m in groups(cases).items() if n.startswith(f"{group} ")
+            own = result.cases
+            near = np.abs(own.probability - result.meta["cls_threshold"])
+            signs = np.where(own.two_stage, "+", "−")
+            said = zip(tiles, signs.tolist(), own.probability.tolist(), strict=True)
+            tiles = [f"{before} · {system} {sign}{each:.3f}" for before, sign, each in said]
+            facets |= {
+                f"{system} outcome": self.outcomes(system),
+                f"{system} rule": own.column("rule"),
+                f"{system} borderline": np.where(near <= ROUNDING, "yes", "no"),
             }
-            if found:
-                facets[group] = np.select(list(found.values()), list(found), "")
-        orders |= {"lesion area": cases.mask_area_fraction, "age": cases.age}
-        return Grid(cases.case, facets, orders, [self._tile(row) for row in range(len(cases))])
+            orders |= {
+                f"{system} probability": own.probability,
+                f"{system} distance from threshold": near,
+                f"{system} spread of folds": np.ptp(_folds(own), axis=0),
+                f"{system} area": own.area_fraction,
+                f"{system} Dice": own.dice_segmentation,
+            }
+        every = [result.cases for result in self.results.values()]
+        if len(every) > 1:
+            called = np.array([each.two_stage for each in every])
+            facets["systems"] = np.where((called == called[0]).all(axis=0), "agree", "differ")
+            orders["difference of probabilities"] = np.ptp([each.probability for each in every], axis=0)
+        declined = np.max([each.column("no_answer") for each in every], axis=0)
+        known = np.where(declined == 0, "answered", UNKNOWN)
+        facets["as a new film"] = np.where(declined == 1, NO_ANSWER, known)
+        if self._labelled:
+            facets["lesion"] = lesion_sizes(cases.has_mask, cases.mask_area_fraction)
+            facets["report"] = np.where(cases.report, "positive", "negative")
+            orders["lesion area"] = cases.mask_area_fraction
+        facets |= variables(cases)
+        orders["age"] = cases.age
+        return Grid(cases.case, facets, orders, tiles)
 
-    def _tile(self, row: int) -> str:
-        found = (
-            f"{system} {'+' if r.cases.two_stage[row] else '−'} {r.cases.probability[row]:.3f}"
-            for system, r in self.results.items()
-        )
-        return f"{'positive' if self.cases.has_mask[row] else 'negative'} · {' · '.join(found)}"
+    def outcomes(self, system: str) -> np.ndarray:
+        """True or false, positive or negative, by the two-stage decision under the mask reference, (n,) str.
+
+        Without a label, a film is positive or negative only.
+        """
+        cases = self.results[system].cases
+        called = np.where(cases.two_stage, "positive", "negative")
+        right = np.where(cases.has_mask == cases.two_stage, "true ", "false ")
+        return np.char.add(right, called) if self._labelled else called
 
     # --- the metrics -------------------------------------------------------------------------------
 
     def summary(self, query: Query, rows: np.ndarray) -> Summary:
         """The metrics of the stratum that the query names, or of all films, as the report prints them."""
+        said = [f"{system}: {counted(self.outcomes(system)[rows])}" for system in self.results]
+        if not self.metrics:
+            return Summary(said)
         stratum = self._stratum(query)
-        found = {
-            (row["system"], row["metric"]): row
-            for row in self.metrics
-            if (row["reference"], row["decision"], row["stratum"]) == ("mask", "two_stage", stratum or "all")
-        }
-        lines = [
-            [METRICS[metric].title, *(_told(found.get((system, metric))) for system in self.results)]
-            for metric in _METRICS
-            if any((system, metric) in found for system in self.results)
-        ]
-        where = f"the stratum “{stratum}”" if stratum not in (None, "all") else "all test films"
+        where = "all test films" if stratum in (None, "all") else f"the stratum “{stratum}”"
         where += " (its lesions against all negatives)" if stratum in STRATA[1:] else ""
         caption = (
             f"metrics.csv of {where}: mask reference, two-stage decision, 95% confidence interval, n; "
@@ -123,41 +138,35 @@ class TestedRoom(Room):
         )
         if stratum is None:
             caption += ". This choice of films is no stratum of metrics.csv: only its counts are shown above"
-        said = []
-        for system, result in self.results.items():
-            own = outcomes(result.cases)[rows]
-            said.append(f"{system}: {', '.join(f'{(own == each).sum()} {each}' for each in OUTCOMES)}")
-        return Summary(said, ["", *self.results], lines, caption)
+        return Summary(said, self.metrics[stratum or "all"], caption)
 
     def _stratum(self, query: Query) -> str | None:
         """What metrics.csv calls the films of a query; None: nothing."""
-        named = {key: value for key, value in query.items() if key in self._grid.facets and value}
+        named = [(key, value) for key, value in query.items() if key in self._grid.facets]
         if not named:
             return "all"
-        (facet, value), *more = named.items()
-        if more:
-            return None
-        if facet == "lesion":
-            return value if value in STRATA else None
-        return f"{facet} {value}" if facet in _GROUPS else None
+        (facet, value), *more = named
+        name = value if facet == "lesion" else f"{facet} {value}"
+        return name if not more and name in self.metrics else None
 
     # --- a film ------------------------------------------------------------------------------------
 
-    def film(self, row: int) -> ShownFilm:
-        own, areas = self.rows[row], self._areas(row)
-        width, height = self.films.size(own)
-        return ShownFilm(
-            case=str(self.cases.case[row]),
-            size=(width, height),
-            mm=self.films.mm(own),
-            plain=True,
-            outlines={name: None if area is None else outline_path(area) for name, area in areas.items()},
-            maps=[system for system in self.results if areas[system] is not None],
-            parts={
-                "Film": self._of_film(row),
-                **{s: _of_system(r, row, areas[s] is not None) for s, r in self.results.items()},
-            },
-        )
+    def areas(self, row: int) -> dict[str, np.ndarray | None]:
+        found = {system: self._area(row, system) for system in self.results}
+        return {TRUTH: self.truth(row), **found} if self._labelled else found
+
+    def _area(self, row: int, system: str) -> np.ndarray | None:
+        """Where a system's map exceeds its threshold, as in `areas`."""
+        found = self.map(row, system)
+        threshold = self.results[system].meta.get("map_threshold", MAP_THRESHOLD)
+        return None if found is None else self.stretched(row, found.astype(np.float32) / 255, threshold)
+
+    def map(self, row: int, system: str) -> np.ndarray | None:
+        """A system's map, (s, s) uint8, 0-255 for 0-1; None where stage 2 did not run."""
+        if system not in self.results:
+            return None
+        path = inside(result_folder(system) / "maps", f"{self.case[row]}.png")
+        return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
 
     def as_read(self, row: int, system: str | None) -> ShownFilm:
         """A film as a reader of a study sees it: no truth, and of a system only what it shows of a new film.
@@ -166,154 +175,83 @@ class TestedRoom(Room):
             row: Row of the film.
             system: System that helps; None: none does.
         """
-        own, parts, outlines = self.rows[row], {}, {}
+        parts, outlines = {}, {}
         if system is not None:
-            cases, meta = self.results[system].cases, self.results[system].meta
-            called = bool(cases.two_stage[row])
-            said = f"{cases.probability[row]:.6f}, positive from {meta['cls_threshold']:.6f}"
-            parts[system] = [("says", "pneumothorax" if called else "no pneumothorax"), ("probability", said)]
+            cases, threshold = self.results[system].cases, self.results[system].meta["cls_threshold"]
+            declined, called = cases.column("no_answer")[row] == 1, bool(cases.two_stage[row])
+            said = NO_ANSWER if declined else "pneumothorax" if called else "no pneumothorax"
+            probability = f"{cases.probability[row]:.6f}, positive from {threshold:.6f}"
+            parts[system] = {"says": said, "probability": probability}
             # Other films have an outline only for the metrics, where there is a lesion: it would tell.
-            area = self._areas(row)[system] if called else None
-            outlines[system] = None if area is None else outline_path(area)
-        return ShownFilm("", self.films.size(own), self.films.mm(own), True, outlines, (), parts)
+            outlines[system] = outline_path(self._area(row, system) if called and not declined else None)
+        return ShownFilm("", self.size(row), self.mm(row), True, outlines, (), parts)
 
-    def _areas(self, row: int) -> dict[str, np.ndarray | None]:
-        """Truth and what each system segmented, on the pixels of the picture; None where there is none."""
-        areas = {"truth": self.films.truth(self.rows[row])}
-        width, height = self.films.size(self.rows[row])
-        for system, result in self.results.items():
-            found = self._map(row, system)
-            threshold = result.meta.get("map_threshold", MAP_THRESHOLD)
-            areas[system] = (
-                None if found is None else on_film(found.astype(np.float32) / 255, height, width, threshold)
-            )
-        return areas
+    def parts(self, row: int) -> Mapping[str, Facts]:
+        """The two rules step by step, then how good the outline is."""
+        return {system: self._of_system(row, system) for system in self.results}
 
-    def _map(self, row: int, system: str) -> np.ndarray | None:
-        """The map of a film, (s, s) uint8; None where stage 2 did not run."""
-        path = inside(result_folder(system) / "maps", f"{self.cases.case[row]}.png")
-        return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
-
-    def picture(self, row: int) -> bytes:
-        return self.films.picture(self.rows[row])
-
-    def thumbnail(self, row: int) -> bytes:
-        return self.films.thumbnail(self.rows[row])
-
-    def outlined(self, row: int) -> bytes:
-        return self.films.outlined(self.rows[row], self._areas(row))
-
-    def map(self, row: int, system: str) -> bytes | None:
-        found = self._map(row, system) if system in self.results else None
-        return None if found is None else map_png(found)
-
-    def _of_film(self, row: int) -> Facts:
-        cases, own = self.cases, self.rows[row]
-        truth = "no annotated lesion"
+    def _of_system(self, row: int, system: str) -> Facts:
+        cases, threshold = self.results[system].cases, self.results[system].meta["cls_threshold"]
+        folds = _folds(cases)[:, row]
+        among = "one network" if np.isnan(folds).any() else f"folds {folds.min():.3f} to {folds.max():.3f}"
+        reached = "reaches" if cases.stage_1[row] else "does not reach"
+        probability = f"probability {cases.probability[row]:.6f} ({among})"
+        facts = {
+            "stage 1": f"{probability} {reached} the threshold {threshold:.6f}",
+            "stage 2": self._stage_2(row, system),
+            "decision": str(cases.column("rule")[row]),
+        }
+        if cases.column("no_answer")[row] == 1:
+            facts["new film"] = f"{NO_ANSWER}: unlike the training films, a human would read it"
         if cases.has_mask[row]:
-            size = lesion_sizes(cases.taken(np.array([row])))[0]
-            truth = f"lesion, {cases.mask_area_fraction[row]:.2%} of the film ({size})"
-            if np.isfinite(cases.film_cm2[row]):
-                truth += f", {cases.mask_area_fraction[row] * cases.film_cm2[row]:.1f} cm²"
-        mm = self.films.mm(own)
-        facts = [
-            ("truth", truth),
-            ("report", "positive" if cases.report[row] else "negative"),
-            ("size", f"{mm[0]:.0f} × {mm[1]:.0f} mm" if mm else "unknown: the film names no spacing"),
-            ("original", self.films.pixels(own)),
-            ("age", "" if np.isnan(cases.age[row]) else f"{cases.age[row]:.0f}"),
-            *((name, str(getattr(cases, key)[row])) for name, key in _OF_FILM),
-        ]
-        return [(name, words or "unknown") for name, words in facts]
+            distance = f"{cases.hd95[row]:.1f} {'mm' if cases.in_mm[row] else 'pixels'}"
+            facts["outline"] = f"Dice {cases.dice_segmentation[row]:.3f}, HD95 {distance}"
+        return facts
+
+    def _stage_2(self, row: int, system: str) -> str:
+        cases, threshold = self.results[system].cases, self.results[system].meta["seg_threshold"]
+        pixels = cases.column("area_pixels")[row]
+        if np.isnan(pixels):
+            return "not run, since stage 1 says negative"
+        missing = "" if self.map(row, system) is not None else "; its picture is missing"
+        area = f"{pixels:,.0f} pixels ({self.in_words(row, cases.area_fraction[row])}{missing})"
+        if not cases.stage_1[row]:
+            return f"{area}, for the metrics only: stage 1 says negative"
+        return f"{area} {'reach' if cases.two_stage[row] else 'do not reach'} the threshold {threshold:,}"
 
 
-def _figure(title: str) -> Path:
-    """The figure of the report, as bootstrap.py left it."""
-    return workspace() / TESTING_FOLDER / "figures" / f"{_FIGURES[title]}.svg"
-
-
-OUTCOMES = ("true positive", "false negative", "false positive", "true negative")
-_OF_FILM = (("sex", "sex"), ("view", "view"), ("device", "manufacturer"))
-
-
-def outcomes(cases: Cases) -> np.ndarray:
-    """True or false, positive or negative: the two-stage decision under the mask reference, (n,) str."""
-    right = np.where(cases.has_mask == cases.two_stage, "true", "false")
-    called = np.where(cases.two_stage, " positive", " negative")
-    return np.char.add(right, called)
-
-
-def lesion_sizes(cases: Cases) -> np.ndarray:
-    """`none`, or the size of the annotated lesion as in the strata, (n,) str."""
-    found = strata(cases, "mask")
-    return np.select([found[size] & cases.has_mask for size in STRATA[1:]], STRATA[1:], "none")
-
-
-def _spread(cases: Cases) -> np.ndarray:
-    """Largest less smallest probability of the folds."""
-    return np.ptp([cases.column(f"fold_{fold}") for fold in range(N_FOLDS)], axis=0)
-
-
-def _of_system(result: Result, row: int, mapped: bool) -> Facts:
-    """The two rules step by step, then how good the outline is."""
-    cases, meta = result.cases, result.meta
-    folds = [cases.column(f"fold_{fold}")[row] for fold in range(N_FOLDS)]
-    reached = "reaches" if cases.stage_1[row] else "does not reach"
-    facts = [
-        (
-            "stage 1",
-            f"probability {cases.probability[row]:.6f} (folds {min(folds):.3f} to {max(folds):.3f}) "
-            f"{reached} the threshold {meta['cls_threshold']:.6f}",
-        ),
-        ("stage 2", _stage_2(result, row, mapped)),
-        ("decision", "positive" if cases.two_stage[row] else str(cases.column("rule")[row])),
-    ]
-    if cases.has_mask[row]:
-        unit = "mm" if cases.in_mm[row] else "pixels"
-        facts.append(
-            ("outline", f"Dice {cases.dice_segmentation[row]:.3f}, HD95 {cases.hd95[row]:.1f} {unit}")
-        )
-    return facts
-
-
-def _stage_2(result: Result, row: int, mapped: bool) -> str:
-    cases, threshold = result.cases, result.meta["seg_threshold"]
-    pixels = cases.column("area_pixels")[row]
-    if np.isnan(pixels):
-        return "not run, since stage 1 says negative"
-    area = f"{pixels:,.0f} pixels ({cases.area_fraction[row]:.2%} of the film"
-    if np.isfinite(cases.film_cm2[row]):
-        area += f", {cases.area_fraction[row] * cases.film_cm2[row]:.1f} cm²"
-    area += ")" if mapped else "; its picture is missing)"
-    if not cases.stage_1[row]:
-        return f"{area}, for the metrics only: stage 1 says negative"
-    return f"{area} {'reach' if cases.two_stage[row] else 'do not reach'} the threshold {threshold:,}"
+def _folds(cases: Cases) -> np.ndarray:
+    """Probability by each fold, (folds, n); NaN of a student."""
+    return np.array([cases.column(f"fold_{fold}") for fold in range(N_FOLDS)])
 
 
 # --- the metrics that bootstrap.py left --------------------------------------------------------------
 
 
-def _metrics(results: Mapping[str, Result]) -> tuple[list[Row], str]:
-    """The rows of the metrics, if they are of these results, and else a sentence that says why not."""
+def _metrics(results: Mapping[str, Result]) -> tuple[dict[str, list[list[str]]], list[str]]:
+    """Lines of a table of the metrics, by stratum, if they are of these results, and what to know of them."""
     path = workspace() / TESTING_FOLDER / "metrics.json"  # the rows of metrics.csv, with numbers as numbers
     if not path.is_file():
-        return [], f"There are no metrics yet; made by: {BOOTSTRAP_COMMAND}"
+        return {}, [f"There are no metrics yet; made by: {BOOTSTRAP_COMMAND}"]
     content = read_json(path, BOOTSTRAP_COMMAND)
+    known = {system: facts.get("cases_sha256") for system, facts in content.get("systems", {}).items()}
     for system, result in results.items():
-        if content.get("systems", {}).get(system, {}).get("cases_sha256") != result.meta["cases_sha256"]:
-            return [], f"The metrics are of other results of {system}; make them again: {BOOTSTRAP_COMMAND}"
-    return content["rows"], ""
+        if known.get(system, result.meta["cases_sha256"]) != result.meta["cases_sha256"]:
+            return {}, [f"The metrics are of other results of {system}; make them again: {BOOTSTRAP_COMMAND}"]
+    rows = [
+        row
+        for row in content["rows"]
+        if (row["reference"], row["decision"]) == ("mask", "two_stage") and row["metric"] in _METRICS
+    ]
+    systems = [system for system in results if system in known]
+    lines = {
+        stratum: [["", *systems], *([line.title, *map(_told, line.cells)] for line in of_stratum)]
+        for stratum, of_stratum in table(rows, systems, "", {}).groups
+    }
+    absent = [system for system in results if system not in known]
+    again = f"{BOOTSTRAP_COMMAND} --system {' '.join(absent[:2])}"
+    return lines, [f"The metrics are not of {' and '.join(absent)}: {again}"] if absent else []
 
 
-def _told(row: Row | None) -> str:
-    return "" if row is None else f"{estimate_text(row)}, n {films_text(row)}"
-
-
-def _demo(meta: Mapping[str, Any]) -> str:
-    return (
-        "These films are synthetic: the demo says nothing about patients." if meta["preset"] == "demo" else ""
-    )
-
-
-def _unlabelled(films: int) -> str:
-    return f"{films} test films without a label are not shown: no metric counts them." if films else ""
+def _told(cell: Cell | None) -> str:
+    return "" if cell is None else f"{cell.text}, n {cell.n}"
