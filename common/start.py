@@ -70,7 +70,7 @@ def prepare(description: str, arguments: Arguments = None) -> None:
         _look_at_table(options)
         return
     folders = folders_to_prepare(options.siim, options.ntuh, options.unlabelled, options.siim_patients)
-    _say(f"prepare: the films of {' and '.join(SOURCE_TITLES[key] for key in folders)}")
+    _say(f"prepare: {' and '.join(SOURCE_TITLES[key] for key in folders)} films")
     from common.preparation.run import prepare_sources
 
     prepare_sources(options)

@@ -481,6 +481,18 @@ def test_a_split_that_is_not_given_once_is_refused(
     assert "do:" in str(refusal.value)
 
 
+def test_semicolons_and_decimal_commas_are_read(tmp_path: Path) -> None:
+    """As a spreadsheet of most of Europe writes them, with its mark in front."""
+    rows = ["image;pneumothorax;set;age;patient", "a.png;1;test;67,5;A, B", ";;;;", "b.png;0;test;;"]
+    (tmp_path / "cases.csv").write_text("\r\n".join(rows), encoding="utf-8-sig", newline="")
+    for name in "ab":
+        (tmp_path / f"{name}.png").touch()
+    films = _films(tmp_path, "ntuh_test")
+    assert [film.report for film in films] == [1, 0]
+    assert films[0].facts == {"patient_id": "A, B", "age": 67.5}
+    assert [film.origin for film in films] == ["cases.csv, row 2", "cases.csv, row 4"]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -489,7 +501,7 @@ def test_a_split_that_is_not_given_once_is_refused(
         (b"image,pneumothorax,set\r\n", "lists no film"),
         (b"image,pneumothorax,set\r\n\r\n,,\r\n", "lists no film"),
         (b"image,set\na,train\n", "lacks a column"),
-        (b"image;pneumothorax;set\na;0;train\n", "separated by commas"),
+        (b"image\tpneumothorax\tset\na\t0\ttrain\n", "separated by commas or semicolons"),
         (b"image,pneumothorax,set,Age\na,0,train,1\n", "unknown: Age"),
         (b"image,pneumothorax,set,\na,0,train,1\n", "unknown: .no name."),
         (b"image,pneumothorax,set,\x1b[2J\na,0,train,1\n", "unknown: .no name."),

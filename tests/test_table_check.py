@@ -89,11 +89,13 @@ def test_unknown_column_is_refused_with_the_nearest_known_one(tmp_path: Path) ->
         TableCheck.of(tmp_path / "none", Rules())
 
 
-def test_many_problems_are_cut(tmp_path: Path) -> None:
-    rows = [f"{number}.png,7,train,,,," for number in range(150)]
-    lines = _lines(_folder(tmp_path, *rows))
-    assert len([line for line in lines if line.startswith("row ")]) == 100
-    assert "... and 50 more" in lines
+def test_many_problems_of_a_kind_are_counted(tmp_path: Path) -> None:
+    rows = [f"{number}.png,{'ja' if number % 2 else 'nein'},train,,,," for number in range(150)]
+    lines = _lines(_folder(tmp_path, *rows, "200.png,1,train,W,,,"))
+    assert len([line for line in lines if line.startswith("row ")]) == 12
+    assert "and 140 more rows: pneumothorax is neither 0 nor 1" in lines
+    assert any(line.startswith("row 152: sex is neither M, F nor empty") for line in lines)
+    assert "152 problems; 151 of 151 films cannot be used as the table is now" in lines
 
 
 def test_template_is_a_table_that_passes_the_check(

@@ -1,9 +1,9 @@
 """Any hospital's films, listed in a case table -> source films of training and testing.
 
-The folder holds the case table (`cases.csv`: comma-separated, UTF-8; or `cases.xlsx`), first row the column
-names, and the image and mask files, in any sub-folders. One row is one film; `COLUMNS` says what its cells
-mean. The columns `image` and `pneumothorax` are required; every other column may be absent and, but for
-`set`, every other cell empty.
+The folder holds the case table (`cases.csv`: UTF-8; or `cases.xlsx`), first row the column names, and the
+image and mask files, in any sub-folders. One row is one film; `COLUMNS` says what its cells mean. The columns
+`image` and `pneumothorax` are required; every other column may be absent and, but for `set`, every other cell
+empty.
 A test film without a mask may have an empty `pneumothorax`: it has no label, and is predicted all the same.
 
 The split is temporal: by the column `set`, or by `Rules.test_from`, the first date of the test set.
@@ -224,7 +224,7 @@ def _check_header(path: Path, header: list[str], required: Sequence[str]) -> Non
             f"{shown(path)} lacks a column",
             missing=", ".join(missing),
             found=f"a first row of {len(header)} cells",
-            do="its first row must name the columns (in a CSV file separated by commas): "
+            do="its first row must name the columns (in a CSV file separated by commas or semicolons): "
             + ", ".join(COLUMNS),
         )
     unknown = [name[:40] if name.isprintable() and name else "(no name)" for name in header]
@@ -279,9 +279,9 @@ def _as_meant(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _in_years(cell: str) -> str:
-    """An age as a header has it (`045Y`, `010M`) in years."""
+    """An age as a header has it (`045Y`, `010M`), or with a decimal comma (`67,5`), in years."""
     age = age_in_years(cell)
-    return cell if age is None else f"{age:g}"
+    return re.sub("^([0-9]+),([0-9]+)$", r"\1.\2", cell) if age is None else f"{age:g}"
 
 
 def _year_first(cell: str) -> str:

@@ -19,9 +19,9 @@ from common.sources.case_table import (
     readable,
     source_films,
 )
-from common.sources.source_film import SourceFilm
+from common.sources.source_film import FOUND, SourceFilm
 
-_MOST = 100  # problems that are printed; a wrong column has as many as the table has rows
+_MOST_OF_A_KIND = 10  # problems that are printed; a column in other words has as many as the table has rows
 _CODES = ("pneumothorax", "set", "sex", "chest_tube")  # what else stands in a cell may be a name
 _EXAMPLES = """\
 films/0001.dcm,1,film-1,masks/0001.png,train,2019-03-28,patient-1,study-1,67,F,AP,SUPINE,Example,0,
@@ -97,9 +97,7 @@ class TableCheck:
             lines.append(_films(part, films))
         if self.split:
             lines.append(f"problem: {self.split}")
-        lines += [_in_words(problem) for problem in self.problems[:_MOST]]
-        if len(self.problems) > _MOST:
-            lines.append(f"... and {len(self.problems) - _MOST} more")
+        lines += self._told()
         lost = len({problem.row for problem in self.problems if problem.costs_the_film})
         lines.append(
             f"{len(self.problems)} problems; {lost} of {self.rows} films cannot be used as the table is now"
@@ -107,6 +105,18 @@ class TableCheck:
             else "no problem was found in the rows; the films themselves are read by bash common/prepare.sh"
         )
         return lines
+
+    def _told(self) -> list[str]:
+        """The problems by row, the first few of each kind; of the rest how many there are."""
+        kinds: Counter[str] = Counter()
+        told = []
+        for problem in self.problems:
+            kind = problem.text.partition(FOUND)[0]
+            kinds[kind] += 1
+            if kinds[kind] <= _MOST_OF_A_KIND:
+                told.append(_in_words(problem))
+        more = {kind: count - _MOST_OF_A_KIND for kind, count in kinds.items()}
+        return told + [f"and {count} more rows: {kind}" for kind, count in more.items() if count > 0]
 
     @property
     def is_sound(self) -> bool:
