@@ -17,6 +17,7 @@ from common.recipes.chosen import ChosenRecipe
 from common.recipes.presets import PRESETS, preset_recipe
 from common.recipes.recipe import Network, Recipe, wrong_number
 from common.refusal import Refusal
+from common.shards import Shard
 from common.stages import (
     LISTENER_FOLDER,
     N_FOLDS,
@@ -348,6 +349,15 @@ class PrepareOptions:
     ] = None
     fresh: bool = False
     """Prepare again although the films are prepared; weights made from them must then be trained anew."""
+    shard: Annotated[
+        str | None,
+        flag(
+            "read a share of the films: commands with 0/4, 1/4, 2/4 and 3/4, on as many machines that share "
+            "the disk, read all; whoever comes last checks and finishes the sets",
+            "all films",
+            "I/N",
+        ),
+    ] = None
     rules: Rules = field(default_factory=Rules)
 
 
@@ -355,12 +365,13 @@ def parse_prepare(description: str, arguments: Sequence[str] | None = None) -> P
     """Read the command line of prepare.
 
     Raises:
-        Refusal: A value that no preparation could use.
+        Refusal: A value that no preparation could use, or no such shard.
     """
     options = tyro.cli(
         PrepareOptions, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,)
     )
     rules = options.rules
+    _refuse_fresh_shard(options)
     if rules.test_from:
         try:
             date.fromisoformat(rules.test_from)
@@ -421,6 +432,15 @@ class PredictOptions:
     """Write each film's path in findings.csv; it may hold a name."""
     fresh: bool = False
     """Delete first what an earlier run wrote into the output folder, and nothing else."""
+    shard: Annotated[
+        str | None,
+        flag(
+            "predict a share of the films: commands with 0/4, 1/4, 2/4 and 3/4, on as many machines that "
+            "share the disk, predict all; whoever comes last writes the tables",
+            "all films",
+            "I/N",
+        ),
+    ] = None
 
     @property
     def named(self) -> str | None:
@@ -432,10 +452,11 @@ def parse_prediction(description: str, arguments: Sequence[str] | None = None) -
     """Read the command line of predict.
 
     Raises:
-        Refusal: A backend that does not fit the device, or a bundle and a student.
+        Refusal: A backend that does not fit the device, a bundle and a student, or no such shard.
     """
     options = tyro.cli(PredictOptions, args=arguments, description=description)
     _refuse_impossible_prediction(options)
+    _refuse_fresh_shard(options)
     return options
 
 
@@ -523,6 +544,14 @@ def parse_export(description: str, arguments: Sequence[str] | None = None) -> Ex
             "--output names one file, and each system is packed in its own", do="add --system eff or vit"
         )
     return options
+
+
+def _refuse_fresh_shard(options: PrepareOptions | PredictOptions) -> None:
+    if Shard.named(options.shard).count > 1 and options.fresh:
+        raise Refusal(
+            "--fresh would delete what other shards have written",
+            do="give it to a command without --shard, or delete what is there before the shards begin",
+        )
 
 
 def _refuse_impossible_prediction(options: PredictOptions | ListenOptions) -> None:

@@ -42,16 +42,23 @@ class Processes:
         device: Device on which this process computes.
         rank: Number of this process, 0 for the one that writes and prints.
         count: Number of processes.
+        here: Number of those on this machine.
     """
 
     device: torch.device
     rank: int = 0
     count: int = 1
+    here: int = 1
 
     @property
     def first(self) -> bool:
         """Whether this is the one that writes and prints."""
         return self.rank == 0
+
+    @property
+    def gpu(self) -> str:
+        """This process's device, as the GPU argument names it."""
+        return "cpu" if self.device.index is None else str(self.device.index)
 
     def share(self, items: _Items) -> _Items:
         """This process's part of a sequence: every `count`-th item. No item is padded or taken twice."""
@@ -123,7 +130,7 @@ def running(gpus: str) -> Iterator[Processes]:
     distributed.init_process_group(
         "nccl" if on_gpu else "gloo", timeout=_PATIENCE, device_id=device if on_gpu else None
     )
-    processes = Processes(device, distributed.get_rank(), count)
+    processes = Processes(device, distributed.get_rank(), count, int(os.environ["LOCAL_WORLD_SIZE"]))
     if not processes.first:  # one voice is enough; what goes wrong is said on stderr
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:

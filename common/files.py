@@ -105,6 +105,20 @@ def alone(lock: Path, busy: str) -> IO[str]:
     return file
 
 
+@contextmanager
+def in_turn(lock: Path, shared: bool = False) -> Iterator[None]:
+    """Hold a lock file once it is free, however long another process holds it.
+
+    Args:
+        lock: The file.
+        shared: Hold it together with others who share it.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "a+") as file:  # `+`, since a network disk wants who shares to be a reader
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+
+
 def canonical_json(content: Any) -> str:
     """The one spelling of a JSON value (sorted keys, no spaces, finite numbers only)."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)

@@ -44,8 +44,8 @@ def launch(script: str, gpus: str, flags: list[str]) -> None:
         rank, failure = error.get_first_failure()
         if isinstance(failure.message, dict):  # as `run_script` leaves it
             raise Refusal(failure.message["message"]) from None
-        if failure.exitcode == 2:  # a flag that does not exist: said already
-            raise SystemExit(2) from None
+        if failure.exitcode in (2, 3):  # a flag that does not exist, films not read: said already
+            raise SystemExit(failure.exitcode) from None
         how = f"was killed by signal {-failure.exitcode}" if failure.exitcode < 0 else "failed"
         sys.stderr.write(f"error: process {rank} {how}, so the others were ended too\n")
         raise SystemExit(failure.exitcode if failure.exitcode > 0 else 1) from None

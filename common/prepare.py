@@ -3,6 +3,7 @@
     bash common/prepare.sh                                   data/siim and data/ntuh, those that exist
     bash common/prepare.sh --ntuh PATH --views AP            a hospital's films, anteroposterior ones only
     bash common/prepare.sh --ntuh PATH --test-from 2020-01-01    a case table, split by date
+    bash common/prepare.sh --shard 0/4                       a share of the films; the last finishes the sets
     bash common/prepare.sh --write-template FILE             an example of a case table
     bash common/prepare.sh --check-table PATH                what is in a case table and what is wrong in it
 

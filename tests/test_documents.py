@@ -100,7 +100,7 @@ def programs(script: Path) -> set[Path]:
 def script_of(command: Command) -> Path | None:
     """The script of ours that a command starts, or None: it is another's program.
 
-    A job file is given the folder of the stage whose `train.sh` it starts.
+    A job file names it, or is given the folder of the stage whose `train.sh` it starts.
     """
     first, *words = command.words
     if first in FOREIGN or words[:1] == ["-m"]:
@@ -109,7 +109,8 @@ def script_of(command: Command) -> Path | None:
     script = command.folder / words[0]
     if first == "sbatch":
         assert script.is_file(), command.text
-        return command.folder / words[1] / "train.sh"
+        named = re.search(r"^bash ([\w/]+\.sh)", script.read_text(), re.MULTILINE)
+        return command.folder / (named[1] if named else f"{words[1]}/train.sh")
     return script
 
 

@@ -73,6 +73,14 @@ def test_predict_takes_its_words_in_any_order(environment: Path, line: str, gpu:
     assert _words(environment, "step3_testing/prediction/predict.sh", line) == ["--gpu", gpu, *rest.split()]
 
 
+@pytest.mark.parametrize(
+    "line", ["in out 0,1 --shard 1/2", "0,1 --shard 1/2 in out", "in --shard 1/2 out 0,1"]
+)
+def test_predict_takes_several_gpus_and_a_shard(environment: Path, line: str) -> None:
+    found = _words(environment, "step3_testing/prediction/predict.sh", line)
+    assert found[1:] == ["0,1", "in", "out", "--shard", "1/2"]
+
+
 def test_predict_knows_which_of_its_flags_have_a_value() -> None:
     script = (REPOSITORY / "step3_testing" / "prediction" / "predict.sh").read_text()
     (named,) = re.findall(r"^ +(--.*)\) flags", script, re.MULTILINE)

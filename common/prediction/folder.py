@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from common.command_line import PredictOptions
-from common.files import alone, csv_text
+from common.distributed import Processes, running
+from common.files import canonical_json, csv_text, digest, in_turn
 from common.films.fault import FilmFault
 from common.films.own_outputs import RESEARCH_ONLY
 from common.inference.two_stage_rule import POSITIVE
@@ -24,12 +27,14 @@ from common.prediction.finding_files import (
 )
 from common.prediction.input_files import refuse_overlap
 from common.prediction.new_films import FileState, NewFilm, read_in_order
+from common.prediction.outcomes import Outcomes, clear_away, outcomes_file
 from common.prediction.predictor import FilmPredictor
-from common.prediction.written_files import MANIFEST, WrittenFiles
+from common.prediction.written_files import MANIFEST, SHARDS, WrittenFiles
 from common.preparation.crash_safe_pool import cores
 from common.progress import progress
 from common.pseudonyms import pseudonym
 from common.refusal import Refusal
+from common.shards import Shard
 from common.sources.folder_files import Entry, list_input
 
 SOME_NOT_READ = 3  # exit status
@@ -39,7 +44,7 @@ _UNREAD_COLUMNS = ("number", "case", "file", "reason", "note")
 
 
 def predict_folder(options: PredictOptions) -> None:
-    """Predict the films named on the command line.
+    """Predict the films named on the command line, or this process's share of them.
 
     Raises:
         Refusal: The system is incomplete, there is no film, none can be read, the output folder overlaps with
@@ -49,26 +54,30 @@ def predict_folder(options: PredictOptions) -> None:
     source, output = Path(options.input).absolute(), Path(options.output).absolute()
     # Whatever can be refused by looking at the folders is, before the networks are read.
     listing = list_input(source)
-    refuse_overlap(source, output, [output / name for name in FOLDERS], listing.links)
+    refuse_overlap(source, output, [output / name for name in (*FOLDERS, SHARDS)], listing.links)
     _refuse_unknown_results(output)
-    predictor = FilmPredictor.open(options.named, options.bundle, options.gpu, options.backend)
-    with alone(output / ".lock", f"another process writes into {shown(output)}"):
-        run = _Folder(
-            predictor, source, output, listing.entries, options.keep_identifiers, WrittenFiles(output)
-        )
-        run.begin(options.fresh)
-        run.predict()
-        run.finish(listing.passed_over)
-    if run.unread:
+    with running(options.gpu) as processes:
+        predictor = FilmPredictor.open(options.named, options.bundle, processes.gpu, options.backend)
+        job = Shard.named(options.shard)
+        run = _Folder(predictor, source, output, listing.entries, options.keep_identifiers, job, processes)
+        busy = f"another process writes into {shown(output)}"
+        with job.claim(output, busy) if processes.first else nullcontext():
+            processes.first_ahead(lambda: run.begin(options.fresh and processes.first))
+            run.predict()
+            if run.shard.count > 1:
+                run.outcomes.hand_in(run.written, run.shard, run.work)
+            processes.wait()
+            if processes.first:
+                run.finish(listing.passed_over)
+    if processes.first and run.outcomes.unread:
         raise SystemExit(SOME_NOT_READ)
 
 
 def _refuse_unknown_results(output: Path) -> None:
-    if WrittenFiles.known_in(output):
-        return
     found = [name for name in _TABLES if (output / name).exists()]
     found += [f"{name}/" for name in FOLDERS if (output / name).exists()]
-    if found:
+    # Asked for last: another shard, which begins just now, notes a file before it writes it.
+    if found and not WrittenFiles.known_in(output):
         raise Refusal(
             f"{shown(output)} holds results, but no list of what this program wrote there ({MANIFEST})",
             found=", ".join(found),
@@ -86,10 +95,10 @@ class _Folder:
         output: Folder of the results.
         entries: Everything that lies in the input, in order.
         keep_identifiers: Whether the films' paths are written.
+        job: Shard that all processes of this command predict together.
+        processes: The processes of this command.
+        outcomes: What became of this process's films; in the end, of all.
         written: Manifest of the output folder.
-        findings: Content of a film's JSON file, by its place among `entries`.
-        unread: Why an entry could not be read, by its place among `entries`.
-        _read: State of a film's file when it was read, by its place among `entries`.
     """
 
     predictor: FilmPredictor
@@ -97,10 +106,22 @@ class _Folder:
     output: Path
     entries: list[Entry]
     keep_identifiers: bool
-    written: WrittenFiles
-    findings: dict[int, dict[str, Any]] = field(default_factory=dict)
-    unread: dict[int, str] = field(default_factory=dict)
-    _read: dict[int, FileState] = field(default_factory=dict)
+    job: Shard
+    processes: Processes
+    outcomes: Outcomes = field(default_factory=Outcomes)
+    written: WrittenFiles = field(init=False)
+
+    @cached_property
+    def shard(self) -> Shard:
+        """The share of this process."""
+        return self.job.among(self.processes.rank, self.processes.count)
+
+    @cached_property
+    def work(self) -> str:
+        """SHA-256 of what all shards must agree in: the films, and what they are predicted by."""
+        listed = (os.fsencode(self.name(each.path)) + each.fault.encode() for each in self.entries)
+        # a machine with a key of its own would give the films other names
+        return digest(canonical_json(self.made_by), self.files(0).case, *listed)
 
     @property
     def made_by(self) -> dict[str, Any]:
@@ -115,11 +136,15 @@ class _Folder:
 
     def begin(self, fresh: bool) -> None:
         """Keep what an earlier run of the same command left; refuse what is of something else."""
-        changed = [name for name in _TABLES if not self.written.is_ours(self.output / name)]
+        self.written = WrittenFiles(self.output, self.shard)
+        if self.job.count == 1 and self.processes.first:
+            clear_away(self.written)
+        tables = [*(self.output / name for name in _TABLES), outcomes_file(self.output, self.shard)]
+        changed = [path for path in tables if not self.written.is_ours(path)]
         if changed:
             raise Refusal(
                 f"a table in {shown(self.output)} is not as this program wrote it",
-                kept=", ".join(changed),
+                kept=", ".join(path.relative_to(self.output).as_posix() for path in changed),
                 do="move it away, or choose another output folder",
             )
         if fresh:
@@ -145,23 +170,24 @@ class _Folder:
                 )
 
     def predict(self) -> None:
-        """Read and predict every film that has no finding yet."""
-        self.unread |= {place: each.fault for place, each in enumerate(self.entries) if each.fault}
-        places = [place for place in range(len(self.entries)) if place not in self.unread]
-        kept = {place: content for place in places if (content := self._kept(place))}
-        known = [kept[place]["film"]["file"] if place in kept else None for place in places]
-        read = read_in_order([self.entries[place].path for place in places], known, min(cores(), len(places)))
-        with progress(
-            len(self.entries), f"predicting by {self.predictor.deployed.system}", done=len(self.unread)
-        ) as bar:
-            # Without a film `read` would start a process for each core.
-            for chunk in _chunks(zip(places, read, strict=True)) if places else ():
+        """Read and predict every film of this process that has no finding yet."""
+        readable = [place for place, each in enumerate(self.entries) if not each.fault]
+        places = self.shard.share(readable, _AT_ONCE)
+        if not places:  # without a film `read_in_order` would start a process for each core
+            return
+        known = [content["film"]["file"] if content else None for content in map(self._kept, places)]
+        readers = min(max(1, cores() // self.processes.here), len(places))
+        read = read_in_order([self.entries[place].path for place in places], known, readers)
+        title = f"predicting by {self.predictor.deployed.system}"
+        title += f", shard {self.shard}" if self.shard.count > 1 else ""
+        with progress(len(places), title if self.processes.first else None) as bar:
+            for chunk in _chunks(zip(places, read, strict=True)):
                 films = {place: each for place, each in chunk if isinstance(each, NewFilm)}
                 for place, each in chunk:
                     if isinstance(each, FileState):  # as it was when its finding was made
-                        self.findings[place], self._read[place] = kept[place], each
+                        self.outcomes.read[place] = each
                     elif isinstance(each, FilmFault):
-                        self.unread[place] = str(each)
+                        self.outcomes.unread[place] = str(each)
                 found = self.predictor.findings(list(films.values()))
                 for (place, film), finding in zip(films.items(), found, strict=True):
                     self._write(place, film, finding)
@@ -169,7 +195,7 @@ class _Folder:
                 bar.update(len(chunk) - len(films))
 
     def _kept(self, place: int) -> dict[str, Any] | None:
-        """The finding of an earlier run; None where there is none, or somebody changed it."""
+        """The finding as it was written; None where there is none, or somebody changed it."""
         files = self.files(place)
         return files.read() if self.written.is_ours(files.json) else None
 
@@ -180,25 +206,14 @@ class _Folder:
         try:
             if reason:
                 raise FilmFault(reason)
-            content, _ = write_finding(self.files(place), film, finding, self.made_by, self.written)
+            write_finding(self.files(place), film, finding, self.made_by, self.written)
         except FilmFault as fault:
-            self.unread[place] = str(fault)
+            self.outcomes.unread[place] = str(fault)
             return
-        self.findings[place] = content
-        self._read[place] = film.file
-
-    def _drop_changed(self) -> None:
-        """Take back the findings of films that are no longer those that were read."""
-        for place, file in self._read.items():
-            reason = file.changed(self.entries[place].path)
-            if reason:
-                with suppress(FilmFault):  # somebody changed the finding, too
-                    remove_finding(self.files(place), self.written)
-                del self.findings[place]
-                self.unread[place] = reason
+        self.outcomes.read[place] = film.file
 
     def finish(self, passed_over: int) -> None:
-        """Write the tables, and say what was found.
+        """Write the tables, and say what was found; by the first process, and where other shards are done.
 
         Args:
             passed_over: Number of hidden files and DICOMDIR indices in the input.
@@ -206,18 +221,73 @@ class _Folder:
         Raises:
             Refusal: No film could be read.
         """
+        with in_turn(self.output / ".tables.lock") if self.job.count > 1 else nullcontext():
+            if self.shard.count > 1:
+                self.written = WrittenFiles(self.output, self.job)  # with what the others noted meanwhile
+                if not self._complete():
+                    return
+            self._write_tables(passed_over)
+            if self.job.count == 1:
+                clear_away(self.written)
+
+    def _complete(self) -> bool:
+        """Take the outcomes of all shards, where all are there."""
+        shards = [Shard(index, self.shard.count) for index in range(self.shard.count)]
+        found = {each: Outcomes.handed_in(self.output, each, self.work) for each in shards}
+        missing = [str(each) for each, outcomes in found.items() if outcomes is None]
+        if not missing:
+            self.outcomes.add(each for each in found.values() if each)
+            return True
+        if self.job.count == 1:  # this command's own processes, which found other films
+            raise Refusal(
+                "the input was changed while its films were listed", do="give the same command again"
+            )
+        print(
+            f"shard {self.job}: its {len(self.outcomes.read)} films are predicted, "
+            f"{len(self.outcomes.unread)} not read; the tables come with the last of the shards "
+            f"({len(missing)} of {len(found)} are still at work, or not of the same films)"
+        )
+        return False
+
+    def _drop_changed(self) -> None:
+        """Take back the findings of films that are no longer those that were read."""
+        for place, file in [*self.outcomes.read.items()]:
+            reason = file.changed(self.entries[place].path)
+            if reason:
+                with suppress(FilmFault):  # somebody changed the finding, too
+                    remove_finding(self.files(place), self.written)
+                self._drop(place, reason)
+
+    def _drop(self, place: int, reason: str) -> None:
+        del self.outcomes.read[place]
+        self.outcomes.unread[place] = reason
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """The films' rows of the table of findings, as their findings say."""
+        rows = []
+        for place in sorted(self.outcomes.read):
+            content = self._kept(place)
+            if content is None:
+                self._drop(place, "its finding was changed or removed before the end")
+            else:
+                rows.append({**self._heading(place), **content["finding"]})
+        return rows
+
+    def _write_tables(self, passed_over: int) -> None:
+        self.outcomes.unread |= {place: each.fault for place, each in enumerate(self.entries) if each.fault}
         self._drop_changed()
-        rows = [
-            {**self._heading(place), **content["finding"]} for place, content in sorted(self.findings.items())
-        ]
+        rows = self._rows()
         unread = [
             {**self._heading(place), "reason": reason, "note": RESEARCH_ONLY}
-            for place, reason in sorted(self.unread.items())
+            for place, reason in sorted(self.outcomes.unread.items())
         ]
         tables = (csv_text(tuple(COLUMN_MEANINGS), rows), csv_text(_UNREAD_COLUMNS, unread))
         self.written.write(
             {self.output / name: text.encode() for name, text in zip(_TABLES, tables, strict=True)}
         )
+        self._say(rows, unread, passed_over)
+
+    def _say(self, rows: list[dict[str, Any]], unread: list[dict[str, Any]], passed_over: int) -> None:
         lines = [f"film {row['number']} ({row['case']}) {row['reason']}" for row in unread]
         if not rows:
             raise Refusal("none of the films can be read", found="\n           ".join(lines[:20]))

@@ -27,7 +27,8 @@ from common.preparation.film_task import read_content
 from common.preparation.fingerprints import file_digest
 from common.refusal import Refusal
 
-Stamp = tuple[int, int, int, int]  # device, inode, bytes, time of the last change in ns
+# Inode, bytes, time of the last change in ns; a device has another number on each machine that shares it
+Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class FileState:
 
 
 def _stamp(status: os.stat_result) -> Stamp:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from common.files import whole_file
 from common.journal import Journal, read_journal
 from common.paths import shown
 from common.refusal import Refusal
+from common.shards import WHOLE, Shard
 
 MANIFEST = "written.jsonl"
+SHARDS = "shards"  # folder of what the processes note that share the films
+_MANIFESTS = f"{SHARDS}/[0-9]*_of_[0-9]*.jsonl"
 
 
 class NotOurs(Exception):
@@ -33,34 +37,38 @@ class WrittenFiles:
     """The manifest of a folder: `written.jsonl`, a line a file with its path and the SHA-256 of its content.
 
     A line is on the disk before its file is, so that a file of ours without a line cannot be. One process at
-    a time may use a folder.
+    a time may use a folder, or one a shard: each of these notes its own files in `shards/`, and knows what
+    the others had noted when it began.
 
     Args:
         folder: Folder of the results, which may be missing.
+        shard: Share of this process.
 
     Raises:
-        Refusal: The manifest cannot be read.
+        Refusal: A manifest cannot be read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shard: Shard = WHOLE) -> None:
         self.folder = folder
-        self._manifest = folder / MANIFEST
+        self._manifest = folder / (MANIFEST if shard.count == 1 else f"{SHARDS}/{shard.name}.jsonl")
         # Several a file: a killed process has noted a content that it may not have written.
         self._digests: defaultdict[str, set[str]] = defaultdict(set)
-        try:
-            entries = read_journal(self._manifest)
-        except FileNotFoundError:
-            entries = []
-        except OSError as error:
-            raise Refusal(f"{shown(self._manifest)} cannot be read", found=error.strerror or error) from None
-        for entry in entries:
-            with suppress(KeyError, TypeError):  # somebody else's line
-                self._digests[entry["path"]].add(entry["sha256"])
+        for manifest in _manifests(folder):
+            for entry in _lines(manifest):
+                with suppress(KeyError, TypeError):  # somebody else's line
+                    self._digests[entry["path"]].add(entry["sha256"])
 
     @staticmethod
     def known_in(folder: Path) -> bool:
         """Whether a folder has a manifest."""
-        return (folder / MANIFEST).is_file()
+        return bool(_manifests(folder))
+
+    def gather(self) -> None:
+        """Bring the manifests of shards into the one of the folder, which nobody else may use now."""
+        for manifest in _manifests(self.folder):
+            if manifest != self._manifest:
+                self._append(_lines(manifest))
+                manifest.unlink()
 
     def is_ours(self, path: Path) -> bool:
         """Whether nothing lies at a path, or just what was written there."""
@@ -130,10 +138,14 @@ class WrittenFiles:
     def _note(self, digests: Mapping[str, str]) -> None:
         """Bring the lines of files to the disk, before the files themselves."""
         new = {name: digest for name, digest in digests.items() if digest not in self._digests[name]}
+        self._append({"path": name, "sha256": digest} for name, digest in new.items())
+        for name, digest in new.items():
+            self._digests[name].add(digest)
+
+    def _append(self, lines: Iterable[Mapping[str, str]]) -> None:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._manifest.parent.mkdir(parents=True, exist_ok=True)
             with Journal(self._manifest) as manifest:
-                lines = ({"path": name, "sha256": digest} for name, digest in new.items())
                 manifest.add(*lines, settle=True)
         except OSError as error:
             raise Refusal(
@@ -141,5 +153,15 @@ class WrittenFiles:
                 found=error.strerror or error,
                 do="free space or mend the rights",
             ) from error
-        for name, digest in new.items():
-            self._digests[name].add(digest)
+
+
+def _manifests(folder: Path) -> list[Path]:
+    """The manifest of a folder and those of shards in it."""
+    return [path for path in (folder / MANIFEST, *sorted(folder.glob(_MANIFESTS))) if path.is_file()]
+
+
+def _lines(manifest: Path) -> list[dict[str, Any]]:
+    try:
+        return read_journal(manifest)
+    except OSError as error:
+        raise Refusal(f"{shown(manifest)} cannot be read", found=error.strerror or error) from None

@@ -8,12 +8,9 @@ source are there, leakage is checked, and the sets are finished: all of them app
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from common.command_line import PrepareOptions, Rules
-from common.files import digest, read_json, write_csv, write_json
+from common.files import alone, digest, in_turn, read_json, write_csv, write_json
 from common.films.resample import resample
 from common.missing import (
     SOURCE_TITLES,
@@ -78,7 +75,13 @@ from common.preparation.noise import NOISE, are_noise
 from common.preparation.notes import FILE as NOTES
 from common.preparation.notes import grouped, print_notes, write_notes
 from common.preparation.prepared_cases import COLUMNS
-from common.preparation.resume_log import ResumeLog, started
+from common.preparation.resume_log import (
+    JOURNAL,
+    JOURNALS_OF_SHARDS,
+    ResumeLog,
+    started,
+    started_otherwise,
+)
 from common.preparation.second_masks import FILE as SECOND_MASKS
 from common.preparation.second_masks import masks_digest, write_second_masks
 from common.preparation.spellings import FILE as SPELLINGS
@@ -89,6 +92,7 @@ from common.progress import progress
 from common.pseudonyms import pseudonym
 from common.refusal import Refusal
 from common.removal import Written, refuse_foreign, remove_written
+from common.shards import WHOLE, Shard
 from common.sources import case_table, ntuh, siim, unlabelled
 from common.sources.siim_patients import PatientTable, find_patients
 from common.sources.source_film import FOUND, SourceFilm
@@ -100,7 +104,8 @@ BEGUN = "rules.json"  # of a set while it is prepared; then they stand in the ma
 SET_FILES = Written(
     (
         "manifest.json",
-        "journal.jsonl",
+        JOURNAL,
+        JOURNALS_OF_SHARDS,
         *ARRAYS,
         *GROWING_ARRAYS,
         "cases.csv",
@@ -136,7 +141,7 @@ def open_prepared(name: str, source: str | None, needed_for: str, patients: str 
     """
     key = next(key for key, names in SETS.items() if name in names)
     refuse_missing_films(key, source, needed_for)
-    with _alone():
+    with in_turn(_lock()):  # the one of two trainings that comes second waits for the films
         prepared = PreparedSet(prepared_folder(name))
         finished = _finished(key)
         folder = source_folder(key, source)
@@ -163,11 +168,14 @@ def prepare_sources(options: PrepareOptions) -> None:
         Refusal: As in `open_prepared`; prepared before by other rules; no source at all.
     """
     folders = folders_to_prepare(options.siim, options.ntuh, options.unlabelled, options.siim_patients)
+    shard = Shard.named(options.shard)
     for key, folder in folders.items():
         table = find_patients(folder, options.siim_patients) if key == "siim" else None
-        with _alone():
-            rules = _asked_of_unlabelled(options.rules) if key == UNLABELLED else options.rules
-            _prepare_by_rules(key, folder, rules, table, options.fresh)
+        if shard.count > 1:
+            _prepare_shard(key, folder, _asked(key, options.rules), table, shard)
+            continue
+        with in_turn(_lock()):
+            _prepare_by_rules(key, folder, _asked(key, options.rules), table, options.fresh)
 
 
 def _prepare_by_rules(key: str, folder: Path, rules: Rules, table: PatientTable | None, fresh: bool) -> None:
@@ -187,14 +195,9 @@ def _prepare_by_rules(key: str, folder: Path, rules: Rules, table: PatientTable 
     print(f"{SOURCE_TITLES[key]}: prepared before, nothing to do")
 
 
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Two systems may be trained at the same time: the one that comes second waits for the films."""
-    lock = workspace() / "data" / ".prepare.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _lock() -> Path:
+    """Held by whoever prepares: alone, or together with other shards."""
+    return workspace() / "data" / ".prepare.lock"
 
 
 def _finished(key: str) -> bool:
@@ -221,8 +224,10 @@ def _of_hospital(max_fault_share: float) -> Rules:
     return dataclasses.replace(rules, max_fault_share=max_fault_share)
 
 
-def _asked_of_unlabelled(asked: Rules) -> Rules:
-    """The same, where none or these very ones are asked for."""
+def _asked(key: str, asked: Rules) -> Rules:
+    """The rules asked for; of unlabelled films the hospital's, where none or these very ones are."""
+    if key != UNLABELLED:
+        return asked
     rules = _of_hospital(asked.max_fault_share)
     if asked != Rules(max_fault_share=asked.max_fault_share):
         _refuse_other_rules("ntuh_train", rules, asked)
@@ -337,7 +342,34 @@ class Growing:
         return [reason.partition(FOUND)[0] for _, reason in self.left_out(kind)]
 
 
-def _prepare(key: str, folder: Path, rules: Rules, table: PatientTable | None, fresh: bool) -> None:
+def _prepare_shard(key: str, folder: Path, rules: Rules, table: PatientTable | None, shard: Shard) -> None:
+    """Read a shard's films; whoever comes last finishes the sets, with all films before its eyes."""
+    growing: list[Growing] = []
+    with (
+        in_turn(_lock(), shared=True),
+        shard.claim(workspace() / "data" / ".prepare", f"another process prepares films in {workspace()}"),
+    ):
+        if not _finished(key):
+            with in_turn(_lock().with_name(".prepare.begin.lock")):  # the first begins, the others find it
+                growing = _start(key, folder, rules, table, fresh=False, shard=shard)
+            _read_films(growing, SOURCE_TITLES[key], shard)
+    try:
+        lock = alone(_lock(), "other shards are at work")
+    except Refusal as busy:
+        print(f"shard {shard}: its films are read; {busy.what}, and the last of them finishes")
+        return
+    with lock:  # now that nobody is at work, it can be seen what is left
+        left = sum(len(each.readable) - len(each.journal.rows_of_all()) for each in growing)
+        if left and not _finished(key):
+            print(f"shard {shard}: its films are read; {left:,} of other shards are not, the last finishes")
+        else:
+            _prepare_by_rules(key, folder, rules, table, fresh=False)
+
+
+def _start(
+    key: str, folder: Path, rules: Rules, table: PatientTable | None, fresh: bool, shard: Shard = WHOLE
+) -> list[Growing]:
+    """Begin the sets of a source, or go on with them; nothing is written where they cannot be prepared."""
     listed = _list(key, folder, rules)
     if table:
         table.refuse_strange(film.identifier for film in listed["siim"])
@@ -346,8 +378,12 @@ def _prepare(key: str, folder: Path, rules: Rules, table: PatientTable | None, f
     print(f"Preparing {total:,} {SOURCE_TITLES[key]} films once ({total * FILM_BYTES / 1e9:.1f} GB on disk)")
     # Before anything is written, not hours later.
     _refuse_full_disk(total, [prepared_folder(name) for name in listed])
+    return [_begin(name, films, rules, table, fresh, shard) for name, films in listed.items()]
+
+
+def _prepare(key: str, folder: Path, rules: Rules, table: PatientTable | None, fresh: bool) -> None:
     # All sets of a source are read before any is finished: they are searched for leaks together.
-    growing = [_begin(name, films, rules, table, fresh) for name, films in listed.items()]
+    growing = _start(key, folder, rules, table, fresh)
     _read_films(growing, SOURCE_TITLES[key])
     _reject_noise(growing)
     for each in growing:
@@ -405,7 +441,12 @@ def _refuse_full_disk(films: int, folders: list[Path]) -> None:
 
 
 def _begin(
-    name: str, listed: list[SourceFilm], rules: Rules, table: PatientTable | None, fresh: bool
+    name: str,
+    listed: list[SourceFilm],
+    rules: Rules,
+    table: PatientTable | None,
+    fresh: bool,
+    shard: Shard,
 ) -> Growing:
     """Begin a set, or go on where an earlier run stopped, unless it is to be prepared afresh."""
     # First, because by this file the folder is known as ours.
@@ -414,23 +455,29 @@ def _begin(
         rules = dataclasses.replace(rules, minimum_age=0, views=())
     folder = prepared_folder(name)
     heading = _heading(listed, rules)
+    if shard.count > 1 and started_otherwise(folder, heading):  # by others, who may be at work
+        raise Refusal(
+            f"{name} was begun by other rules, or of other films",
+            found=", ".join(shown(path) for path in sorted(folder.glob("journal*.jsonl"))),
+            do="give the same flags; or delete these files, when nobody prepares films, to begin anew",
+        )
     if fresh or not started(folder, heading):
         remove_written(folder, SET_FILES, spared=[BEGUN])
     GrowingArrays(folder).begin()
     readable = [film for film in listed if not (film.excluded or film.fault)]
-    return Growing(name, listed, readable, rules, ResumeLog(folder, heading), table)
+    return Growing(name, listed, readable, rules, ResumeLog(folder, heading, shard), table)
 
 
-def _read_films(growing: list[Growing], title: str) -> None:
-    """Read all films that are not in the journals yet, into the growing arrays."""
+def _read_films(growing: list[Growing], title: str, shard: Shard = WHOLE) -> None:
+    """Read all films of a shard that are not in the journals yet, into the growing arrays."""
     journals = {each.folder: each.journal for each in growing}
     tasks = [
         Task(row, film, each.folder, each.rules)
         for each in growing
         for row, film in enumerate(each.readable)
-        if row not in each.journal.entries
+        if shard.takes(row) and row not in each.journal.entries
     ]
-    total = sum(len(each.readable) for each in growing)
+    total = sum(len(shard.share(each.readable)) for each in growing)
     with progress(total, f"preparing {title}", done=total - len(tasks)) as bar:
         # This process alone writes the journals, so that no two lines are ever mixed.
         for task, outcome in in_workers(prepare_film, tasks, min(cores(), max(len(tasks), 1))):

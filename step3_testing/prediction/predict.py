@@ -2,6 +2,7 @@
 
     bash predict.sh INPUT OUTPUT                 a film or a folder of films, on GPU 0
     bash predict.sh INPUT OUTPUT cpu             without a GPU;  cpu --backend openvino: the same, faster
+    bash predict.sh INPUT OUTPUT 0,1             several share the films;  --shard 0/4: so do several machines
     bash predict.sh INPUT OUTPUT 0 --bundle eff.bundle      with a system that export.sh packed elsewhere
 
 Needs no label and no training data. Writes in OUTPUT: findings.csv (a row a film), unread.csv (what could not
