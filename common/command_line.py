@@ -154,7 +154,7 @@ _METAVARS = {int: "N", float: "X"}
 _OF_STUDENTS = ("soft_share", "unlabelled_share")  # of the recipe's numbers
 
 
-def _override_type(stage: Stage) -> type:
+def override_type(stage: Stage) -> type:
     """A dataclass with one optional field for each number of the recipe; its help shows the presets'."""
     others = {preset: preset_recipe(preset, stage, "eff") for preset in PRESETS}
     published, kinds = others.pop("published"), get_type_hints(Recipe)
@@ -246,7 +246,7 @@ def parse_train(stage: Stage, description: str, arguments: Sequence[str] | None 
         Refusal: A value that no run could use. (A flag that does not exist is tyro's own exit 2.)
     """
     # Flags without a default of their own: what is not given stays as the preset has it.
-    numbers = _override_type(stage)
+    numbers = override_type(stage)
     kind = StudentOptions if stage.teachers else TrainOptions
     both = dataclasses.make_dataclass(
         "Train",

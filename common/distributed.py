@@ -144,6 +144,15 @@ def running(gpus: str) -> Iterator[Processes]:
     distributed.destroy_process_group()  # not after an error: it would wait for the others
 
 
+def devices_here(gpus: str) -> list[torch.device]:
+    """The devices that the GPU argument names, of a script whose processes are yet to be started.
+
+    Raises:
+        Refusal: One of them cannot be used here.
+    """
+    return [_device(name) for name in devices_named(gpus)]
+
+
 def one_device(gpus: str) -> torch.device:
     """The device of a script that runs in one process.
 

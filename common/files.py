@@ -119,6 +119,18 @@ def in_turn(lock: Path, shared: bool = False) -> Iterator[None]:
         yield
 
 
+def held(lock: Path) -> bool:
+    """Whether a process holds a lock file."""
+    try:
+        with open(lock) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none
+        return False
+    return False
+
+
 def canonical_json(content: Any) -> str:
     """The one spelling of a JSON value (sorted keys, no spaces, finite numbers only)."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The commands in a refusal, with the flags that the user gave this one and that hold for those, too."""
+"""The commands in a refusal: as the user can type them, with the flags given that hold for them, too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from common.paths import REPOSITORY, shown
+
 _COMMAND = re.compile(r"bash (?:[\w/]+/)?(\w+)\.sh(?P<gpu> (?:cpu|[0-9])[\w,]*)?")
+_OURS = re.compile(r"\b(cd|bash|-r) ((?:common|step\d_\w+)/[\w/.]*\w)")  # from the root of the repository
 _PATHS = {"siim", "siim_patients", "ntuh", "unlabelled", "imagenet", "recipe"}
 _SOURCES = {"siim", "siim_patients", "ntuh", "unlabelled"}
 # What is meant for the whole chain. What is meant for one step, such as --epochs, is not repeated for others
@@ -31,8 +34,16 @@ def remember(given: Mapping[str, object], takes: Mapping[str, frozenset[str]]) -
 
 
 def with_flags(text: str) -> str:
-    """A refusal's text, in which each command of ours repeats the flags that were given and that it takes."""
-    return "\n".join(map(_line, text.split("\n")))
+    """A refusal's text, in which each command of ours repeats the flags that were given and that it takes.
+
+    The commands are written for the root of the repository, and become those for where the user stands.
+    """
+    return from_here("\n".join(map(_line, text.split("\n"))))
+
+
+def from_here(text: str) -> str:
+    """A text in which our commands can be typed from where the user stands, not only from the root."""
+    return _OURS.sub(lambda found: f"{found[1]} {shlex.quote(shown(REPOSITORY / found[2]))}", text)
 
 
 def _line(line: str) -> str:

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# launch.sh SCRIPT [GPU] [FLAGS...]: run a Python script of the current folder.
+# launch.sh [--once] SCRIPT [GPU] [FLAGS...]: run a Python script in the folder where the user stands.
 #
+# --once: the script starts by itself what needs several processes.
 # GPU is a number (default 0), cpu, or several (0,1), for which launch.py starts one process each. A number
 # stands first, since between flags it is a value (--epochs 3); cpu and 0,1 may stand anywhere.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 find_environment
 
+once=""
+[ "$1" != --once ] || { once=yes && shift; }
 script="$1"
 shift
 gpu=0 words=()
@@ -26,9 +29,13 @@ case "${1:-}" in
     *) gpu="$1" && shift ;;
 esac
 case " $* " in
-    *" --help "* | *" -h "*) exec "$PYTHON" "$script" --help ;; # once, however many GPUs are named
+    *" --help "* | *" -h "*)
+        [ -n "$once" ] || set -- --help
+        exec "$PYTHON" "$script" "$@" # in one process, however many GPUs are named
+        ;;
 esac
-case "$gpu${PET_NNODES:+,}" in
+case "$once$gpu${PET_NNODES:+,}" in
+    yes*) exec "$PYTHON" "$script" --gpu "$gpu" "$@" ;;
     *,*) exec "$PYTHON" "$REPOSITORY/common/launch.py" "$script" "$gpu" "$@" ;;
     *) exec "$PYTHON" "$script" --gpu "$gpu" "$@" ;;
 esac

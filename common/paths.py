@@ -27,9 +27,10 @@ def _resolved(folder: str) -> Path:
 
 
 def shown(path: Path) -> str:
-    """A path as messages show it: relative to the workspace where it lies inside."""
-    path = Path(path)
-    return str(path.relative_to(workspace())) if path.is_relative_to(workspace()) else str(path)
+    """A path as messages show it, so that it can be typed as it stands: from the folder in which the user
+    stands where it lies below that, else whole."""
+    path, here = Path(path), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) and path != here else str(path)
 
 
 def run_name(stage: Stage, system: str, fold: int | None = None) -> str:
@@ -84,18 +85,33 @@ def leaks_file() -> Path:
     return workspace() / "data" / "prepared" / "leaks.csv"
 
 
-def progress_of(stage: Stage, system: str, fold: int | None = None) -> str | None:
-    """How far an unfinished run came, for the refusal of whoever needs its weights; None: no run."""
+def run_lock(stage: Stage, system: str, fold: int | None = None) -> Path:
+    """Held while a run is trained. Beside its folder: in it, it would count as somebody else's file."""
+    folder = run_folder(stage, system, fold)
+    return folder.with_name(f".{folder.name}.lock")
+
+
+def epochs_of(stage: Stage, system: str, fold: int | None = None) -> tuple[int, int] | None:
+    """The epochs of a run that are done, and all of them; None: no run."""
     folder = run_folder(stage, system, fold)
     try:
-        epochs = json.loads((folder / "config.json").read_text(encoding="utf-8"))["recipe"]["epochs"]
+        epochs = int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["recipe"]["epochs"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     try:
-        done = max(len((folder / "log.csv").read_text().splitlines()) - 1, 0)
+        return max(len((folder / "log.csv").read_text().splitlines()) - 1, 0), epochs
     except OSError:
-        done = 0
-    return f"runs/{folder.name}, interrupted at epoch {done} of {epochs} (the same command resumes it)"
+        return 0, epochs
+
+
+def progress_of(stage: Stage, system: str, fold: int | None = None) -> str | None:
+    """How far an unfinished run came, for the refusal of whoever needs its weights; None: no run."""
+    found = epochs_of(stage, system, fold)
+    if found is None:
+        return None
+    done, epochs = found
+    folder = run_folder(stage, system, fold)
+    return f"{shown(folder)}, at epoch {done} of {epochs}; the command resumes it"
 
 
 def bundle_file(system: str) -> Path:

@@ -7,10 +7,13 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from common.hints import with_flags
+
+_Found = TypeVar("_Found")
 
 
 class Refusal(Exception):
@@ -27,12 +30,36 @@ class Refusal(Exception):
         self.what = what
         self.details = details
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _refusal, (self.what, self.details)  # for processes that hand it on
+
     def __str__(self) -> str:
         lines = [self.what]
         for key, value in self.details.items():
             if value is not None:
                 lines.append(f"  {key.replace('_', ' ') + ':':<8} {value}")
         return "\n".join(lines)
+
+
+def _refusal(what: str, details: dict[str, object]) -> Refusal:
+    return Refusal(what, **details)
+
+
+def gather(checks: Iterable[Callable[[], _Found]]) -> list[_Found]:
+    """What several checks find, which are all made: who has to fetch things wants to know of all of them.
+
+    Raises:
+        Refusal: Some of them refused; each is named, once.
+    """
+    found, refused = [], []
+    for check in checks:
+        try:
+            found.append(check())
+        except Refusal as refusal:
+            refused.append(str(refusal))
+    if refused:
+        raise Refusal("\nerror: ".join(dict.fromkeys(refused)))
+    return found
 
 
 def run_script(main: Callable[[], None]) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +33,7 @@ from common.command_line import (
     parse_train,
 )
 from common.devices import devices_named
-from common.hints import remember
+from common.hints import from_here, remember
 from common.missing import (
     SOURCE_TITLES,
     folders_to_prepare,
@@ -44,7 +46,9 @@ from common.missing import (
     refuse_missing_weights,
     systems_with_results,
 )
-from common.refusal import Refusal
+from common.pipeline.asked import Asked, manual
+from common.pipeline.planned_stages import WHOLE
+from common.refusal import Refusal, gather
 from common.stages import READING_FOLDER, STAGES, STUDENT_STAGES, STUDENTS, SYSTEMS
 
 if TYPE_CHECKING:
@@ -84,9 +88,43 @@ def _look_at_table(options: PrepareOptions) -> None:
         _say(f"written: {options.write_template}; docs/data.md says what its columns mean")
     if options.check_table:
         check = TableCheck.of(Path(options.check_table), options.rules)
-        _say("\n".join(check.lines()))
+        _say(from_here("\n".join(check.lines())))
         if not check.is_sound:
             raise SystemExit(3)
+
+
+def run(description: str, arguments: Arguments = None) -> None:
+    """Start `run.py`: the plan of all stages, or the trainings of one phase.
+
+    Raises:
+        Refusal: A flag that no stage has, a missing or wrong input of whichever stage; or of `carry_out`.
+        SystemExit: A training of a phase failed, with its exit status.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    if {"--help", "-h"} & {*words}:
+        print(manual(description, words))
+        return
+    asked = Asked.of(words)
+    first, whole = asked.first, asked.phase == WHOLE
+    _remember(first.options, first.changes)
+    if "--status" in asked.modes and not asked.students:
+        from common.pipeline.status import lines
+
+        print("\n".join(lines(asked.stages, asked.parsed)))
+    elif asked.students or not (whole or asked.modes):
+        from common.pipeline.conduct import run_plainly
+
+        run_plainly(asked)
+    else:
+        gather(
+            partial(refuse_missing_films, key, getattr(first.options, key), "run.sh") for key in asked.sources
+        )
+        recipe = first.chosen(None).called if first.named or whole else "the recipe of their weights"
+        systems = " and ".join(first.options.system)
+        _say(f"run: {len(asked.stages)} steps, {systems}, {recipe}, {_device(asked.gpu)}")
+        from common.pipeline.plan import carry_out
+
+        carry_out(asked)
 
 
 def train(key: str, description: str, arguments: Arguments = None) -> None:

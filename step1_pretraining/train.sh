@@ -1,6 +1,4 @@
 #!/usr/bin/env bash
 # bash train.sh [GPU] [FLAGS]: the whole pre-training phase, both folders below in order.
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
-bash step1_segmentation/train.sh "$@"
-bash step2_classification/train.sh "$@"
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+exec bash "$here/../common/launch.sh" --once "$here/../common/run.py" "$@" --phase step1_pretraining

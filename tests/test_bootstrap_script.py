@@ -181,7 +181,7 @@ def test_both_systems(workspace):
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert "12 test films of 10 patients (films of one patient are resampled together)." in done.stdout
     assert "Positive by report without a mask, so negative here: 1." in done.stdout
-    assert "written: step3_testing/testing/metrics.csv, step3_testing/testing/metrics.json" in done.stdout
+    assert "written: metrics.csv, metrics.json" in done.stdout
 
     rows = metrics(workspace)
     assert tuple(rows[0]) == METRIC_COLUMNS
@@ -354,7 +354,7 @@ def test_no_results(tmp_path):
     for system in ("eff", "vit"):
         for name in ("cases.csv", "meta.json"):
             assert f"step3_testing/testing/result_{system}/{name}" in message
-    assert "made by: cd step3_testing/testing && bash inference.sh" in message
+    assert "step3_testing/testing && bash inference.sh" in message
     assert "--system" not in message
 
 

@@ -126,7 +126,7 @@ def test_export_says_what_it_made(origin: Scripts) -> None:
     printed = (origin.workspace / "printed.txt").read_text()
     for system in SYSTEMS:
         path = origin.workspace / FOLDER / f"{system}.bundle"
-        assert f"-> {FOLDER}/{system}.bundle, {path.stat().st_size / 1e6:.1f} MB" in printed
+        assert f"-> {path}, {path.stat().st_size / 1e6:.1f} MB" in printed
         assert json.loads(_members(path)["manifest.json"])["identity"] in printed
     assert printed.count(RESEARCH_ONLY) == 2
     assert "holds no film of a patient" in printed
@@ -379,7 +379,7 @@ def test_refusal_says_what_where_and_what_to_do(packed: Path, workspace: Path) -
     with pytest.raises(Refusal) as refused:
         read_bundle(_write(workspace / "a.bundle", members))
     assert str(refused.value).splitlines() == [
-        "the bundle a.bundle cannot be used",
+        f"the bundle {workspace / 'a.bundle'} cannot be used",
         "  found:   it lacks check.png",
         "  do:      copy it again from where it was made, or make it there again: "
         "cd step3_testing/prediction && bash export.sh",

@@ -17,6 +17,7 @@ import pytest
 from conftest import REPOSITORY, TUTORIAL, Scripts
 
 import common
+from common.pipeline.planned_stages import planned_stages
 from common.sources.case_table import COLUMNS
 
 README = REPOSITORY / "README.md"
@@ -91,6 +92,8 @@ def programs(script: Path) -> set[Path]:
     if script.suffix == ".py":
         return {script}
     lines = [line for line in script.read_text().splitlines() if not line.lstrip().startswith("#")]
+    if phase := re.search(r"--phase (\S+)", "\n".join(lines)):  # its trainings, which get the flags
+        return {program for s in planned_stages(phase[1]) for program in programs(REPOSITORY / s.script)}
     text = re.sub(r"\$\w+", "", "\n".join(lines))  # a folder in a variable is the script's own
     names = re.findall(r"[\w./]*\w\.(?:py|sh)\b", text)
     named = [script.parent / name.lstrip("/") for name in names if Path(name).name not in LAUNCHERS]
@@ -236,10 +239,10 @@ def test_tutorial_is_what_the_tests_run() -> None:
 
 
 def test_tutorial_is_what_the_demo_runs() -> None:
-    demo = (REPOSITORY / "demo.sh").read_text()
-    for folder, (_, script) in TUTORIAL:
-        ways = rf"both {folder}$", rf"bash {folder}/{script}", rf"cd {folder}\nstep .* {script}$"
-        assert re.search("|".join(ways), demo, re.MULTILINE), (folder, script)
+    """By `run.sh`, whose list is the tutorial (`test_pipeline.py`)."""
+    assert re.search(
+        r'bash run\.sh "\$gpu" --preset demo$', (REPOSITORY / "demo.sh").read_text(), re.MULTILINE
+    )
 
 
 def test_tutorial_shows_what_is_printed(chain: Scripts) -> None:
@@ -273,7 +276,8 @@ def test_layers_are_those_that_are_checked() -> None:
         re.findall(r'\["(.*)"\]', blocks(read(REPOSITORY / "docs" / "architecture.md"), "mermaid")[-1])
     )
     missing = [name for name in re.findall(r"\w+", contract) if not re.search(rf"\b{name}\b", drawn)]
-    assert missing == ["launch", "prepare"]  # scripts, whose layer is drawn as that of the phase scripts
+    # scripts, whose layer is drawn as that of the phase scripts
+    assert missing == ["launch", "prepare", "run"]
 
 
 def test_every_file_of_the_map_exists() -> None:

@@ -55,7 +55,15 @@ def test_gpu_stands_first_or_cpu_anywhere(environment: Path, line: str, gpu: str
 @pytest.mark.parametrize("line", ["0,1 --fresh", "--fresh 0,1"])
 def test_several_gpus_start_the_launcher(environment: Path, line: str) -> None:
     found = _words(environment, "step1_pretraining/step1_segmentation/train.sh", line)
-    assert found == ["train.py", "0,1", "--fresh"]
+    assert found == [str(REPOSITORY / "step1_pretraining/step1_segmentation/train.py"), "0,1", "--fresh"]
+
+
+@pytest.mark.parametrize("line", ["0,1 --fresh", "--fresh 0,1", "--fresh 0,1 --help"])
+def test_plan_is_one_process_however_many_gpus_it_names(environment: Path, line: str) -> None:
+    rest = line.replace("0,1", "").split()
+    gpu = [] if "--help" in line else ["--gpu", "0,1"]
+    assert _words(environment, "run.sh", line) == [*gpu, *rest]
+    assert _words(environment, "step1_pretraining/train.sh", line)[-2:] == ["--phase", "step1_pretraining"]
 
 
 @pytest.mark.parametrize(

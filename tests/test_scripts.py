@@ -141,14 +141,14 @@ def test_finished_stage_is_skipped_and_a_changed_one_refused(chain: Scripts, sou
     ("folder", "command", "missing", "made_by"),
     [
         (STEP_1_1, "train.sh", "data/siim", "--siim"),
-        (STEP_2_2, "train.sh", "eff_cls_siim.safetensors", f"cd {STEP_1_2} && bash train.sh"),
+        (STEP_2_2, "train.sh", "eff_cls_siim.safetensors", f"{STEP_1_2} && bash train.sh"),
         (
             THRESHOLDS,
             "get_thresholds.sh",
             "fold_0_eff_seg_ntuh.safetensors",
-            f"cd {STEP_2_1} && bash train.sh",
+            f"{STEP_2_1} && bash train.sh",
         ),
-        (TESTING, "inference.sh", "fold_0_eff_seg_ntuh.safetensors", f"cd {STEP_2_1} && bash train.sh"),
+        (TESTING, "inference.sh", "fold_0_eff_seg_ntuh.safetensors", f"{STEP_2_1} && bash train.sh"),
     ],
 )
 def test_missing_inputs_are_refused(
@@ -166,7 +166,7 @@ def test_interrupted_run_is_named(chain: Scripts, tmp_path: Path) -> None:
     other = chain.copy(tmp_path / "other")
     (other.workspace / STEP_1_1 / "model_weights" / "vit_seg_siim.safetensors").unlink()
     done = other.run(STEP_1_2, "bash", "train.sh", "cpu", *TINY, "--system", "vit", expect=2)
-    assert "runs/vit_seg_siim, interrupted at epoch 1 of 1 (the same command resumes it)" in done.stderr
+    assert "runs/vit_seg_siim, at epoch 1 of 1; the command resumes it" in done.stderr
 
 
 def test_incomplete_folds_are_refused(chain: Scripts, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_missing_thresholds_are_refused(chain: Scripts, tmp_path: Path) -> None:
     (other.workspace / THRESHOLDS / "cls_vit_5fold_result" / "5cv_avg.json").unlink()
     done = other.run(TESTING, "bash", "inference.sh", "cpu", expect=2)
     assert "cls_vit_5fold_result/5cv_avg.json" in done.stderr
-    assert f"cd {THRESHOLDS} && bash get_thresholds.sh" in done.stderr
+    assert f"{THRESHOLDS} && bash get_thresholds.sh" in done.stderr
 
 
 # --- the command line ------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-SCRIPTS = [*sorted(REPOSITORY.glob("step*/*/*.py")), REPOSITORY / "common" / "prepare.py"]
+COMMON = (REPOSITORY / "common" / name for name in ("prepare.py", "run.py"))
+SCRIPTS = [*sorted(REPOSITORY.glob("step*/*/*.py")), *COMMON]
 HEAVY = {
     "torch",
     "timm",
@@ -45,7 +46,7 @@ def _run(script: Path, flags: list[str], workspace: Path) -> tuple[int, str, set
 
 
 def test_all_scripts_are_here() -> None:
-    assert len(SCRIPTS) == 12
+    assert len(SCRIPTS) == 13
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
@@ -60,6 +61,14 @@ def test_answers_at_once(script: Path, flag: str | None, status: int, answer: st
     assert answer in said
     assert "common.start" in loaded
     assert not HEAVY & loaded
+
+
+def test_status_is_told_by_names_alone(tmp_path: Path) -> None:
+    status, said, loaded = _run(REPOSITORY / "common" / "run.py", ["--status"], tmp_path)
+    assert status == 0, said
+    assert said.startswith("0    films                    waits\n1.1  SIIM-ACR segmentation")
+    assert not HEAVY & loaded
+    assert not any(tmp_path.iterdir())
 
 
 def test_first_word_comes_before_the_wait(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from common.command_line import ThresholdOptions
 from common.compute import film_readers, set_up
 from common.distributed import Processes, running
-from common.files import write_csv, write_json
+from common.files import read_json, write_csv, write_json
 from common.inference.run_networks import PRECISION, Predictor
 from common.inference.threshold_plots import dice_picture, roc_picture
 from common.inference.threshold_rules import (
@@ -43,7 +43,7 @@ from common.paths import shown, thresholds_file
 from common.preparation.film_store import PreparedSet
 from common.preparation.run import open_prepared
 from common.removal import Written, refuse_foreign
-from common.stages import N_FOLDS, STUDENTS
+from common.stages import N_FOLDS, STUDENTS, THRESHOLDS_COMMAND
 from common.statistics.auroc import auroc
 from common.statistics.overlap import MAP_THRESHOLD
 
@@ -107,6 +107,20 @@ def choose_thresholds(options: ThresholdOptions) -> None:
                 rules = options.rule, costs, options.area_rule
                 five = None if trained.system not in STUDENTS else out_of_fold[trained.system]
                 write_thresholds(trained, prepared, found, likeness, *rules, five)
+
+
+def are_chosen(trained: TrainedSystem, options: ThresholdOptions) -> bool:
+    """Whether the thresholds that are there are of these very networks, by the rules that are asked for."""
+    folder = thresholds_file(trained.system).parent
+    if not all((folder / name).is_file() for name in FILES.names):
+        return False
+    content = read_json(thresholds_file(trained.system), THRESHOLDS_COMMAND)
+    cost = content.get("alternatives", {}).get(LOWEST_COST, {})
+    ratio = None if options.prevalence is None else options.cost_ratio or 1.0
+    found = [content.get("made_from"), content.get("rule"), content.get("seg_rule")]
+    asked = [trained.made_from, options.rule, AREA_RULES[options.area_rule]]
+    costs = [cost.get("prevalence"), cost.get("cost_ratio")]
+    return found == asked and costs == [options.prevalence, ratio]
 
 
 def predict_out_of_fold(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from common.compute import film_readers, set_up
 from common.distributed import Processes, running
 from common.files import digest, write_csv, write_json
 from common.films.resample import resample
+from common.hints import from_here
 from common.inference.result_columns import Column, fold_cells, written_columns
 from common.inference.resumable_result import PICTURES, Entry, ResumableResult
 from common.inference.run_networks import PRECISION, Predictor
@@ -38,7 +40,7 @@ from common.paths import result_folder, shown
 from common.preparation.film_store import SIDE, PreparedSet
 from common.preparation.run import open_prepared
 from common.refusal import Refusal
-from common.stages import INFERENCE_COMMAND, Stage
+from common.stages import BOOTSTRAP_COMMAND, INFERENCE_COMMAND, Stage
 from common.statistics.localisation import hit, laterality, outline_laterality, outlines
 from common.statistics.overlap import dice, iou
 from common.statistics.surface_distance import TOLERANCE_MM, Scale, surface_metrics, tolerance_px
@@ -74,7 +76,32 @@ def run_test_set(options: EvaluationOptions) -> None:
             predictor = Predictor(prepared, trained.image_size, device, workers)
             (point, _), likeness = points[trained.system], known[trained.system]
             _Inference(trained, point, predictor, processes, likeness, shortcuts).run()
-        print("Next, the metrics: cd step3_testing/testing && python bootstrap.py")
+        print(f"Next, the metrics: {from_here(BOOTSTRAP_COMMAND)}")
+
+
+def is_tested(trained: TrainedSystem, prepared: PreparedSet) -> bool:
+    """Whether the result files that are there are of these very networks, their thresholds and these films.
+
+    Raises:
+        Refusal: The thresholds are missing, malformed, or of other networks.
+    """
+    point, _ = operating_point(trained)
+    folder, second = result_folder(trained.system), prepared.second_annotator
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        cases = digest((folder / "cases.csv").read_bytes())
+    except (OSError, ValueError):
+        return False
+    asked = {
+        **point.facts(),
+        "cases_sha256": cases,
+        "films": prepared.content,
+        "weights": trained.made_from,
+        "precision": PRECISION,
+    }
+    same = all(meta.get(key) == value for key, value in asked.items())
+    columns = list(written_columns(second is not None))
+    return same and meta.get("second_masks") == second and [*meta.get("columns", {})] == columns
 
 
 def _refuse_shared_patients(prepared: PreparedSet, training: PreparedSet) -> None:

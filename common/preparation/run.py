@@ -70,6 +70,7 @@ from common.preparation.leaks import (
     pair_rows,
     read_reviewed,
 )
+from common.preparation.listed_films import ListedFilms
 from common.preparation.near_copies import CONFIRM_SIDE, SAME_PICTURE
 from common.preparation.noise import NOISE, are_noise
 from common.preparation.notes import FILE as NOTES
@@ -198,6 +199,44 @@ def _prepare_by_rules(key: str, folder: Path, rules: Rules, table: PatientTable 
 def _lock() -> Path:
     """Held by whoever prepares: alone, or together with other shards."""
     return workspace() / "data" / ".prepare.lock"
+
+
+def look_ahead(
+    key: str, source: str | None, patients: str | None, rules: Rules | None, needed_for: str
+) -> dict[str, PreparedSet | ListedFilms]:
+    """The films of a source before anything is written: the prepared sets, else what the source lists.
+
+    Args:
+        key: `siim` or `ntuh`.
+        source: Folder of the download or export; None: that of the workspace.
+        patients: Table of SIIM-ACR's patients, or None.
+        rules: Rules to prepare by, which prepared films must have been prepared by; None: any.
+        needed_for: Stage that asks, as the refusal names it.
+
+    Returns:
+        Films of each set of the source.
+
+    Raises:
+        Refusal: As preparing, but for what only reading the films and the space on the disk can tell.
+    """
+    refuse_missing_films(key, source, needed_for)
+    folder = source_folder(key, source)
+    table = find_patients(folder, patients) if key == "siim" else None
+    if not _finished(key):
+        listed = _list(key, folder, rules or _begun_by(key) or Rules())
+        if table:
+            table.refuse_strange(film.identifier for film in listed["siim"])
+        _refuse_foreign(key, folder)
+        return {name: ListedFilms.of(name, films) for name, films in listed.items()}
+    prepared = {name: PreparedSet(prepared_folder(name)) for name in SETS[key]}
+    by = Rules(**_plain(prepared[SETS[key][0]].manifest["rules"]))
+    if table:
+        _refuse_other_patients(prepared[key], table)
+    if rules:
+        _refuse_other_rules(key, by, rules)
+    if folder.is_dir():
+        _refuse_changed(key, folder, by)
+    return dict(prepared)
 
 
 def _finished(key: str) -> bool:

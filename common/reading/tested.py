@@ -18,12 +18,11 @@ from common.reading.pictures import TRUTH, outline_path
 from common.reading.prepared_films import PreparedRoom
 from common.reading.room import Facts, Query, ShownFilm, Summary, counted, inside
 from common.report.tables import Cell, table
-from common.stages import INFERENCE_COMMAND, N_FOLDS, TESTING_FOLDER
+from common.stages import BOOTSTRAP_COMMAND, INFERENCE_COMMAND, N_FOLDS, TESTING_FOLDER
 from common.statistics.overlap import MAP_THRESHOLD
 from common.statistics.strata import STRATA, UNKNOWN, lesion_sizes, variables
 from common.statistics.tested_films import Cases
 
-BOOTSTRAP_COMMAND = f"cd {TESTING_FOLDER} && python bootstrap.py"
 _METRICS = (
     *("auroc", "sensitivity", "specificity", "ppv", "npv", "dice_segmentation", "dice_positives"),
     *("tp", "fn", "fp", "tn"),

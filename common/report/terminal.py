@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from common.command_line import ReportOptions
-from common.files import write_csv, write_json
+from common.files import digest, read_json, write_csv, write_json
 from common.inference.result_files import Result, read_results
-from common.paths import shown, workspace
+from common.paths import result_folder, shown, workspace
 from common.removal import Written, refuse_foreign
 from common.report.cohort_table import NAME as COHORT
 from common.report.estimates import line_text, p_text
@@ -22,7 +22,7 @@ from common.report.imrmc_file import refuse_foreign_imrmc, remove_earlier_imrmc,
 from common.report.looks import note_look
 from common.report.page import PLOTS, write_report
 from common.report.thresholds_kept import tested_thresholds, threshold_sentences
-from common.stages import SYSTEMS, TESTING_FOLDER
+from common.stages import BOOTSTRAP_COMMAND, SYSTEMS, TESTING_FOLDER
 from common.statistics.bootstrap import RESAMPLING, bootstrap, metric_rows
 from common.statistics.compare_systems import PAIR, comparison_rows
 from common.statistics.group_differences import MINUS, group_difference_rows
@@ -491,7 +491,30 @@ def report(options: ReportOptions) -> None:
     page, *_, described = write_report(results, rows, options.replicates, options.seed, planned.sentences)
     console = _console()
     print_report(console, results, rows, options, planned)
-    console.print(f"\nwritten: {', '.join(shown(path) for path in (*written, described, page))}")
+    names = ", ".join(path.name for path in (*written, described, page))
+    console.print(f"\nwritten: {names}\nin {shown(page.parent)}", soft_wrap=True)  # a path stays whole
+
+
+def is_reported(options: ReportOptions) -> bool:
+    """Whether the metrics that are there are of the present results, with the numbers that are asked for.
+
+    Metrics with readers or by a plan are made again, whatever is there: it takes a minute.
+    """
+    folder = workspace() / TESTING_FOLDER
+    lacking = [
+        name for name in ("metrics.json", "metrics.csv", "report.html") if not (folder / name).is_file()
+    ]
+    if lacking or options.readers or options.plan:
+        return False
+    content = read_json(folder / "metrics.json", BOOTSTRAP_COMMAND)
+    found = {system: facts.get("cases_sha256") for system, facts in content.get("systems", {}).items()}
+    try:
+        cases = {s: digest((result_folder(s) / "cases.csv").read_bytes()) for s in options.system}
+    except OSError:
+        return False
+    numbers = ("replicates", "seed", "interval", "prevalence")
+    same = all(content.get(name) == getattr(options, name) for name in numbers)
+    return same and found == cases and content.get("plan") is None
 
 
 @dataclass(frozen=True)

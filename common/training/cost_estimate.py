@@ -15,6 +15,7 @@ from common.training.loop import Fit
 from common.training.step import Learner
 
 _TIMED = 3  # steps, after one that warms up
+_LONG = 20.0  # seconds after which no further step is timed: large networks take minutes each on a CPU
 _CUDA = 0.7e9  # bytes: about what CUDA's context and its libraries take
 _GB = 1e9
 
@@ -25,7 +26,9 @@ class Cost:
 
     Attributes:
         step: Time of an optimiser step in seconds, reading and augmenting its films included.
+        timed: Number of steps that were timed.
         film: Time of a validation film in seconds.
+        weights: Bytes of the weights.
         state: Bytes of weights, gradients and optimiser, of the moving average, and of the teachers.
         activations: Bytes that the forward pass keeps for a batch, and what checkpointing computes again.
         measured: Bytes at the peak: of the GPU, else of this process.
@@ -33,7 +36,9 @@ class Cost:
     """
 
     step: float
+    timed: int
     film: float
+    weights: int
     state: int
     activations: int
     measured: int
@@ -52,7 +57,7 @@ class Cost:
             f"  memory: about {estimate / _GB:.1f} GB on a GPU with {kind} ({self.state / _GB:.1f} network "
             f"and optimiser, {self.activations / _GB:.1f} activations, {_CUDA / _GB:.1f} CUDA itself); "
             f"measured here: {self.measured / _GB:.1f} GB {where}\n"
-            f"  pace:   {self.step:.3g} s a step ({_TIMED} timed), {self.film:.3g} s a validation film"
+            f"  pace:   {self.step:.3g} s a step ({self.timed} timed), {self.film:.3g} s a validation film"
         )
 
 
@@ -87,6 +92,8 @@ def measure_cost(fit: Fit) -> Cost:
             with _as_on_a_gpu(device, fit.recipe.precision):
                 activations = kept_for_backward(learner.net, piece.to(device))
                 activations += recomputed(learner.net, piece.to(device))
+        if sum(taken) > _LONG:
+            break
         begun = time.monotonic()  # the estimate above is no part of the next step
     rows = fit.validation[: fit.predictor.batch_size]
     fit.predictor.validation(learner.net, rows[:1])  # warms up, like the first step
@@ -101,7 +108,9 @@ def measure_cost(fit: Fit) -> Cost:
     timed = taken[1:] or taken  # an epoch of one step has only the one that warms up
     return Cost(
         step=sum(timed) / len(timed),
+        timed=len(timed),
         film=(time.monotonic() - begun) / len(rows),
+        weights=sum(each.nbytes for each in learner.net.state_dict().values()),
         state=state_bytes(learner.net, averaged=learner.average is not None) + _taught_by(learner),
         activations=activations,
         measured=peak,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from common.command_line import Request, StudentOptions, TrainOptions
 from common.compute import film_readers
@@ -20,13 +21,14 @@ from common.networks.imagenet import find_all_imagenet
 from common.networks.unet import MEAN, STD
 from common.paths import run_folder, run_name, shown, weights_file
 from common.preparation.film_store import PreparedSet
+from common.preparation.listed_films import ListedFilms
 from common.preparation.run import open_prepared
 from common.recipes.chosen import ChosenRecipe
 from common.recipes.recipe import Recipe, recipe_facts
 from common.refusal import Refusal
 from common.removal import Written, refuse_foreign
 from common.sources.siim_patients import ORIGIN, RECIPE
-from common.stages import N_FOLDS, PREPARE_COMMAND, STAGES, Stage
+from common.stages import N_FOLDS, PREPARE_COMMAND, STAGES, Stage, System
 from common.training.checkpoint import file_of, read_facts
 from common.training.recipe_fit import keeps_size, network_of, refuse_misfit
 from common.training.teachers import Teaching, refuse_no_lesson
@@ -70,6 +72,12 @@ class Run:
     teaching: Teaching | None = None
 
     @property
+    def promised(self) -> dict[str, Any]:
+        """What its weights will tell the stage that starts from them, but for their hash."""
+        own = {} if self.chosen.file is None else {"own_recipe": self.chosen.file}
+        return self.expected | own | {"sha256": ""}
+
+    @property
     def resolved_recipe(self) -> str:
         """The text of `recipe.toml`: given back by `--recipe`, it makes the same run."""
         return self.chosen.resolved(self.stage, self.system, self.recipe, network_of(self.expected))
@@ -99,6 +107,7 @@ class StageInputs:
     Attributes:
         runs: All runs that were asked for.
         waiting: Runs that are not finished.
+        prepared: The films; of a stage that is looked ahead to, perhaps what stands for them.
         imagenet: File of each system's ImageNet weights, where they are wanted.
         workers: Number of processes that read films.
         unlabelled: Films without labels for students, where the user has given any.
@@ -106,7 +115,7 @@ class StageInputs:
 
     runs: list[Run]
     waiting: list[Run]
-    prepared: PreparedSet
+    prepared: PreparedSet | ListedFilms
     imagenet: Mapping[str, Path]
     processes: Processes
     workers: int
@@ -144,13 +153,65 @@ def check_inputs(stage: Stage, request: Request, processes: Processes) -> StageI
     ]
     waiting = [run for run in runs if options.fresh or not _finished(run)]
     for run in waiting:
-        _refuse_too_few(run, prepared)  # finished runs need no films
-        _refuse_uneven(run, processes)
-        _refuse_foreign(run)
+        _refuse_impossible(run, prepared, processes.count)  # finished runs need no films
         if not options.fresh:
             _refuse_other_checkpoint(run)
     workers = film_readers(options.workers, processes.device)
     return StageInputs(runs, waiting, prepared, imagenet, processes, workers, options, unlabelled)
+
+
+def look_ahead(
+    stage: Stage,
+    request: Request,
+    films: PreparedSet | ListedFilms,
+    earlier: Mapping[str, Run],
+    device: torch.device,
+    processes: int,
+) -> StageInputs:
+    """Check a stage before the ones that it needs are finished, as far as that can be; nothing is written.
+
+    Args:
+        stage: A stage that trains no students.
+        request: What is asked of it.
+        films: The prepared set, or what stands for it.
+        earlier: Runs of the stage before that are still to be done, by system: what their weights will be.
+        device: Device that will compute.
+        processes: Number of processes that will train together.
+
+    Returns:
+        The inputs. Where the films or the weights that a run starts from are not there yet, it counts as
+        not finished.
+
+    Raises:
+        Refusal: As `check_inputs`.
+    """
+    options = request.options
+    wanted: list[System] = [system for system in options.system if _wants_imagenet(stage, system, request)]
+    imagenet = find_all_imagenet(
+        {system: request.network(system).encoder for system in wanted}, options.imagenet
+    )
+    runs, waiting = [], []
+    for system in options.system:
+        before = earlier.get(system)
+        parent = _read_parent(stage, system) if before is None else ({}, before.promised)
+        known = before is None and isinstance(films, PreparedSet)
+        for fold in _folds(stage, options):
+            run = _run(stage, system, fold, request, parent, films)
+            runs.append(run)
+            if options.fresh or not known or not _finished(run, say=lambda text: None):
+                _refuse_impossible(run, films, processes)
+                if known and not options.fresh:
+                    _refuse_other_checkpoint(run)
+                waiting.append(run)
+    workers = film_readers(options.workers, device)
+    return StageInputs(runs, waiting, films, imagenet, Processes(device), workers, options)
+
+
+def _refuse_impossible(run: Run, prepared: PreparedSet | ListedFilms, processes: int) -> None:
+    """Refuse a run that these films, so many processes, or what lies in its place do not allow."""
+    _refuse_too_few(run, prepared)
+    _refuse_uneven(run, processes)
+    _refuse_foreign(run)
 
 
 def _films(stage: Stage, options: TrainOptions, processes: Processes) -> PreparedSet:
@@ -252,7 +313,7 @@ def _run(
     fold: int | None,
     request: Request,
     parent: tuple[weights.State, dict[str, Any]] | None,
-    prepared: PreparedSet,
+    prepared: PreparedSet | ListedFilms,
     trained: TrainedSystem | None = None,
     unlabelled: PreparedSet | None = None,
 ) -> Run:
@@ -303,7 +364,7 @@ def _run(
     return Run(stage, system, fold, recipe, parent, expected, chosen, teaching)
 
 
-def _preprocessing(prepared: PreparedSet) -> dict[str, Any]:
+def _preprocessing(prepared: PreparedSet | ListedFilms) -> dict[str, Any]:
     """What becomes of a film's grey levels before a network sees them."""
     return {
         "mean": list(MEAN),
@@ -314,8 +375,10 @@ def _preprocessing(prepared: PreparedSet) -> dict[str, Any]:
     }
 
 
-def _refuse_other_films(stage: Stage, metadata: dict[str, Any], prepared: PreparedSet) -> None:
+def _refuse_other_films(stage: Stage, metadata: dict[str, Any], prepared: PreparedSet | ListedFilms) -> None:
     """Refuse films that do not go with the earlier weights, whose metadata these are."""
+    if isinstance(prepared, ListedFilms):
+        return  # known once they are prepared
     # Weights that have learned from other grey levels would start from a wrong place.
     if metadata["preprocessing"]["replace_saturated"] != prepared.replace_saturated:
         with_or_without = "without" if prepared.replace_saturated else "with"
@@ -356,7 +419,7 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-def _finished(run: Run) -> bool:
+def _finished(run: Run, say: Callable[[str], None] = print) -> bool:
     """Whether the run's weights are there.
 
     Raises:
@@ -376,9 +439,9 @@ def _finished(run: Run) -> bool:
         raise Refusal(
             f"{shown(run.file)} was made otherwise than is asked now",
             differs="; ".join(differences),
-            do="ask for the same, or train again and replace it: add --fresh",
+            do=f"ask for the same, or train again and replace it: {run.stage.command} --fresh",
         )
-    print(f"{run.name}: finished before, kept (train again: --fresh)")
+    say(f"{run.name}: finished before, kept (train again: --fresh)")
     return True
 
 
@@ -389,7 +452,7 @@ def _refuse_other_checkpoint(run: Run) -> None:
         raise Refusal(
             f"{shown(run.folder)} was begun otherwise than is asked now",
             differs="; ".join(differences),
-            do="ask for the same to go on with it, or drop it and start anew: add --fresh",
+            do=f"ask for the same to go on with it, or drop it and start anew: {run.stage.command} --fresh",
         )
 
 
@@ -426,7 +489,7 @@ def _differences(made: Any, asked: Any, path: str = "") -> list[str]:
     return [f"{path}: {made} -> {asked}"]
 
 
-def film_rows(run: Run, prepared: PreparedSet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def film_rows(run: Run, prepared: PreparedSet | ListedFilms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows of the positive and negative training films, and of the validation films.
 
     The final student holds no film out. It is scored on fold 0 like the first of the five, but has learnt
@@ -456,7 +519,7 @@ def unlabelled_draws(
     return range(first, first + len(unlabelled.cases)), recipe.unlabelled_share
 
 
-def _refuse_too_few(run: Run, prepared: PreparedSet) -> None:
+def _refuse_too_few(run: Run, prepared: PreparedSet | ListedFilms) -> None:
     positives, negatives, validation = film_rows(run, prepared)
     films = len(positives) if run.stage.task == "seg" else len(positives) + len(negatives)
     batch, drawn = run.recipe.batch_size, run.recipe.films_per_epoch
@@ -485,12 +548,12 @@ def _refuse_too_few(run: Run, prepared: PreparedSet) -> None:
         )
 
 
-def _refuse_uneven(run: Run, processes: Processes) -> None:
+def _refuse_uneven(run: Run, processes: int) -> None:
     # The mean over equal pieces is that of the batch; in unequal ones some films would weigh more.
-    pieces = processes.count * run.recipe.accumulation
+    pieces = processes * run.recipe.accumulation
     if run.recipe.batch_size % pieces:
         raise Refusal(
             f"{run.name}: a batch of {run.recipe.batch_size} cannot be divided evenly",
-            found=f"{processes.count} GPUs, --accumulation {run.recipe.accumulation}",
+            found=f"{processes} GPUs, --accumulation {run.recipe.accumulation}",
             do=f"choose them so that their product divides {run.recipe.batch_size}, or another --batch-size",
         )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from common import __version__
 from common.command_line import Request
@@ -17,7 +17,8 @@ from common.inference.run_networks import PRECISION, Predictor
 from common.networks import weights
 from common.networks.imagenet import load_imagenet
 from common.networks.unet import PneumothoraxNet
-from common.paths import shown, weights_file
+from common.paths import run_lock, shown, weights_file
+from common.preparation.film_store import PreparedSet
 from common.progress import in_words
 from common.removal import remove_temporaries, remove_written
 from common.stages import N_FOLDS, STAGES, Stage
@@ -104,8 +105,22 @@ def _coverage(net: PneumothoraxNet, new: list[str]) -> str:
 
 def _assemble(run: Run, inputs: StageInputs, say: Callable[[str], None] = print) -> Fit:
     """The run's network with its first weights, its films and its validation."""
-    recipe, prepared, processes = run.recipe, inputs.prepared, inputs.processes
     net, lineage = _first_network(run, inputs.imagenet.get(run.system), say)
+    # with the hash of ImageNet's file, known by now
+    return fit_of(run, inputs, net, run.expected | {"lineage": lineage})
+
+
+def fit_of(run: Run, inputs: StageInputs, net: PneumothoraxNet, facts: dict[str, Any]) -> Fit:
+    """What trains a network as the run asks.
+
+    Args:
+        run: The run.
+        inputs: Inputs of its stage.
+        net: Network with the weights that it begins with.
+        facts: Metadata that its weights will have.
+    """
+    recipe, processes = run.recipe, inputs.processes
+    prepared = cast(PreparedSet, inputs.prepared)  # what stands for it is only timed, which needs no more
     positives, negatives, validation = film_rows(run, prepared)
     unlabelled = inputs.unlabelled
     sampler = EpochSampler(
@@ -138,7 +153,7 @@ def _assemble(run: Run, inputs: StageInputs, say: Callable[[str], None] = print)
         recipe=recipe,
         processes=processes,
         folder=run.folder,
-        facts=run.expected | {"lineage": lineage},  # with the hash of ImageNet's file, known by now
+        facts=facts,
         title=run.name,
         save_minutes=inputs.options.save_minutes,
     )
@@ -234,9 +249,7 @@ def _alone(run: Run, processes: Processes) -> Iterator[None]:
     if not processes.first:
         yield
         return
-    # Beside the folder: in it, `remove_written` would take it for somebody else's.
-    lock = run.folder.with_name(f".{run.name}.lock")
-    with alone(lock, f"{run.name} is being trained by another process"):
+    with alone(run_lock(run.stage, run.system, run.fold), f"{run.name} is being trained by another process"):
         yield
 
 

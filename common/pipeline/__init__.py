@@ -1,0 +1,1 @@
+"""All stages as one plan: what it will cost, what is done, and running what is not (`run.sh`)."""
