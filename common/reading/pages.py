@@ -22,7 +22,7 @@ from common.reading.pictures import drawn_outlines, map_png, png, scale_png, thu
 from common.reading.room import Room
 
 MOST_PICTURES = 500  # in one archive of pictures
-_KEPT_THUMBNAILS, _KEPT_FILMS = 20_000, 64  # of about 5 and 50 kB: each is made once, when it is seen
+_KEPT_THUMBNAILS = 20_000  # of about 5 kB; each is made once, when it is seen
 _HERE = Path(__file__).parent
 
 
@@ -59,11 +59,10 @@ class _RoomPages:
     def __init__(self, room: Room, rooms: Sequence[Room]) -> None:
         self._room, self._rooms = room, rooms
         self._thumbnail = lru_cache(_KEPT_THUMBNAILS)(lambda row: thumbnail_jpeg(room.pixels(row)))
-        self._shown = lru_cache(_KEPT_FILMS)(room.film)
         self.routes = [
             Route("/", self._page),
             Route("/films", self._films),
-            Route("/film/{row:int}", lambda r: JSONResponse(asdict(self._shown(self._row(r))))),
+            Route("/film/{row:int}", lambda r: JSONResponse(asdict(room.film(self._row(r))))),
             Route("/film/{row:int}.png", lambda r: _answer(png(room.pixels(self._row(r))), "image/png")),
             Route("/thumbnail/{row:int}.jpg", lambda r: _answer(self._thumbnail(self._row(r)), "image/jpeg")),
             Route("/map/{row:int}/{system}.png", self._map),

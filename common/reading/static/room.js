@@ -4,7 +4,7 @@
 const TILE = 172; // pixels from one tile to the next
 const form = byId("query"), grid = byId("grid"), tiles = byId("tiles");
 const state = { rows: [], tiles: [], at: 0, high: 0, marked: new Set() };
-let viewer = null;
+let viewer = null, films = new Map(); // what is told of the film that is shown, and of those near it
 
 const query = () => new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
 
@@ -91,6 +91,8 @@ function mark() {
 
 // --- a film ----------------------------------------------------------------------------------------
 
+const film = row => films.get(row) ?? ask(`film/${row}`);
+
 async function open() {
   const i = state.at, row = state.rows[i];
   if (row === undefined) return;
@@ -98,7 +100,7 @@ async function open() {
   byId("film-view").hidden = false;
   viewer = viewer || new Viewer();
   byId("osd").focus();
-  const found = await ask(`film/${row}`);
+  const found = await film(row);
   if (i !== state.at) return;
   byId("case").textContent = found.case;
   byId("place").textContent = `film ${i + 1} of ${state.rows.length} in this list`;
@@ -106,8 +108,9 @@ async function open() {
   showFacts(found.parts);
   await viewer.show(found, `film/${row}.png`, `map/${row}`);
   document.body.dataset.shown = found.case;
-  for (const near of [state.rows[i + 1], state.rows[i - 1]])
-    if (near !== undefined) ask(`film/${near}`).then(() => viewer.fetchAhead(`film/${near}.png`)); // kept there
+  const near = [i, i + 1, i - 1].map(place => state.rows[place]).filter(each => each !== undefined);
+  films = new Map(near.map(each => [each, film(each)]));
+  for (const each of near) viewer.fetchAhead(`film/${each}.png`);
 }
 
 function step(by) {

@@ -88,10 +88,9 @@ class Viewer {
   // Fetches a picture that is soon to be shown. A page takes one that it holds from its memory: nothing of a
   // patient goes to the browser's cache on the disk.
   fetchAhead(picture) {
-    const image = new Image();
-    image.src = picture;
-    this.ahead.push(image);
-    if (this.ahead.length > 8) this.ahead.shift();
+    const image = Object.assign(new Image(), { src: picture });
+    image.decode().catch(() => {}); // ready to be drawn at once; a fault is told when it is to be shown
+    this.ahead = [...this.ahead.slice(-7), image];
   }
 
   // What lies over the film: nothing in it but numbers and the systems' names.
