@@ -134,6 +134,18 @@ def test_a_hard_fit_is_found_from_afar():
         assert found["calibration_intercept"][i] == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1.0, 6.0])  # the latter nearly separates: NaN, steep slopes
+def test_by_way_of_single_precision_it_is_the_same_slope(scale: float) -> None:
+    probability, positive = simulated(7, n=60, scale=scale)
+    counts = np.random.default_rng(8).poisson(1, (400, 60)).astype(float)
+    fits = Calibration(probability, positive, ~positive)
+    found, expected = fits.resampled(counts), fits.values(counts)["calibration_slope"]
+    assert list(found) == ["calibration_slope"]  # the intercept's interval is made without resamples
+    np.testing.assert_allclose(found["calibration_slope"], expected, rtol=1e-7)
+    assert (scale == 6) == bool(np.isnan(expected).any())
+
+
 def _set(seed: int, patients: int, films: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Calibrated probabilities; all films of a patient share probability and label."""
     rng = np.random.default_rng(seed)

@@ -584,11 +584,13 @@ def test_only_what_no_interval_is_made_from_is_not_resampled():
     metric_values = MetricValues(cases, "mask", 0.2)
     every, resampled = metric_values.values(counts), metric_values.resampled(counts)
     for key, value in resampled.items():
-        np.testing.assert_array_equal(value, every[key], err_msg=str(key))
+        rounding = 1e-7 if key[2] == "calibration_slope" else 0  # most of the way in single precision
+        np.testing.assert_allclose(value, every[key], rtol=rounding, err_msg=str(key))
     for decision, stratum, metric in every.keys() - resampled.keys():
         few = any(too_few(cases.patient[films]) for films in metric_values.needed(decision, stratum, metric))
         shortcut = "thumbnail" in metric or "header" in metric
-        assert shortcut or (METRICS[metric].both_classes and few), (stratum, metric)
+        by_patients = METRICS[metric].by_patients is not None and not METRICS[metric].compared
+        assert shortcut or by_patients or (METRICS[metric].both_classes and few), (stratum, metric)
     left_out = {stratum for _, stratum, metric in every.keys() - resampled.keys() if metric == "auroc"}
     assert left_out
     assert left_out < {stratum for _, stratum, _ in every}

@@ -13,13 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from common.compute import evaluating
 from common.distributed import Processes
-from common.inference.threshold_rules import MAP_THRESHOLDS, dice_by_threshold
 from common.memory import ANOTHER_DEVICE, enough_memory, refuse_small_shared_memory
 from common.networks.batch import Batch, batch_item
 from common.networks.ensemble import Nets, fold_probabilities, mean_map
 from common.networks.unet import PneumothoraxNet
 from common.progress import progress
-from common.statistics.auroc import auroc
 from common.statistics.overlap import MAP_THRESHOLD, dice
 
 Rows: TypeAlias = "Sequence[int] | np.ndarray"
@@ -186,6 +184,10 @@ class Predictor(Generic[FilmsRead]):
             rows: Rows of the films in the set; for segmentation, positives only.
             processes: Each of them predicts its part; None: there is only this one.
         """
+        # they load SciPy, which a new film does without
+        from common.inference.threshold_rules import MAP_THRESHOLDS
+        from common.statistics.auroc import auroc
+
         processes = processes or Processes(self.device)
         rows = np.asarray(rows)
         positive = self.prepared.has_mask[rows]
@@ -211,6 +213,8 @@ class Predictor(Generic[FilmsRead]):
     def _dices(self, found: np.ndarray, truth: np.ndarray) -> float | np.ndarray:
         if self.map_threshold == "half":
             return dice(found > MAP_THRESHOLD, truth)
+        from common.inference.threshold_rules import dice_by_threshold
+
         return dice_by_threshold(found, truth)
 
     def with_maps(self, net: PneumothoraxNet, rows: Rows) -> Iterator[Seen]:

@@ -117,8 +117,8 @@ class TrainedSystem:
         from common.networks.fuse_batchnorm import fuse_batchnorm  # imports timm: a refusal need not wait
 
         for fold in folds:
-            net = weights.build(self.facts, stage.task)
-            weights.load(net, self._states[stage.task][fold], weights_file(stage, self.system, fold))
+            source = weights_file(stage, self.system, fold)
+            net = weights.build_trained(self.facts, stage.task, self._states[stage.task][fold], source)
             with enough_memory(f"the networks of {self.system}", device, ANOTHER_DEVICE):
                 fuse_batchnorm(net.to(device).eval())  # eval: only there are BatchNorm's statistics fixed
             yield net

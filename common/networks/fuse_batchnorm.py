@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from timm.models.tiny_vit import Attention
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from common.networks.libraries import Attention
 from common.networks.unet import PneumothoraxNet
 
 _SIDE = 64  # of the film that shows which layer follows which; any that every encoder takes

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
 from torch import nn
 from torch.nn.functional import interpolate
+
+from common.networks.libraries import UnetDecoderBlock
 
 
 def spare_memory_traffic(unet: nn.Module) -> None:

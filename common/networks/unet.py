@@ -28,8 +28,7 @@ class PneumothoraxNet(nn.Module):
 
     def __init__(self, network: Network, task: str) -> None:
         super().__init__()
-        import segmentation_models_pytorch as smp  # takes seconds, which a refusal need not wait
-
+        from common.networks.libraries import smp  # takes seconds, which a refusal need not wait
         from common.networks.memory_traffic import spare_memory_traffic  # imports it, too
 
         head = {"classes": 1, "pooling": "avg", "dropout": network.head_dropout} if task == "cls" else None

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
+from torch.overrides import TorchFunctionMode
 
 from common.files import canonical_json, digest, whole_file
 from common.missing import refuse_missing_weights
@@ -135,6 +136,39 @@ def build(metadata: dict[str, Any], task: str | None = None) -> PneumothoraxNet:
     network = Network(**described | {"decoder_channels": tuple(described["decoder_channels"])})
     # a quarter faster on a CPU (measured with both systems), and what a GPU's mixed precision wants
     return PneumothoraxNet(network, task or metadata["task"]).to(memory_format=torch.channels_last)
+
+
+def build_trained(metadata: dict[str, Any], task: str, state: State, source: Path) -> PneumothoraxNet:
+    """As `build` and `load`, with all weights from the state, so that no first ones are drawn.
+
+    Raises:
+        Refusal: Any tensor is missing, a head's, too, or left over or of another shape.
+    """
+    with _Undrawn():
+        net = build(metadata, task)
+    if new := load(net, state, source):
+        raise Refusal(f"{shown(source)} does not fit the network", missing=", ".join(new))
+    return net
+
+
+class _Undrawn(TorchFunctionMode):
+    """Networks are built without the weights that training begins with.
+
+    To draw them takes longer than all else of building. And on the meta device, where
+    segmentation-models-pytorch builds each encoder once to look at it, it loads torch's compiler.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        tensor = args[0] if args else kwargs.get("tensor")
+        if isinstance(tensor, torch.Tensor):
+            name = getattr(function, "__name__", "")
+            in_place = name.endswith("_") and not name.endswith("__")
+            if getattr(function, "__module__", "") == "torch.nn.init" or (tensor.is_meta and in_place):
+                return tensor
+        return function(*args, **kwargs)
 
 
 def load(net: PneumothoraxNet, state: State, source: Path) -> list[str]:

@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from common.files import digest, read_json, whole_file
 from common.films.annotations import decode_rle
@@ -28,6 +27,9 @@ from common.paths import shown
 from common.preparation.prepared_cases import read_cases
 from common.preparation.second_masks import read_second_masks
 from common.refusal import Refusal
+
+if TYPE_CHECKING:
+    import pandas as pd  # a new film does without
 
 SIDE = 1024
 FILM_BYTES = SIDE * SIDE

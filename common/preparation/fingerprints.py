@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import xxhash
 
 from common.files import digest, write_csv
@@ -15,6 +14,9 @@ from common.paths import shown
 from common.pseudonyms import pseudonym
 from common.refusal import Refusal
 from common.sources.source_film import Annotation, SourceFilm
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE = "fingerprints.csv"
 _OF_FILE = ("bytes", "modified", "file")
@@ -97,6 +99,8 @@ def read(folder: Path) -> pd.DataFrame:
     Raises:
         Refusal: Missing or malformed.
     """
+    import pandas as pd  # a new film does without
+
     try:
         table = pd.read_csv(folder / FILE, dtype=str, keep_default_na=False)  # empty cells stay texts
     except (OSError, ValueError) as error:

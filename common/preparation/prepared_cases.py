@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from common.paths import shown
 from common.refusal import Refusal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # What `cases.csv` of a prepared set holds, row i belonging to film i of `films.npy`.
 COLUMNS = {
@@ -42,6 +44,8 @@ def read_cases(path: Path) -> pd.DataFrame:
     Raises:
         Refusal: The file is missing or lacks a column.
     """
+    import pandas as pd  # a new film does without
+
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
-
 from common.files import digest, write_csv
 from common.paths import shown
 from common.refusal import Refusal
@@ -40,6 +38,8 @@ def read_second_masks(folder: Path, expected: str) -> dict[int, str]:
     Raises:
         Refusal: Missing, malformed, or changed since.
     """
+    import pandas as pd  # a new film does without
+
     path = folder / FILE
     try:
         table = pd.read_csv(path, dtype={"mask": str})

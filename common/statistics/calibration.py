@@ -12,6 +12,7 @@ Both depend on the case mix: a classifier trained at half positives must be far 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from scipy.special import expit, logit, stdtrit
@@ -19,6 +20,7 @@ from scipy.special import expit, logit, stdtrit
 CLIP = 1e-6  # of a probability from 0 and 1, which have no logit
 _TOLERANCE = 1e-4  # largest change of a film's log odds in the last step; the error left is of its square
 _MAX_STEPS = 100
+_NEAR = 1e-2  # the same in single precision: from there the next step in double precision mostly is the last
 _ELEMENTS = 131_072  # resamples times films at once, so that what a step needs stays in the cache
 
 
@@ -55,14 +57,28 @@ class Calibration:
             Anderson, Biometrika 1984;71:1-10).
         """
         slope, intercept = np.full((2, len(counts)), np.nan)
+        for rows, ordered in self._blocks(counts):
+            both, overlap = self._estimable(ordered)
+            slope[rows][overlap] = self._slope(_taken(ordered, overlap))[:, 1]
+            intercept[rows][both] = self._intercept(_taken(ordered, both))[:, 0]
+        return {"calibration_slope": slope, "calibration_intercept": intercept}
+
+    def resampled(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """The slope of `values`, most of the way to it in single precision, which takes half the time.
+
+        The intercept's interval is made without resamples (`intercept_interval`).
+        """
+        slope = np.full(len(counts), np.nan)
+        for rows, ordered in self._blocks(counts):
+            _, overlap = self._estimable(ordered)
+            slope[rows][overlap] = self._slope(_taken(ordered, overlap), by_way_of_single=True)[:, 1]
+        return {"calibration_slope": slope}
+
+    def _blocks(self, counts: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """Some resamples after the other, their films in the order of the logits."""
         for start in range(0, len(counts), self._rows):
             rows = slice(start, start + self._rows)
-            ordered = np.take(counts[rows], self._order, axis=1)
-            both, overlap = self._estimable(ordered)
-            # Nothing is copied where all rows are taken.
-            slope[rows][overlap] = self._slope(ordered if overlap.all() else ordered[overlap])[:, 1]
-            intercept[rows][both] = self._intercept(ordered if both.all() else ordered[both])[:, 0]
-        return {"calibration_slope": slope, "calibration_intercept": intercept}
+            yield rows, np.take(counts[rows], self._order, axis=1)
 
     def _estimable(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Resamples with films of both classes, and those of them whose classes overlap (bool, length r)."""
@@ -150,6 +166,9 @@ class _Fit:
         self._signed = self._sign[:, None] * self._powers[:, :2]
         # What a step needs of each resample and film, kept: to ask for it anew takes longer than to fill it.
         self._scratch = np.empty((2, _rows(len(x)), len(x)))
+        self._single_x, self._single_sign = x.astype(np.float32), self._sign.astype(np.float32)
+        self._single_powers = self._powers[:, :3].astype(np.float32)
+        self._single_scratch = np.empty((2, _rows(len(x)), len(x)), dtype=np.float32)
         self._free = slope_is_free
         self._set_start(np.array([0.0, 1.0]))
         if start_is_best:
@@ -164,12 +183,19 @@ class _Fit:
             axis=1,
         )
 
-    def __call__(self, counts: np.ndarray) -> np.ndarray:
-        """(intercept, slope) of each resample, (r, 2); NaN if the best fit is not found in _MAX_STEPS."""
+    def __call__(self, counts: np.ndarray, by_way_of_single: bool = False) -> np.ndarray:
+        """(intercept, slope) of each resample, (r, 2); NaN if the best fit is not found in _MAX_STEPS.
+
+        Args:
+            counts: Resamples, float64, (r, n), in the order of x.
+            by_way_of_single: Go most of the way in single precision; the slope has to be free.
+        """
         best = np.full((len(counts), 2), np.nan)
         with np.errstate(divide="ignore", invalid="ignore"):
             step = self._first_step(counts)
             fit = self._start + step * damping(self._reach(step))
+            if by_way_of_single:
+                fit = self._nearly(counts, fit)
             signs, left = counts @ self._signed, np.arange(len(counts), dtype=np.intp)
             for _ in range(_MAX_STEPS):
                 if not len(left):
@@ -204,6 +230,37 @@ class _Fit:
         information = weighted @ self._powers[:, :3]
         return self._solved(score.T / 2, information.T / 4)
 
+    def _nearly(self, counts: np.ndarray, fit: np.ndarray) -> np.ndarray:
+        """Fits after steps in single precision, up to the first below _NEAR; what has none stays as it is."""
+        single, found, left = counts.astype(np.float32), fit.copy(), np.arange(len(fit), dtype=np.intp)
+        for _ in range(_MAX_STEPS - 2):  # the double steps that follow are mostly one or two
+            if not len(left):
+                break
+            step = self._step_in_single(single, fit)
+            reach = self._reach(step)[:, 0]
+            fit = fit + step * damping(reach[:, None])
+            near = reach < _NEAR
+            found[left[near]] = fit[near]
+            going = reach >= _NEAR  # not so without a number
+            left, single, fit = left[going], single[going], fit[going]
+        return found
+
+    def _step_in_single(self, counts: np.ndarray, fit: np.ndarray) -> np.ndarray:
+        """As `_step`, but each film's difference is taken before the sum, which has 7 digits here."""
+        t, weighted = self._single_scratch[:, : len(counts)]
+        half = (fit / 2).astype(np.float32)
+        np.multiply(self._single_x, half[:, 1:], out=t)
+        t += half[:, :1]
+        np.tanh(t, out=t)
+        np.subtract(self._single_sign, t, out=weighted)
+        weighted *= counts
+        score = weighted @ self._single_powers[:, :2]
+        np.multiply(t, t, out=t)
+        np.subtract(1, t, out=t)
+        t *= counts
+        information = t @ self._single_powers
+        return self._solved(score.T.astype(float) / 2, information.T.astype(float) / 4)
+
     def _solved(self, score: np.ndarray, information: np.ndarray) -> np.ndarray:
         """The inverse of the information times the score, (r, 2); the slope's part is 0 where it is fixed."""
         solved = np.zeros((score.shape[1], 2))
@@ -219,6 +276,11 @@ class _Fit:
         """The largest change of any film's log odds by a step, (r, 1)."""
         lowest, highest = (np.abs(step[:, :1] + step[:, 1:] * end) for end in self._ends)
         return np.maximum(lowest, highest)
+
+
+def _taken(counts: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Some resamples; nothing is copied where they are all."""
+    return counts if which.all() else counts[which]
 
 
 def _rows(films: int) -> int:

@@ -7,7 +7,7 @@ no film, an infinite likelihood ratio) is NaN, and so is one over a film whose v
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -303,8 +303,8 @@ class MetricValues:
     def resampled(self, counts: np.ndarray) -> dict[tuple[str, str, str], np.ndarray]:
         """As `values`, without what costs most and no interval or test is made from.
 
-        Left out are a shortcut's AUROC, whose interval is DeLong's, and what is of the probabilities of both
-        classes in a stratum with too few films of one of them.
+        Left out are a shortcut's AUROC, whose interval is DeLong's, the calibration's intercept, and what is
+        of the probabilities of both classes in a stratum with too few films of one of them.
         """
         found = {name: stratum.resampled(counts) for name, stratum in self._strata.items()}
         return {key: found[key[1]][key[0], key[2]] for key in self.keys if (key[0], key[2]) in found[key[1]]}
@@ -379,14 +379,17 @@ class _Stratum:
 
     def values(self, counts: np.ndarray) -> dict[tuple[str | None, str], np.ndarray]:
         """Values by decision (None: of no decision) and metric (length r)."""
-        return self._values_with(counts, self._ranks, self._calibration, self._shortcuts)
+        parts = (self._ranks, self._calibration, self._shortcuts)
+        return self._values_with(counts, *(part.values for part in parts if part))
 
     def resampled(self, counts: np.ndarray) -> dict[tuple[str | None, str], np.ndarray]:
         """Those of `MetricValues.resampled`."""
-        return self._values_with(counts, *(() if self._too_few else (self._ranks, self._calibration)))
+        parts = [self._ranks.values] if self._ranks else []
+        parts += [self._calibration.resampled] if self._calibration else []
+        return self._values_with(counts, *([] if self._too_few else parts))
 
     def _values_with(
-        self, counts: np.ndarray, *parts: Ranks | Calibration | Shortcuts | None
+        self, counts: np.ndarray, *parts: Callable[[np.ndarray], Mapping[str, np.ndarray]]
     ) -> dict[tuple[str | None, str], np.ndarray]:
         """The values that are sums, or follow from these, and those of some parts."""
         totals = self._sums.totals(counts) if self._sums else {}
@@ -399,7 +402,7 @@ class _Stratum:
                 found[decision, name] = share(total, totals[decision, self._divisors[name]][0])
         shared = {name: value for (decision, name), value in found.items() if decision is None}
         for part in parts:
-            shared |= part.values(counts) if part else {}
+            shared |= part(counts)
         for decision in DECISIONS:
             more = dict(shared)
             if self._counted:

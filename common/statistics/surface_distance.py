@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_erosion, distance_transform_edt
 
 TOLERANCE_MM = 10.0
 TOLERANCE_PX = 13 / 512  # of the side: films of unknown spacing; 10 mm on one of 394 mm
@@ -107,6 +106,8 @@ def surface_metrics(predicted: np.ndarray, truth: np.ndarray, scale: Scale) -> t
 
 def _surface_distances(a: np.ndarray, b: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
     """From each surface pixel of one mask to the nearest of the other: from a to b, and from b to a."""
+    from scipy.ndimage import binary_erosion, distance_transform_edt  # a new film does without
+
     either = a | b
     # one pixel more than what both cover, so that what lies beside them is seen
     box = tuple(
