@@ -22,6 +22,7 @@ from common.stages import (
     LISTENER_FOLDER,
     N_FOLDS,
     PREDICTION_FOLDER,
+    STUDENTS,
     SYSTEMS,
     Stage,
     System,
@@ -480,12 +481,22 @@ class ReportOptions:
     """Give PPV and NPV at this prevalence, too, from sensitivity and specificity."""
     readers: Path | None = None
     """CSV of human readers' calls (columns case, reader, call, perhaps confidence and aid), scored, too."""
+    peer: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """NAME=FOLDER: what a system of others says of the test films (cases.csv, perhaps maps/), scored, too, as
+    docs/statistics.md says; give the flag once for each."""
     plan: Path | None = None
     """Plan of the test, as --write-plan begins it: stated in every output, with its verdicts."""
     all: bool = False
     """Print every table: both references and decisions, groups, calibration, further metrics."""
     write_plan: Path | None = None
     """Begin a plan in this new file, and do nothing else; fill it in before the first look at the results."""
+
+    @property
+    def peers(self) -> dict[str, Path]:
+        """The folder of each peer, by its name."""
+        return {
+            name: Path(folder).expanduser() for name, _, folder in (each.partition("=") for each in self.peer)
+        }
 
 
 def parse_report(description: str, arguments: Sequence[str] | None = None) -> ReportOptions:
@@ -508,7 +519,27 @@ def parse_report(description: str, arguments: Sequence[str] | None = None) -> Re
         raise Refusal("--system names no system", do=f"use --system {' '.join(SYSTEMS)}")
     if len(set(options.system)) > 2:
         raise Refusal("--system names more than two systems", do="report two at a time: they are compared")
+    _refuse_impossible_peers(options.peer)
     return options
+
+
+# Letters, digits and so on: a hyphen would read as a difference of two systems.
+_PEER = re.compile(r"([A-Za-z][A-Za-z0-9_.]{0,19})=(.+)")
+
+
+def _refuse_impossible_peers(peers: Sequence[str]) -> None:
+    names: list[str] = []
+    for each in peers:
+        parts = _PEER.fullmatch(each)
+        if not parts:
+            raise Refusal(
+                f"--peer {each} names no system and its folder",
+                do="write it as NAME=FOLDER, the name of up to 20 letters, digits, points and underscores, "
+                "such as nnUNet=predictions",
+            )
+        if parts[1].lower() in (*SYSTEMS, *STUDENTS, "reader", "readers", *(name.lower() for name in names)):
+            raise Refusal(f"--peer {each}: another row of the tables has this name", do="choose another name")
+        names.append(parts[1])
 
 
 @dataclass(frozen=True)
@@ -566,23 +597,33 @@ def _refuse_impossible_prediction(options: PredictOptions | ListenOptions) -> No
 
 @dataclass(frozen=True)
 class NnunetOptions:
-    """Where the dataset is written."""
+    """Where the dataset is written, or what nnU-Net made of it."""
 
     folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
-    """Folder to write into, which gets nnUNet_raw and nnUNet_preprocessed."""
+    """Folder to write into, which gets nnUNet_raw and nnUNet_preprocessed; with --collect, a peer's files."""
     image_size: int = 512
     """Side of the square pictures in pixels, at most 1024."""
+    collect: Annotated[
+        Path | None,
+        flag(
+            "write no dataset, but what nnU-Net predicted of the test films, for bootstrap.py --peer",
+            "none",
+            "PREDICTIONS",
+        ),
+    ] = None
 
 
 def parse_nnunet(description: str, arguments: Sequence[str] | None = None) -> NnunetOptions:
     """Read the command line of the export to nnU-Net.
 
     Raises:
-        Refusal: A size that films are not prepared in.
+        Refusal: A size that films are not prepared in, or no such predictions.
     """
     options = tyro.cli(NnunetOptions, args=arguments, description=description)
     if not 32 <= options.image_size <= 1024:
         raise Refusal(f"--image-size {options.image_size} is not possible", do="choose 32 to 1024")
+    if options.collect is not None and not options.collect.is_dir():
+        raise Refusal(f"--collect {options.collect} is no folder", do="name the output of nnUNetv2_predict")
     return options
 
 

@@ -252,11 +252,16 @@ def export_nnunet(description: str, arguments: Arguments = None) -> None:
     """Start `nnunet.py`.
 
     Raises:
-        Refusal: Films that are not prepared; or of `export_nnunet`.
+        Refusal: Films that are not prepared; or of `export_nnunet` or `collect_nnunet`.
     """
     options = parse_nnunet(description, arguments)
     _remember(options)
     refuse_missing_sets("ntuh", "nnunet")
+    if options.collect:
+        from common.inference.nnunet_predictions import collect_nnunet
+
+        collect_nnunet(Path(options.folder), options.collect)
+        return
     from common.preparation.nnunet import export_nnunet
 
     export_nnunet(Path(options.folder), options.image_size)

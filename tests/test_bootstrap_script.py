@@ -566,7 +566,7 @@ def test_films_without_a_label_are_left_out(workspace):
         write_result(workspace, system, case_rows(films))
     for result in read_results(("eff", "vit")).values():
         assert result.cases.case.tolist() == list("abcdefhjkl")
-        assert result.unlabelled == 2
+        assert result.unlabelled == ("g", "i")
         assert result.meta["n_cases"] == 12
 
 

@@ -28,8 +28,8 @@ DOCUMENTS = [
 ]
 LONGEST_LINE, LONGEST_README = 110, 200
 # Programs of others, whose words are not checked
-FOREIGN = {"git", "mypy", "nvtop", "pip", "pre-commit", "rm", "ruff", "source", "tensorboard"}
-FOREIGN_FLAGS = {"--logdir", "--durations", "--shm-size"}
+FOREIGN = {"git", "mypy", "nvtop", "pip", "podman", "pre-commit", "rm", "ruff", "source", "tensorboard"}
+FOREIGN_FLAGS = {"--logdir", "--durations", "--shm-size", "--build-arg", "--device", "--gpus", "--userns"}
 LAUNCHERS = {"environment.sh", "launch.sh"}  # named in scripts, but not what they run
 OWN_WORDS = ("demo.sh", "test.sh")  # these read their arguments themselves
 

@@ -16,8 +16,8 @@ from benchmarks.hostile_systems import SIZE, write_system
 from common.compute import seed_torch
 from common.films.decode import Film
 from common.films.resample import resample
+from common.inference.measured import measured_map
 from common.inference.run_networks import Predictor
-from common.inference.test_set import _Inference
 from common.inference.trained_system import CLASSIFICATION, SEGMENTATION, operating_point, read_trained
 from common.inference.two_stage_rule import OperatingPoint
 from common.networks import weights
@@ -148,16 +148,12 @@ def test_testing_measures_at_the_threshold_of_the_map() -> None:
     prepared = SimpleNamespace(
         cases=pd.DataFrame([facts]),
         has_mask=np.array([True]),
-        mask=lambda row: lesion,
+        mask=lambda row, side=1024: lesion if side == 1024 else truth,
         second_mask=lambda row: None,
     )
-    predictor = SimpleNamespace(prepared=prepared, image_size=64)
     truth = lesion[8::16, 8::16]
     measured = [
-        _Inference(None, OperatingPoint(0.5, 1, 64, threshold), predictor, None, None)._measured(
-            0, found, truth
-        )
-        for threshold in (0.2, 0.5)
+        measured_map(prepared, 0, found, OperatingPoint(0.5, 1, 64, threshold)) for threshold in (0.2, 0.5)
     ]
     assert [each["area_pixels"] for each in measured] == [250, 0]
     assert measured[0]["dice_segmentation"] == dice(found > 0.2, truth) > 0.5

@@ -1,7 +1,11 @@
-"""The dataset for nnU-Net: every film once, the same five folds, classes 0 and 1, nothing of others lost."""
+"""The dataset for nnU-Net: every film once, the same five folds, classes 0 and 1, nothing of others lost.
+
+And the way back: what nnU-Net predicts of the test films, in the tables beside our systems.
+"""
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import Scripts
 
+from common.inference.nnunet_predictions import collect_nnunet, film_probability
 from common.paths import prepared_folder
 from common.preparation.film_store import PreparedSet
 from common.preparation.nnunet import DATASET, export_nnunet
@@ -96,3 +101,54 @@ def test_films_that_are_not_prepared_are_named(tmp_path: Path) -> None:
     )
     assert "prepared NTUH films" in said
     assert not (tmp_path / "out").exists()
+
+
+# --- the way back ----------------------------------------------------------------------------------
+
+
+def _predicted(folder: Path, cases: list[str], shape: tuple[int, ...] = (2, 1, 40, 30)) -> Path:
+    """Probabilities as nnUNetv2_predict leaves them."""
+    folder.mkdir()
+    for number, case in enumerate(cases):
+        softmax = np.zeros(shape, np.float32)
+        softmax[1, 0, :5, :5] = number / len(cases)
+        softmax[0] = 1 - softmax[1]
+        np.savez_compressed(folder / f"{case}.npz", probabilities=softmax)
+    return folder
+
+
+@pytest.mark.slow
+def test_its_predictions_become_the_folder_of_a_peer(training: PreparedSet, tmp_path: Path) -> None:
+    cases = PreparedSet(prepared_folder("ntuh_test")).cases["case"].tolist()
+    collect_nnunet(tmp_path / "peer", _predicted(tmp_path / "predicted", cases))
+    rows = list(csv.DictReader((tmp_path / "peer" / "cases.csv").read_text().splitlines()))
+    assert [row["case"] for row in rows] == cases
+    for number, row in enumerate(rows):
+        assert float(row["probability"]) == pytest.approx(number / len(cases))
+        found = cv2.imread(str(tmp_path / "peer" / "maps" / f"{row['case']}.png"), cv2.IMREAD_UNCHANGED)
+        assert (found.shape, found.dtype) == ((40, 30), np.uint16)
+        assert (found[:5, :5] == round(number / len(cases) * 65535)).all()
+        assert not found[5:].any()
+
+
+@pytest.mark.slow
+def test_predictions_that_are_none(training: PreparedSet, tmp_path: Path) -> None:
+    cases = PreparedSet(prepared_folder("ntuh_test")).cases["case"].tolist()
+    predicted = _predicted(tmp_path / "predicted", cases)
+    (predicted / f"{cases[1]}.npz").write_bytes(b"PK no archive")
+    with pytest.raises(Refusal, match="holds no probabilities"):
+        collect_nnunet(tmp_path / "peer", predicted)
+    (predicted / f"{cases[1]}.npz").unlink()
+    with pytest.raises(Refusal, match="lacks probabilities of 1 of 16 test films"):
+        collect_nnunet(tmp_path / "peer", predicted)
+    with pytest.raises(Refusal, match="other probabilities than of two classes"):
+        collect_nnunet(tmp_path / "peer", _predicted(tmp_path / "three", cases, (3, 1, 8, 8)))
+    assert not (tmp_path / "peer").exists()
+
+
+def test_no_single_pixel_makes_a_film_positive() -> None:
+    found = np.zeros((512, 512), np.float32)
+    found[100, 100] = 1
+    assert film_probability(found) == pytest.approx(1 / 64)
+    found[100:108, 100:108] = 1  # a small lesion does
+    assert film_probability(found) == pytest.approx(1)

@@ -86,7 +86,7 @@ def reported(result: Result, **options) -> tuple[str, list[dict]]:
     """What is printed, and the rows behind it."""
     console = Console(file=io.StringIO(), width=100, highlight=False, markup=False)
     chosen = ReportOptions(**{"replicates": 50, "all": True, **options})
-    rows = table_rows({"eff": result.cases}, {}, chosen)
+    rows, _ = table_rows({"eff": result.cases}, {}, {}, chosen)
     print_report(console, {"eff": result}, rows, chosen, Planned(None, []))
     return console.file.getvalue(), rows
 
@@ -195,7 +195,9 @@ def test_header_says_who_was_tested():
     assert f"Positive by report without a mask, so negative here: {without}." in text
     assert "within 10 mm (12.5 pixels where the spacing is unknown)" in text
     assert "no label" not in text
-    assert "3 more have no label and count in no metric." in printed(Result(result.cases, META, unlabelled=3))
+    assert "3 more have no label and count in no metric." in printed(
+        Result(result.cases, META, unlabelled=("x", "y", "z"))
+    )
     assert "Stated prevalence" not in text
     several = " ".join(printed(results(200, films_a_patient=2)).split())
     assert "200 test films of 100 patients (films of one patient are resampled together)." in several
@@ -219,7 +221,7 @@ def test_cohort_by_hand():
     patient = np.array(["p1", "p1", "p2", "p3", "p4"])
     blank = np.zeros(5)
     cases = Cases(patient, patient, mask, report, blank, blank, mask, mask, blank)
-    assert cohort(Result(cases, META, unlabelled=3)) == {
+    assert cohort(Result(cases, META, unlabelled=("x", "y", "z"))) == {
         "films": 5,
         "patients": 4,
         "positive_by_mask": 2,
@@ -240,7 +242,7 @@ def test_the_primary_tables_alone_are_sixty_lines_for_two_systems_and_say_where_
     both = {"eff": results(300), "vit": results(300)}
     console = Console(file=io.StringIO(), width=100, highlight=False, markup=False)
     options = ReportOptions(replicates=50)
-    rows = table_rows({system: each.cases for system, each in both.items()}, {}, options)
+    rows, _ = table_rows({system: each.cases for system, each in both.items()}, {}, {}, options)
     print_report(console, both, rows, options, Planned(None, []))
     lines = console.file.getvalue().splitlines()
     assert len(lines) <= 60

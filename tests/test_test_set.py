@@ -293,7 +293,7 @@ def test_rows_say_what_the_networks_found(tested: Path) -> None:
         if not near:
             _check_localisation(found, maps[row], prepared.mask(row))
     result = read_results(("eff",))["eff"]
-    assert (len(result.cases), result.unlabelled) == (len(masked), 0)
+    assert (len(result.cases), len(result.unlabelled)) == (len(masked), 0)
     assert np.flatnonzero(~result.cases.in_mm).tolist() == sorted(unknown)
     assert result.cases.manufacturer[unknown[0]] == 'A, "B"'
     assert np.isnan(result.cases.chest_tube[unknown[0]])
@@ -346,12 +346,12 @@ def test_a_new_value_of_each_film_needs_only_its_column(
     tested: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What stage 2 measures reaches cases.csv, meta.json and the metrics by one entry of COLUMNS."""
-    measured = test_set._Inference._measured
+    measured = test_set.measured_map
     monkeypatch.setattr(
-        test_set._Inference,
-        "_measured",
-        lambda self, row, found, truth: (
-            measured(self, row, found, truth) | {"density": float((found > 0.5).mean())}
+        test_set,
+        "measured_map",
+        lambda prepared, row, found, point: (
+            measured(prepared, row, found, point) | {"density": float((found > 0.5).mean())}
         ),
     )
     column = Column("a toy", "number", COLUMNS["area_pixels"].given, high=1)
@@ -382,7 +382,7 @@ def test_films_without_labels_are_predicted_and_not_counted(tested: Path, uninte
     for row, expected in zip(_rows(), with_labels, strict=True):
         assert row == expected | ({"report": ""} if row["case"] in negatives else {})
     result = read_results(("eff",))["eff"]
-    assert (len(result.cases), result.unlabelled, result.meta["n_cases"]) == (13, 3, 16)
+    assert (len(result.cases), len(result.unlabelled), result.meta["n_cases"]) == (13, 3, 16)
     assert not set(negatives) & set(result.cases.case.tolist())
 
 

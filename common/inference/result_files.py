@@ -46,12 +46,12 @@ class Result:
     Attributes:
         cases: Films with a label, in the order of the file; of `read_unlabelled`, those without one.
         meta: Content of meta.json.
-        unlabelled: How many films have no label, which no metric counts.
+        unlabelled: Names of the films without a label, which no metric counts.
     """
 
     cases: Cases
     meta: dict[str, Any]
-    unlabelled: int = 0
+    unlabelled: tuple[str, ...] = ()
 
 
 def read_results(systems: Sequence[str]) -> dict[str, Result]:
@@ -111,7 +111,8 @@ def _read_result(system: str, labelled: bool) -> Result:
     if meta["n_cases"] != reader.n:
         raise reader.refusal(f"{reader.n} rows, but n_cases of meta.json is {meta['n_cases']}")
     cases, known = reader.cases(meta)
-    return Result(cases.taken(np.flatnonzero(known == labelled)), meta, int((~known).sum()))
+    unlabelled = tuple(cases.case[~known].tolist())
+    return Result(cases.taken(np.flatnonzero(known == labelled)), meta, unlabelled)
 
 
 def _read_meta(path: Path, system: str) -> dict[str, Any]:

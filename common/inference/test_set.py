@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,8 @@ from common.command_line import EvaluationOptions
 from common.compute import film_readers, set_up
 from common.distributed import Processes, running
 from common.files import digest, write_csv, write_json
-from common.films.resample import resample
 from common.hints import from_here
+from common.inference.measured import film_scale, measured_map
 from common.inference.result_columns import Column, fold_cells, written_columns
 from common.inference.resumable_result import PICTURES, Entry, ResumableResult
 from common.inference.run_networks import PRECISION, Predictor
@@ -37,13 +37,12 @@ from common.inference.trained_system import (
 from common.inference.two_stage_rule import POSITIVE, OperatingPoint
 from common.inference.unlike_training import TrainingLikeness
 from common.paths import result_folder, shown
-from common.preparation.film_store import SIDE, PreparedSet
+from common.preparation.film_store import PreparedSet
 from common.preparation.run import open_prepared
 from common.refusal import Refusal
 from common.stages import BOOTSTRAP_COMMAND, INFERENCE_COMMAND, Stage
-from common.statistics.localisation import hit, laterality, outline_laterality, outlines
-from common.statistics.overlap import dice, iou
-from common.statistics.surface_distance import TOLERANCE_MM, Scale, surface_metrics, tolerance_px
+from common.statistics.overlap import dice
+from common.statistics.surface_distance import TOLERANCE_MM, tolerance_px
 
 PICTURE_SIDE = 512  # of the films kept for the report
 
@@ -226,7 +225,7 @@ class _Inference:
                 _write_picture(pictures[0], np.rint(found * 255).astype(np.uint8))
                 _write_picture(pictures[1], truth.astype(np.uint8) * 255)
                 _write_picture(pictures[2], self.prepared.film(row, PICTURE_SIDE))
-                measured = self._measured(row, found, truth)
+                measured = measured_map(self.prepared, row, found, self.point)
                 # Last, because an entry vouches for its pictures.
                 add(row, **measured, pictures=_pictures_digest(pictures))
 
@@ -234,41 +233,6 @@ class _Inference:
         """The probability map (8 bit), the true mask and the film of a case, for the report."""
         case = self.prepared.cases["case"].iloc[row]
         return [folder / kind / f"{case}{suffix}" for kind, suffix in PICTURES.items()]
-
-    def _scale(self, row: int) -> Scale:
-        facts = self.prepared.cases.iloc[row]
-        names = ("width", "height", "spacing_row", "spacing_column")
-        return Scale.of(self.predictor.image_size, *(facts[name] for name in names))
-
-    def _measured(self, row: int, found: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-        """What stage 2 found in a film, and how well where it has a mask."""
-        # At the working size, as the decision counts; then at full size, against the mask as it is there.
-        predicted = found > self.point.map_threshold
-        measured: dict[str, Any] = {"area_pixels": int(predicted.sum())}
-        full, lesion = resample(found, SIDE), self.prepared.mask(row)
-        outline = full > self.point.map_threshold
-        parts = outlines(full, outline, lesion)
-        measured |= {"false_outlines": len(parts.false), "false_scores": _joined(parts.false)}
-        if self.prepared.has_mask[row]:
-            distance, share = surface_metrics(predicted, truth, self._scale(row))
-            facts = self.prepared.cases.iloc[row]
-            measured |= {
-                "dice_segmentation": dice(predicted, truth),
-                "iou": iou(predicted, truth),
-                "hd95": distance,
-                "nsd": share,
-                "dice_full_size": dice(outline, lesion),
-                "laterality": laterality(full, lesion),
-                "outline_laterality": outline_laterality(outline, lesion),
-                "hit": hit(full, lesion, int(facts["width"]), int(facts["height"])),
-                "lesions": len(parts.lesions),
-                "lesions_found": sum(score > 0 for score in parts.lesions),
-                "lesion_scores": _joined(parts.lesions),
-            }
-            second = self.prepared.second_mask(row)
-            if second is not None:
-                measured["dice_second"] = dice(outline, second)
-        return measured
 
     def _annotators(self, row: int, looked: bool) -> float | None:
         """Dice of both annotators' masks; None where one of them did not look at the film."""
@@ -283,7 +247,7 @@ class _Inference:
             key: None if value != value else value  # NaN: an empty cell
             for key, value in self.prepared.cases.iloc[row].items()
         }
-        scale, found = self._scale(row), segmented or {}
+        scale, found = film_scale(self.prepared, row, self.point.image_size), segmented or {}
         area, overlap = found.get("area_pixels"), found.get("dice_segmentation")
         rule = self.point.rule(probability, area)
         fraction = None if area is None else area / scale.image_size**2
@@ -313,7 +277,7 @@ class _Inference:
             **{key: facts[key] for key in ("age", "sex", "view", "manufacturer")},
             "chest_tube": _whole(facts["chest_tube"]),
         }
-        # What stage 2 measured passes as it is: a new value of `_measured` needs nothing but its column.
+        # What stage 2 measured passes as it is: a new value of `measured_map` needs nothing but its column.
         return {name: known[name] if name in known else found.get(name) for name in self.columns}
 
     def _write(self, folder: Path, cases: list[dict[str, Any]]) -> None:
@@ -346,10 +310,6 @@ class _Inference:
                 "version": __version__,
             },
         )
-
-
-def _joined(scores: Sequence[float]) -> str:
-    return " ".join(f"{score:.6g}" for score in scores)
 
 
 def _whole(value: float | None) -> int | None:

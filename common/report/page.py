@@ -86,6 +86,7 @@ def write_report(
     replicates: int,
     seed: int,
     planned: Sequence[str] = (),
+    peers: Sequence[str] = (),
 ) -> list[Path]:
     """Write report.html, figures/*.svg and cohort.csv beside the result folders.
 
@@ -96,6 +97,7 @@ def write_report(
         replicates: Number of resamples behind the rows' intervals.
         seed: Seed of the resampling, for the rows and the curves' bands.
         planned: What is said of the plan of the test, a sentence each.
+        peers: Names of the systems of others that have rows.
 
     Returns:
         What was written, report.html first.
@@ -106,7 +108,7 @@ def write_report(
     folder = workspace() / TESTING_FOLDER
     drawn = draw_plots(results, rows, seed)
     cohort = cohort_entries(results)
-    page = _page(results, rows, replicates, seed, drawn, planned, cohort)
+    page = _page(results, rows, replicates, seed, drawn, planned, cohort, peers)
     contents = {folder / "report.html": page.encode()} | {
         folder / "figures" / f"{name}.svg": svg for name, svg in drawn.items()
     }
@@ -124,6 +126,7 @@ def _page(
     drawn: Mapping[str, bytes],
     planned: Sequence[str],
     cohort: Cohort,
+    peers: Sequence[str],
 ) -> str:
     cases = {system: result.cases for system, result in results.items()}
     first = next(iter(cases.values()))
@@ -170,7 +173,8 @@ def _page(
         planned=planned,
         glance=_glance(rows, list(results)),
         told_films=_told_films(results),
-        tables=tables(rows, list(results)),
+        peers=peers,
+        tables=tables(rows, list(results), peers),
         kept={
             system: threshold_sentences(rows, system, result.meta["cls_threshold"], thresholds[system])
             for system, result in results.items()

@@ -101,7 +101,11 @@ def _unique(values: Iterable[str]) -> list[str]:
 
 
 def table(
-    rows: Sequence[Row], systems: Sequence[str], title: str, stratum_titles: Mapping[str, str] = _STRATA
+    rows: Sequence[Row],
+    systems: Sequence[str],
+    title: str,
+    stratum_titles: Mapping[str, str] = _STRATA,
+    comparisons: Sequence[str] | None = None,
 ) -> Table:
     """Rows of one reference and decision as a table; strata and metrics in the order of the rows.
 
@@ -110,8 +114,11 @@ def table(
         systems: Systems of the columns, in this order.
         title: Title of the table.
         stratum_titles: What strata are called; one that is not named keeps its own name.
+        comparisons: Comparisons of the columns that follow, where there are rows of them; None: those of the
+            systems with each other.
     """
-    compared = [name for name in comparison_names(systems) if any(row["system"] == name for row in rows)]
+    wanted = comparison_names(systems) if comparisons is None else comparisons
+    compared = [name for name in wanted if any(row["system"] == name for row in rows)]
     found = {(row["system"], row["stratum"], row["metric"]): row for row in rows}
     shown = [row for row in rows if row["system"] in (*systems, *compared)]
     marks: dict[str, str] = {}
@@ -160,7 +167,8 @@ class Tables:
     """All rows, as tables.
 
     Attributes:
-        primary: Mask reference, two-stage decision: all films, by lesion size, by groups (sex, age ...).
+        primary: Mask reference, two-stage decision: all films, by lesion size, by groups (sex, age ...), and
+            systems minus peers over all films.
         others: Every other reference and decision, all strata of each.
         further: Rows of other systems (human readers) and their comparisons, as they are.
     """
@@ -170,27 +178,44 @@ class Tables:
     further: list[Row]
 
 
-def tables(rows: Sequence[Row], systems: Sequence[str]) -> Tables:
-    """Sort rows into the tables of the report; every row is in one of them."""
+def tables(rows: Sequence[Row], systems: Sequence[str], peers: Sequence[str] = ()) -> Tables:
+    """Sort rows into the tables of the report.
+
+    Every row is in one of them, but those of systems minus peers that are not primary: they would widen each
+    table beyond a page.
+    """
     blocks: dict[tuple[str, str], list[Row]] = {}
-    known = {*systems, *comparison_names(systems)}
+    columns, own = [*systems, *peers], comparison_names(systems)
+    known = {*columns, *comparison_names(columns)}
     for row in rows:
         if row["system"] in known:
             blocks.setdefault((row["reference"], row["decision"]), []).append(row)
     primary = blocks.pop(("mask", "two_stage"), [])
 
     def part(title: str, holds: Callable[[str], bool]) -> Table:
-        return table([row for row in primary if holds(row["stratum"])], systems, title)
+        chosen = [row for row in primary if holds(row["stratum"])]
+        return table(chosen, columns, title, comparisons=own)
 
     parts = (
         part("primary results, all films", lambda stratum: stratum == "all"),
         part("by lesion size", lambda stratum: stratum in STRATA[1:]),
         part("by group of films", lambda stratum: stratum not in STRATA),
+        table(
+            [row for row in primary if row["stratum"] == "all"],
+            [],
+            "each system minus each peer, all films; exploratory, no p is adjusted",
+            comparisons=[f"{system}-{peer}" for system in systems for peer in peers],
+        ),
     )
     return Tables(
         [each for each in parts if each.groups],
         [
-            table(block, systems, f"reference {_title(REFERENCES, key[0])}; {_title(DECISIONS, key[1])}")
+            table(
+                block,
+                columns,
+                f"reference {_title(REFERENCES, key[0])}; {_title(DECISIONS, key[1])}",
+                comparisons=own,
+            )
             for key, block in blocks.items()
         ],
         [row for row in rows if row["system"] not in known],

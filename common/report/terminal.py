@@ -30,6 +30,7 @@ from common.statistics.human_readers import AID, CALL, Reading, read_readers, re
 from common.statistics.intervals import CONFIDENCE, EXPANDED, MIN_FILMS, MIN_PATIENTS
 from common.statistics.metric_catalogue import METRICS
 from common.statistics.metrics import DECISIONS, OF_CLEAR, REFERENCES
+from common.statistics.peers import Peer, peer_rows
 from common.statistics.plan import Plan, plan_sentences, read_plan, verdicts
 from common.statistics.reader_means import AIDED_READERS, READERS, mean_rows
 from common.statistics.strata import SIZE_EDGES, STRATA
@@ -76,6 +77,7 @@ _LINES = (
 )
 _OF_GROUPS = ("auroc", "sensitivity", "specificity", "dice_positives")
 _OF_READERS = ("sensitivity", "specificity", "auroc")
+_OF_PEERS = (("auroc", "auprc", "dice_segmentation"), ("sensitivity", "specificity", "dice_positives"))
 
 
 def _main() -> list[str]:
@@ -104,11 +106,12 @@ def _titles(metrics: Iterable[str], more: Sequence[str] = ()) -> str:
 
 def cohort(result: Result) -> dict[str, int]:
     """How many films, patients and positives there are, and films without a label beside them."""
-    return {**result.cases.cohort(), "without_a_label": result.unlabelled}
+    return {**result.cases.cohort(), "without_a_label": len(result.unlabelled)}
 
 
 def write_metrics(
     results: Mapping[str, Result],
+    peers: Mapping[str, Peer],
     rows: Sequence[dict[str, Any]],
     options: ReportOptions,
     planned: Planned,
@@ -150,6 +153,7 @@ def write_metrics(
                 system: {key: result.meta[key] for key in kept if key in result.meta}
                 for system, result in results.items()
             },
+            "peers": {name: {"decides": peer.decides, "maps": peer.maps} for name, peer in peers.items()},
             "rows": written,
         },
     )
@@ -165,6 +169,7 @@ def print_report(
     rows: Sequence[dict[str, Any]],
     options: ReportOptions,
     planned: Planned,
+    peers: Sequence[str] = (),
 ) -> None:
     """Print the primary tables and, with `options.all`, every other table and what there is to say of it."""
     found = {tuple(row[key] for key in _ROW_KEY): row for row in rows}
@@ -172,6 +177,7 @@ def print_report(
         _print_primary(console, results, found, options, planned)
         _print_pair(console, rows)
         _print_readers(console, rows)
+        _print_peers(console, rows, peers)
         console.print()
         console.print(
             "The other reference, stage 1 alone, groups, calibration and all further metrics: "
@@ -210,6 +216,7 @@ def print_report(
         _print_groups(console, found, system)
     _print_pair(console, rows)
     _print_readers(console, rows)
+    _print_peers(console, rows, peers)
 
 
 def _print_primary(
@@ -306,7 +313,7 @@ def _header(result: Result, options: ReportOptions) -> list[str]:
         "repeated.",
     ]
     if result.unlabelled:
-        lines.insert(1, f"{result.unlabelled} more have no label and count in no metric.")
+        lines.insert(1, f"{len(result.unlabelled)} more have no label and count in no metric.")
     if options.prevalence is not None:
         lines.append(f"Stated prevalence: {options.prevalence:g}.")
     return lines + _cautions(options)
@@ -441,6 +448,35 @@ def _print_of_mean(console: Console, of_all: Sequence[Mapping[str, Any]]) -> Non
     console.print("Intervals are for other readers and other patients (Obuchowski and Rockette).")
 
 
+def _print_peers(console: Console, rows: Sequence[Mapping[str, Any]], peers: Sequence[str]) -> None:
+    """Systems of others over all films against the primary reference, and ours minus each of them."""
+    if not peers:
+        return
+    place = (REFERENCES[0], DECISIONS[0], "all")
+    of_all = [row for row in rows if (row["reference"], row["decision"], row["stratum"]) == place]
+    found = {(row["system"], row["metric"]): row for row in of_all}
+    console.print()
+    console.rule("Peers, reference: mask", align="left", characters="=")
+    for line in _OF_PEERS:
+        metrics = [metric for metric in line if any((peer, metric) in found for peer in peers)]
+        if not metrics:
+            continue
+        table = _table((METRICS[metric].short_title for metric in metrics), justify="left", first="peer")
+        for peer in peers:
+            cells = (found.get((peer, metric)) for metric in metrics)
+            table.add_row(peer, *(line_text(row) if row else "" for row in cells))
+        console.print(table)
+        console.print()
+    table = _table(("metric", "difference", "p"), justify="left", first="system - peer")
+    for (name, metric), row in found.items():
+        system, _, other = name.partition("-")
+        if other in peers and any(metric in line for line in _OF_PEERS):
+            p = p_text(row["p_value"])
+            table.add_row(f"{system} - {other}", METRICS[metric].short_title, line_text(row), p)
+    console.print(table)
+    console.print("Outside the primary comparisons: p-values of peers are not adjusted.")
+
+
 def _table(columns: Iterable[str], justify: Literal["left", "right"], first: str = "stratum") -> Table:
     table = Table(first, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
@@ -480,17 +516,21 @@ def report(options: ReportOptions) -> None:
     systems = {system: result.cases for system, result in results.items()}
     films = next(iter(systems.values()))
     readers = read_readers(options.readers, films) if options.readers else {}
-    rows = table_rows(systems, readers, options)
-    planned = Planned.of(plan, rows, note_look(results, plan))
+    peers = _read_peers(options, next(iter(results.values())))
+    rows, of_peers = table_rows(systems, readers, peers, options)
+    planned = Planned.of(plan, rows, note_look(results, plan))  # no plan speaks of peers
+    rows += of_peers
     # Written first: a reader that closes the pipe early (`| head`) must not cost the files.
-    written = [*write_metrics(results, rows, options, planned)]
+    written = [*write_metrics(results, peers, rows, options, planned)]
     if readers:
         written.append(write_imrmc(films, readers))
     else:
         remove_earlier_imrmc()
-    page, *_, described = write_report(results, rows, options.replicates, options.seed, planned.sentences)
+    page, *_, described = write_report(
+        results, rows, options.replicates, options.seed, planned.sentences, tuple(peers)
+    )
     console = _console()
-    print_report(console, results, rows, options, planned)
+    print_report(console, results, rows, options, planned, tuple(peers))
     names = ", ".join(path.name for path in (*written, described, page))
     console.print(f"\nwritten: {names}\nin {shown(page.parent)}", soft_wrap=True)  # a path stays whole
 
@@ -498,13 +538,13 @@ def report(options: ReportOptions) -> None:
 def is_reported(options: ReportOptions) -> bool:
     """Whether the metrics that are there are of the present results, with the numbers that are asked for.
 
-    Metrics with readers or by a plan are made again, whatever is there: it takes a minute.
+    Metrics with readers or peers, or by a plan, are made again, whatever is there: it takes a minute.
     """
     folder = workspace() / TESTING_FOLDER
     lacking = [
         name for name in ("metrics.json", "metrics.csv", "report.html") if not (folder / name).is_file()
     ]
-    if lacking or options.readers or options.plan:
+    if lacking or options.readers or options.peer or options.plan:
         return False
     content = read_json(folder / "metrics.json", BOOTSTRAP_COMMAND)
     found = {system: facts.get("cases_sha256") for system, facts in content.get("systems", {}).items()}
@@ -514,7 +554,15 @@ def is_reported(options: ReportOptions) -> bool:
         return False
     numbers = ("replicates", "seed", "interval", "prevalence")
     same = all(content.get(name) == getattr(options, name) for name in numbers)
-    return same and found == cases and content.get("plan") is None
+    return same and found == cases and content.get("plan") is None and not content.get("peers")
+
+
+def _read_peers(options: ReportOptions, result: Result) -> dict[str, Peer]:
+    if not options.peer:
+        return {}
+    from common.inference.peer_files import read_peer  # pandas, which takes a second, only where it is needed
+
+    return {name: read_peer(name, folder, result) for name, folder in options.peers.items()}
 
 
 @dataclass(frozen=True)
@@ -546,9 +594,12 @@ class Planned:
 
 
 def table_rows(
-    systems: Mapping[str, Cases], readers: Mapping[str, Reading], options: ReportOptions
-) -> list[dict[str, Any]]:
-    """Everything that metrics.csv holds: the systems' metrics, their differences, and the readers'."""
+    systems: Mapping[str, Cases],
+    readers: Mapping[str, Reading],
+    peers: Mapping[str, Peer],
+    options: ReportOptions,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Everything that metrics.csv holds: the systems' metrics, differences and readers; and the peers'."""
     found = {
         reference: bootstrap(
             systems, reference, options.replicates, options.seed, options.interval, options.prevalence
@@ -570,7 +621,8 @@ def table_rows(
         rows += comparison_rows(systems, of_reference, reference)
     rows += group_difference_rows(found[REFERENCES[0]], REFERENCES[0])
     rows += mean_rows(systems, readers)
-    return rows + reader_rows(systems, readers, options.replicates, options.seed)
+    rows += reader_rows(systems, readers, options.replicates, options.seed)
+    return rows, [row for peer in peers.values() for row in peer_rows(systems, peer, found, options)]
 
 
 def _console() -> Console:

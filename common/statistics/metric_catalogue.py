@@ -24,7 +24,8 @@ from common.statistics.calibration import intercept_interval, observed_over_expe
 from common.statistics.intervals import koopman_interval
 from common.statistics.tested_films import Cases
 
-Need = Literal["probability", "decision", "map"]
+# `own`: what only systems of this project have, such as folds, a first stage, and films that they decline
+Need = Literal["probability", "decision", "map", "own"]
 
 
 def share(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -461,14 +462,14 @@ METRICS: dict[str, Metric] = {
     "sensitivity_single_folds": Metric(
         "Sensitivity of single folds at the threshold: mean",
         Mean(lambda f: f.positive & f.with_value("fold_votes"), lambda f: f.cases.column("fold_votes")),
-        ("probability",),
+        ("own",),
         short="Sens., single folds",
         comparable=False,
     ),
     "specificity_single_folds": Metric(
         "Specificity of single folds at the threshold: mean",
         Mean(lambda f: f.negative & f.with_value("fold_votes"), lambda f: 1 - f.cases.column("fold_votes")),
-        ("probability",),
+        ("own",),
         short="Spec., single folds",
         comparable=False,
     ),
@@ -476,7 +477,7 @@ METRICS: dict[str, Metric] = {
     "sensitivity_majority": Metric(
         "Sensitivity where a majority of the folds decides",
         Mean(lambda f: f.positive & f.with_value("fold_votes"), lambda f: f.cases.column("fold_votes") > 0.5),
-        ("probability",),
+        ("own",),
         short="Sens., majority",
         kind="proportion",
         comparable=False,
@@ -484,7 +485,7 @@ METRICS: dict[str, Metric] = {
     "specificity_majority": Metric(
         "Specificity where a majority of the folds decides",
         Mean(lambda f: f.negative & f.with_value("fold_votes"), lambda f: f.cases.column("fold_votes") < 0.5),
-        ("probability",),
+        ("own",),
         short="Spec., majority",
         kind="proportion",
         comparable=False,
@@ -496,7 +497,7 @@ METRICS: dict[str, Metric] = {
     "no_answer": Metric(
         "No answer: share of the films that prediction would decline",
         Mean(lambda f: f.with_value("no_answer"), lambda f: f.cases.column("no_answer")),
-        (),
+        ("own",),
         short="No answer",
         case_mix=True,
         kind="proportion",
@@ -505,7 +506,7 @@ METRICS: dict[str, Metric] = {
     "no_answer_positives": Metric(
         "No answer: share of the positives",
         Mean(lambda f: f.positive & f.with_value("no_answer"), lambda f: f.cases.column("no_answer")),
-        (),
+        ("own",),
         short="No answer, positives",
         kind="proportion",
         comparable=False,
@@ -513,7 +514,7 @@ METRICS: dict[str, Metric] = {
     "sensitivity_answered": Metric(
         "Sensitivity, films that prediction would answer",
         Mean(lambda f: f.positive & f.answered, lambda f: f.called),
-        ("decision",),
+        ("decision", "own"),
         short="Sens., answered",
         kind="proportion",
         comparable=False,
@@ -521,7 +522,7 @@ METRICS: dict[str, Metric] = {
     "specificity_answered": Metric(
         "Specificity, films that prediction would answer",
         Mean(lambda f: f.negative & f.answered, lambda f: ~f.called),
-        ("decision",),
+        ("decision", "own"),
         short="Spec., answered",
         kind="proportion",
         comparable=False,
@@ -801,7 +802,7 @@ METRICS: dict[str, Metric] = {
     "vetoed": Metric(
         "Called by stage 1, vetoed by the area rule",
         Number(lambda f: f.all, lambda f: f.cases.stage_1 & ~f.called),
-        ("decision",),
+        ("decision", "own"),
         short="Vetoed",
         kind="count",
         descriptive=True,

@@ -7,6 +7,7 @@
     python bootstrap.py --prevalence 0.05    PPV and NPV at this prevalence, too
     python bootstrap.py --all                print every table, not only the primary ones
     python bootstrap.py --replicates 2000 --seed 7
+    python bootstrap.py --peer NAME=FOLDER   a system of others, too, by its predictions (docs/statistics.md)
     python bootstrap.py --write-plan plan.toml   begin a plan, before the first look at the results
     python bootstrap.py --plan plan.toml         state it in every output, with its verdicts
 
