@@ -57,7 +57,9 @@ def main() -> None:
         trees = {"base": check_out(arguments.base, folder / "base"), "now": REPOSITORY}
         for side in trees:  # results and networks only, not the films that they were made from
             for part in ("step2_ntuh_training", "step3_testing"):
-                left_out = shutil.ignore_patterns("runs", "metrics.*", "report.html", "figures")
+                left_out = shutil.ignore_patterns(
+                    "runs", "metrics.*", "report.html", "figures", "cohort.csv", "looks.json"
+                )
                 shutil.copytree(arguments.workspace / part, folder / side / "own" / part, ignore=left_out)
         film = str(arguments.film.absolute())
         commands = {

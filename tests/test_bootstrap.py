@@ -204,6 +204,8 @@ def test_duplicating_every_film_within_its_patient_changes_no_interval(interval)
 
 
 def _ends(bootstrapped, interval):
+    if bootstrapped.by_patients:  # made without replicates
+        return bootstrapped.by_patients
     if interval == "bca":
         return bca_interval(bootstrapped.estimate, bootstrapped.replicates, bootstrapped.acceleration)
     return percentile_interval(bootstrapped.replicates, bootstrapped.patients)
