@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from conftest import Scripts
+from conftest import TESTING, Scripts, installed_program, made_once
 
 from common.inference.nnunet_predictions import collect_nnunet, film_probability
 from common.paths import prepared_folder
@@ -152,3 +156,91 @@ def test_no_single_pixel_makes_a_film_positive() -> None:
     assert film_probability(found) == pytest.approx(1 / 64)
     found[100:108, 100:108] = 1  # a small lesion does
     assert film_probability(found) == pytest.approx(1)
+
+
+# Of a length that is meant for tests; its signature must be that of the class it is made from
+_TRAINER = """
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+class ShortTrainer(nnUNetTrainer):
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 20, 2
+"""
+
+
+@pytest.fixture(scope="session")
+def nnunet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of nnU-Net's programs, in an environment of its own: it wants an older timm than ours."""
+    if program := installed_program("nnUNetv2_train"):
+        return Path(program).parent
+    folder = made_once(tmp_path_factory, "nnunet", _install) / "environment"
+    if not (folder / "bin" / "nnUNetv2_train").exists():
+        pytest.skip("nnU-Net cannot be installed here")
+    return folder / "bin"
+
+
+def _install(folder: Path) -> None:
+    """An environment that sees the packages of this one, and gets what nnU-Net needs beyond them."""
+    subprocess.run([sys.executable, "-m", "venv", folder / "environment"], check=True)
+    python = folder / "environment" / "bin" / "python"
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    own = subprocess.run([python, "-c", where], check=True, capture_output=True, text=True).stdout.strip()
+    (Path(own) / "seen.pth").write_text(sysconfig.get_path("purelib"))
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "nnunetv2>=2.5"], check=False)
+
+
+@pytest.mark.all
+@pytest.mark.slow
+def test_nnunet_trains_on_it_and_its_predictions_are_in_the_tables(
+    chain: Scripts, nnunet: Path, tmp_path: Path
+) -> None:
+    """From our films to a column beside ours, by nnU-Net's own commands; so few steps are no result."""
+    copy = chain.copy(tmp_path / "copy")
+    copy.run("step2_ntuh_training", "bash", "nnunet.sh", str(tmp_path), "--image-size", "128")
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer" / "short.py").write_text(_TRAINER)
+    raw = tmp_path / "nnUNet_raw" / DATASET
+    environment = {
+        **os.environ,
+        **{name: str(tmp_path / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")},
+        "nnUNet_extTrainer": str(tmp_path / "trainer"),
+        "nnUNet_n_proc_DA": "1",
+        "nnUNet_def_n_proc": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    predicted = tmp_path / "predicted"
+    for command in (
+        "nnUNetv2_plan_and_preprocess -d 501 -c 2d -np 1 -npfp 1",
+        "nnUNetv2_train 501 2d 0 -tr ShortTrainer -device cpu",
+        f"nnUNetv2_predict -d 501 -c 2d -f 0 -tr ShortTrainer -device cpu -npp 1 -nps 1 --disable_tta "
+        f"--save_probabilities -chk checkpoint_final.pth -i {raw / 'imagesTs'} -o {predicted}",
+    ):
+        program, *arguments = command.split()
+        done = subprocess.run(
+            [nnunet / program, *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    peer = tmp_path / "peer"
+    copy.run("step2_ntuh_training", "bash", "nnunet.sh", str(peer), "--collect", str(predicted))
+    test = PreparedSet(copy.workspace / "data" / "prepared" / "ntuh_test")
+    overlaps = []
+    for row, case in enumerate(test.cases["case"]):
+        found = cv2.imread(str(peer / "maps" / f"{case}.png"), cv2.IMREAD_UNCHANGED)
+        outlined = cv2.imread(str(predicted / f"{case}.png"), cv2.IMREAD_UNCHANGED) == 1
+        assert ((found > 65535 // 2) == outlined).mean() > 0.999  # the same class, the same way up
+        if test.has_mask[row]:
+            full = cv2.resize(found / 65535, (1024, 1024), interpolation=cv2.INTER_LINEAR) > 0.5
+            mask = test.mask(row)
+            overlaps.append(2 * (full & mask).sum() / (full.sum() + mask.sum()))
+    copy.python(TESTING, "bootstrap.py", "--replicates", "100", "--peer", f"nnUNet={peer}")
+    with open(copy.workspace / TESTING / "metrics.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["stratum"] == "all" and row["reference"] == "mask"]
+    of_it = {row["metric"]: row for row in rows if row["system"] == "nnUNet"}
+    assert of_it["auroc"]["n"] == str(len(test.cases))
+    assert 0 <= float(of_it["auroc"]["estimate"]) <= 1
+    assert of_it["dice_full_size"]["n"] == str(len(overlaps))
+    assert float(of_it["dice_full_size"]["estimate"]) == pytest.approx(np.mean(overlaps), abs=1e-4)
+    assert {row["system"] for row in rows} == {"eff", "vit", "eff-vit", "nnUNet", "eff-nnUNet", "vit-nnUNet"}
+    assert "sensitivity" not in of_it
