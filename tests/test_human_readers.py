@@ -123,7 +123,7 @@ def test_a_bad_row_is_refused_with_its_number(tmp_path: Path, row: str, said: st
     [
         ("", "missing: +case, reader, call"),
         ("case,reader\nc1,A\n", "missing: +call"),
-        ("case;reader;call\nc1;A;1\n", "separated by commas"),
+        ("case\treader\tcall\nc1\tA\t1\n", "separated by commas or semicolons"),
         ("case,reader,call,confidense\nc1,A,1,3\n", "first row must name"),
         ("case,reader,call,call\nc1,A,1,1\n", "first row must name"),
         ("case,reader,call\n", "holds no call"),

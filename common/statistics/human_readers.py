@@ -99,7 +99,7 @@ def read_readers(path: Path, cases: Cases) -> dict[str, Reading]:
             missing=", ".join(name for name in REQUIRED if name not in header) or None,
             found=f"a first row of {len(header)} cells",
             do=f"its first row must name the columns {', '.join(REQUIRED)} and perhaps "
-            f"{' and '.join(OPTIONAL)}, separated by commas",
+            f"{' and '.join(OPTIONAL)}, separated by commas or semicolons",
         )
     if not body:
         raise Refusal(f"{shown(path)} holds no call", do="it needs a row for each film that a reader read")
