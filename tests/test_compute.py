@@ -143,6 +143,7 @@ def test_processes_name_their_gpu_to_the_group(cards: list, monkeypatch: pytest.
     monkeypatch.setattr(distributed, "_end_with_the_launcher", lambda: None)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with distributed.running("0,1"):
         pass
     assert named["device_id"] == GPU

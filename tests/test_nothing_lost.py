@@ -26,6 +26,7 @@ from common.paths import prepared_folder
 from common.prediction.listener.spool import Spool
 from common.preparation import run as preparation
 from common.preparation.notes import FILE as NOTES
+from common.preparation.resume_log import JOURNAL, JOURNALS_OF_SHARDS
 from common.preparation.run import SET_FILES, prepare_sources
 from common.preparation.second_masks import FILE as SECOND_MASKS
 from common.refusal import Refusal, run_script
@@ -169,7 +170,10 @@ def test_only_what_was_written_is_removed(
     assert said.count("\n") == 1
 
 
-def test_one_line_names_what_is_kept(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_line_names_what_is_kept(
+    workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace)  # from where paths are shown
     folder = workspace / "runs" / "eff_seg_siim"
     _fill(folder, RUN_FILES)
     (folder / "notes.txt").touch()
@@ -378,7 +382,7 @@ def test_preparing_anew_keeps_what_is_not_its_own(
     ours = {path.name for path in folder.iterdir()} - {name.split("/")[0] for name in before}
     some = {NOTES, SECOND_MASKS}  # only where there are any
     assert ours | some == set(SET_FILES.names) - {
-        "journal.jsonl", "films.partial.npy", "masks.partial.npy", "rules.json"
+        JOURNAL, JOURNALS_OF_SHARDS, "films.partial.npy", "masks.partial.npy", "rules.json"
     }  # fmt: skip
 
 
