@@ -505,6 +505,9 @@ def test_metrics_that_are_not_estimable():
         assert shown("all", "sensitivity") == (2, 0.5, None, None)
         assert shown("all", "specificity") == (10, 1.0, *wilson_interval(10, 10))
         assert shown("all", "calibration_slope") == (12, None, None, None)
+        # no film has a thumbnail's score: of no film are two positive
+        assert shown("all", "auroc_thumbnail") == (0, None, None, None)
+        assert [rows["all", name]["positives"] for name in ("auroc", "auroc_thumbnail")] == [2, 0]
 
 
 def test_the_jackknife_leaves_out_one_patient_of_a_group_at_a_time():

@@ -210,7 +210,7 @@ def bootstrap(
             n=int(values.films(*key).sum()),
             estimate=float(estimates[own][0]),
             replicates=found.get(own, np.empty(0)),
-            positives=int(values.needed(*key)[0].sum()) if METRICS[key[2]].both_classes else None,
+            positives=_positives(values, key),
             patients=min(len(np.unique(number[films])) for films in values.needed(*key)),
             too_few=any(too_few(number[films]) for films in values.needed(*key)),
             independent=independent,
@@ -236,6 +236,13 @@ def _accelerations(
     )
     found = acceleration(np.stack(list(left_out.values())), first)
     return dict(zip(left_out, found, strict=True))
+
+
+def _positives(values: MetricValues, key: tuple[str, str, str]) -> int | None:
+    """Positives among the films that a metric is over, for one that needs both classes."""
+    if not METRICS[key[2]].both_classes:
+        return None
+    return int((values.films(*key) & values.needed(*key)[0]).sum())
 
 
 def _values(

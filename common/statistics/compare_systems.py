@@ -292,7 +292,7 @@ def _difference(
     low, high = ends or (None, None)
     return {
         "n": min(one.n, other.n),
-        "positives": one.positives,
+        "positives": (one if one.n <= other.n else other).positives,
         "estimate": estimate,
         "ci_low": low,
         "ci_high": high,
