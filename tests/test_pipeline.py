@@ -206,7 +206,7 @@ def test_status_tells_running_interrupted_and_waiting(run: Callable[..., str]) -
     assert " h left" not in text
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_what_is_done_is_kept_and_the_rest_is_made(run: Callable[..., str], tmp_path: Path) -> None:
     everything = tmp_path / "copy"
     before = {path: path.read_bytes() for path in everything.rglob("*.csv")}

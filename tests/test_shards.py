@@ -200,7 +200,7 @@ os.replace = replace
 """
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_killed_process_costs_nothing_and_any_number_goes_on(
     system: Scripts, films: Path, alone: Path, tmp_path: Path, predict: Predict
 ) -> None:
@@ -223,7 +223,7 @@ def test_killed_process_costs_nothing_and_any_number_goes_on(
     assert _noted(output) >= _noted(alone)
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_array_tasks_share_the_films(
     system: Scripts,
     films: Path,
@@ -250,7 +250,7 @@ def test_array_tasks_share_the_films(
     assert _written(tmp_path) == _written(alone)
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_other_threads_give_the_same_decisions(
     films: Path, alone: Path, tmp_path: Path, predict: Predict
 ) -> None:
@@ -275,7 +275,7 @@ def test_array_of_one_task_of_several_is_refused(system: Scripts, films: Path, t
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_shards_of_other_films_make_no_table(films: Path, tmp_path: Path, predict: Predict) -> None:
     source, output = _some(films, _AT_ONCE + 1, tmp_path), tmp_path / "out"
     assert predict(source, output, "--shard", "0/2") == 0
