@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -255,10 +257,12 @@ def _values(
     """What `compute` makes of each row of the blocks, which have `rows` rows together; a title is shown."""
     found: dict[Key, np.ndarray] = {}
     start = 0
-    with progress(rows, title, unit="replicate") as bar:
+    # Systems do not wait for each other: nearly all of the time is NumPy's, which leaves the lock to others
+    with progress(rows, title, unit="replicate") as bar, ThreadPoolExecutor(len(prepared)) as threads:
         for counts in blocks:
-            for system, values in prepared.items():
-                for key, computed in compute(values, counts).items():
+            of_systems = threads.map(compute, prepared.values(), repeat(counts))
+            for system, of_system in zip(prepared, of_systems, strict=True):
+                for key, computed in of_system.items():
                     own = found.setdefault((system, *key), np.empty(rows))
                     own[start : start + len(counts)] = computed
             start += len(counts)
