@@ -9,17 +9,39 @@ import hashlib
 import io
 import json
 import os
+import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from common.paths import shown
+from common.paths import shown, workspace
 from common.refusal import Refusal
 
 TEMPORARY = ".tmp"  # the end of the name under which a file is written
+_LOOKS = (0.0, 0.05, 0.2)  # seconds before each try: who asks whether it is `held` holds it for an instant
 LOCK = ".lock"  # file by which a process claims a folder for itself; it holds nothing
+
+
+def refuse_small_disk(needed: int, what: str) -> None:
+    """Refuse to begin what the disk of the workspace cannot hold.
+
+    Args:
+        needed: Bytes that will be written.
+        what: What is written, for the message.
+
+    Raises:
+        Refusal: Fewer bytes are free.
+    """
+    free = shutil.disk_usage(workspace()).free
+    if needed > free:
+        raise Refusal(
+            f"the disk is too small for {what}",
+            found=f"{free / 1e9:.1f} GB free of {needed / 1e9:.1f} GB needed in {shown(workspace())}",
+            do="free space, or set PTX_WORKSPACE to a folder on a larger disk",
+        )
 
 
 @contextmanager
@@ -97,12 +119,13 @@ def alone(lock: Path, busy: str) -> IO[str]:
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     file = open(lock, "a")  # noqa: SIM115  # changes nothing, whatever file of this name is there
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise Refusal(busy, do="wait for it, or end it first") from None
-    return file
+    for pause in _LOOKS:
+        time.sleep(pause)
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+    file.close()
+    raise Refusal(busy, do="wait for it, or end it first")
 
 
 @contextmanager

@@ -5,14 +5,13 @@ The processes may be on several machines that share a disk, and need not run at 
 
 from __future__ import annotations
 
-import fcntl
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
-from common.files import LOCK, alone
+from common.files import LOCK, alone, held
 from common.refusal import Refusal
 
 _Item = TypeVar("_Item")
@@ -81,7 +80,7 @@ class Shard:
         lock = alone(folder / self._lock, busy)
         # Held first and then looked around: of two that come at once, at most one goes on.
         for other in sorted(folder.glob(f"{LOCK}*")):
-            if not self._may_stand_beside(other.name) and _is_held(other):
+            if not self._may_stand_beside(other.name) and held(other):
                 lock.close()
                 raise Refusal(busy, do="wait for it, or end it first")
         return lock
@@ -95,12 +94,3 @@ class Shard:
 
 
 WHOLE = Shard()  # all films
-
-
-def _is_held(lock: Path) -> bool:
-    with open(lock) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from common.files import digest, whole_file, write_csv, write_json
+from common import files
+from common.files import alone, digest, held, refuse_small_disk, whole_file, write_csv, write_json
 from common.refusal import Refusal
 
 
@@ -92,3 +95,31 @@ def test_digest_separates_its_parts() -> None:
     pixels = np.arange(12, dtype=np.uint16).reshape(3, 4)
     assert digest(pixels.data) == digest(pixels.tobytes())
     assert digest(pixels.T.data) == digest(pixels.T.tobytes()) != digest(pixels.data)
+
+
+def test_who_only_looks_whether_a_lock_is_held_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / ".lock"
+    lock.touch()
+    looking = open(lock)  # noqa: SIM115  # as `held` has it for an instant
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    pauses: list[float] = []
+    monkeypatch.setattr(files.time, "sleep", lambda pause: (pauses.append(pause), pause and looking.close()))
+    with alone(lock, "busy"):
+        assert held(lock)
+        assert len(pauses) == 2
+        with pytest.raises(Refusal, match="busy"):
+            alone(lock, "busy")
+    assert not held(lock)
+
+
+def test_small_disk_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PTX_WORKSPACE", str(tmp_path))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: SimpleNamespace(free=3_000_000_000))
+    refuse_small_disk(3_000_000_000, "the films")
+    with pytest.raises(Refusal, match="too small for the films") as refusal:
+        refuse_small_disk(3_200_000_000, "the films")
+    assert f"3.0 GB free of 3.2 GB needed in {tmp_path}" in str(refusal.value)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from common.files import alone
+from common.files import alone, refuse_small_disk
 from common.paths import shown, workspace
 from common.pipeline import record
 from common.pipeline.asked import Asked
@@ -18,7 +17,6 @@ from common.pipeline.forecast import Forecast, forecast, needed_disk, notes, tab
 from common.pipeline.outlook import Outlook, look
 from common.pipeline.paces import Machine
 from common.progress import in_words
-from common.refusal import Refusal
 from common.training.cost_estimate import Cost
 
 
@@ -38,7 +36,7 @@ def carry_out(asked: Asked) -> None:
         found, costs = forecast(outlook, plan, machine, known)
         _remember(found, costs, known)
         print("\n".join(["", table(plan, found), "", *notes(machine, found)]), flush=True)
-        _refuse_small_disk(needed_disk(found))
+        refuse_small_disk(needed_disk(found), "all that is to be made")
         if check:
             print("\nNothing was run (--check).")
             return
@@ -57,16 +55,6 @@ def _remember(found: Mapping[str, Forecast], costs: Mapping[str, Cost], known: M
     }
     every = {**known, **{kind: dataclasses.asdict(cost) for kind, cost in costs.items()}}
     record.remember({"costs": every, "stages": stages})
-
-
-def _refuse_small_disk(needed: int) -> None:
-    free = shutil.disk_usage(workspace()).free
-    if needed > free:
-        raise Refusal(
-            "the disk is too small for all that is to be made",
-            found=f"{free / 1e9:.1f} GB free of {needed / 1e9:.1f} GB needed in {shown(workspace())}",
-            do="free space, or set PTX_WORKSPACE to a folder on a larger disk",
-        )
 
 
 def _run(asked: Asked, machine: Machine, found: Mapping[str, Forecast]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from common.command_line import PrepareOptions, Rules
-from common.files import alone, digest, in_turn, read_json, write_csv, write_json
+from common.files import alone, digest, in_turn, read_json, refuse_small_disk, write_csv, write_json
 from common.films.resample import resample
 from common.missing import (
     SOURCE_TITLES,
@@ -469,14 +468,7 @@ def _refuse_full_disk(films: int, folders: list[Path]) -> None:
         for file in map(folder.joinpath, SET_FILES.names)
         if file.suffix == ".npy" and file.is_file()
     )
-    needed = films * FILM_BYTES - held
-    free = shutil.disk_usage(workspace()).free
-    if needed > free:
-        raise Refusal(
-            "the disk is too small for the prepared films",
-            found=f"{free / 1e9:.1f} GB free of {needed / 1e9:.1f} GB needed",
-            do="free space, or set PTX_WORKSPACE to a folder on a larger disk",
-        )
+    refuse_small_disk(films * FILM_BYTES - held, "the prepared films")
 
 
 def _begin(
