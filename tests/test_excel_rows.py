@@ -13,10 +13,10 @@ import pytest
 from test_masks_and_labels import TRAINED, hospital, notes, prepare
 
 from common.command_line import Rules
-from common.preparation.identities import PLACEHOLDER, ROUNDED, why_unknown
 from common.refusal import Refusal
 from common.sources import case_table, excel_rows
 from common.sources.csv_rows import RAGGED
+from common.sources.identities import PLACEHOLDER, ROUNDED, why_unknown
 
 
 def _save(path: Path, *rows: list[object], title: str = "Sheet1", **others: list[list[object]]) -> Path:

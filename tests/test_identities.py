@@ -11,7 +11,10 @@ from test_masks_and_labels import TRAINED, hospital, notes, prepare
 from common.command_line import PrepareOptions
 from common.demo.phantom_sets import write_siim
 from common.paths import leaks_file
-from common.preparation.identities import (
+from common.preparation.run import prepare_sources
+from common.preparation.spellings import spelt_otherwise
+from common.refusal import Refusal
+from common.sources.identities import (
     ALIKE_CASE,
     ALIKE_STUDY,
     PLACEHOLDER,
@@ -22,9 +25,6 @@ from common.preparation.identities import (
     unite,
     why_unknown,
 )
-from common.preparation.run import prepare_sources
-from common.preparation.spellings import spelt_otherwise
-from common.refusal import Refusal
 
 
 @pytest.mark.parametrize(

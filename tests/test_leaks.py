@@ -308,7 +308,7 @@ def test_what_cannot_be_checked_is_said() -> None:
     part = ["siim", "siim", "ntuh_train fold 0", "ntuh_train fold 4", "ntuh_test"]
     films = ComparedFilms.of(rows, [""] * 5, ["0"] * 5, part, len)
     siim, patient, study = not_checkable(films)
-    assert "its 2 films a PatientID of its own" in siim
+    assert "without a table of patients: 2 films of SIIM-ACR" in siim
     assert "1 film of ntuh_train;" in patient
     assert "1 film of ntuh_train, 1 film of siim;" in study
     assert "1,000 pairs" in not_checkable(films, Leaks(unconfirmed=1000))[-1]

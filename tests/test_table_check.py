@@ -90,12 +90,36 @@ def test_unknown_column_is_refused_with_the_nearest_known_one(tmp_path: Path) ->
 
 
 def test_many_problems_of_a_kind_are_counted(tmp_path: Path) -> None:
-    rows = [f"{number}.png,{'ja' if number % 2 else 'nein'},train,,,," for number in range(150)]
+    rows = [f"{number}.png,{'so' if number % 2 else 'oder'},train,,,," for number in range(150)]
     lines = _lines(_folder(tmp_path, *rows, "200.png,1,train,W,,,"))
     assert len([line for line in lines if line.startswith("row ")]) == 12
     assert "and 140 more rows: pneumothorax is neither 0 nor 1" in lines
     assert any(line.startswith("row 152: sex is neither M, F nor empty") for line in lines)
     assert "152 problems; 151 of 151 films cannot be used as the table is now" in lines
+
+
+def test_words_of_other_languages_are_read(tmp_path: Path) -> None:
+    yes, no = (
+        ("ja", "WAHR", "Oui", "vrai", "sí", "VERDADERO", "vero"),
+        ("Nein", "FALSCH", "non", "FAUX", "falso"),
+    )
+    rows = [f"{number % 9 + 1}.png,{word},test,c{number}" for number, word in enumerate(yes + no)]
+    lines = _lines(_folder(tmp_path, *rows, header="image,pneumothorax,set,case\n"))
+    assert f"  pneumothorax      12  0: {len(no)}, 1: {len(yes)}" in lines
+    assert not any("neither 0 nor 1" in line for line in lines)
+
+
+def test_patient_in_both_sets_is_told_before_any_film_is_read(tmp_path: Path) -> None:
+    rows = ("1.png,0,train,,,007,", "2.png,0,test,,,7,", "3.png,0,test,,,8,", "4.png,0,train,,,unknown,")
+    check = TableCheck.of(_folder(tmp_path, *rows, "5.png,0,test,,,unknown,"), Rules())
+    assert "patients: 1 in train, 2 in test" in check.lines()
+    assert any(line.startswith("problem: 1 of them in both sets") for line in check.lines())
+    assert not check.is_sound
+    assert not any("007" in line for line in check.lines())  # counted, never shown
+    # A film that is left out is in no set
+    tubed = ("1.png,0,train,7,1", "2.png,0,test,7,0")
+    folder = _folder(tmp_path, *tubed, header="image,pneumothorax,set,patient,chest_tube\n")
+    assert TableCheck.of(folder, Rules()).is_sound
 
 
 def test_template_is_a_table_that_passes_the_check(

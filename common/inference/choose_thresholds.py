@@ -366,10 +366,10 @@ def _cost_lines(content: dict[str, Any]) -> list[str]:
 
 def _area_lines(content: dict[str, Any]) -> list[str]:
     overlapping = content["n_positive_with_overlap"]
-    lines = [
-        f"  seg_threshold {content['seg_threshold']:,} pixels at {content['image_size']} px: "
-        f"{content['seg_rule']} (n = {overlapping:,} of {content['n_positive']:,} positive)"
-    ]
+    why = f"{content['seg_rule']} (n = {overlapping:,} of {content['n_positive']:,} positive)"
+    if not overlapping:
+        why = f"one pixel is enough, since none of {content['n_positive']:,} positive films has an overlap"
+    lines = [f"  seg_threshold {content['seg_threshold']:,} pixels at {content['image_size']} px: {why}"]
     others = {
         AREA_RULES[name]: pixels
         for name, pixels in content["seg_alternatives"].items()

@@ -380,10 +380,11 @@ def not_checkable(films: ComparedFilms, leaks: Leaks | None = None, by_table: in
     siim = sets == "siim"
     sentences = []
     if unknown := int(siim.sum()) - by_table:
-        whose = f"its {unknown:,} films" + (" without an entry in the table of patients" if by_table else "")
+        whose = "without an entry in the table of patients" if by_table else "without a table of patients"
         sentences.append(
-            f"SIIM-ACR gives nearly every one of {whose} a PatientID of its own: a patient "
-            "with two films, or who is in NTUH too, is not recognised, only the same picture"
+            f"{whose}: {unknown:,} films of SIIM-ACR, whose download gives nearly every film a PatientID of "
+            "its own: where it does, a patient with two films, or who is in NTUH too, is not recognised, "
+            "only the same picture"
         )
     if counts := _counts(sets[~films.patient_known & ~siim]):
         sentences.append(

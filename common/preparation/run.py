@@ -46,18 +46,6 @@ from common.preparation.film_store import (
 )
 from common.preparation.film_task import EXCLUDED, FULL, PREPARED, REJECTED, Outcome, Task, prepare_film
 from common.preparation.flow_diagram import count_flow, draw_flow, print_flow
-from common.preparation.identities import (
-    ALIKE,
-    ALIKE_CASE,
-    ALIKE_STUDY,
-    ROUNDED_CASE,
-    STUDY_UNKNOWN,
-    canonical,
-    is_rounded,
-    refuse_one_patient,
-    unite,
-    why_unknown,
-)
 from common.preparation.leaks import (
     PAIR_COLUMNS,
     ComparedFilms,
@@ -94,6 +82,18 @@ from common.refusal import Refusal
 from common.removal import Written, refuse_foreign, remove_written
 from common.shards import WHOLE, Shard
 from common.sources import case_table, ntuh, siim, unlabelled
+from common.sources.identities import (
+    ALIKE,
+    ALIKE_CASE,
+    ALIKE_STUDY,
+    ROUNDED_CASE,
+    STUDY_UNKNOWN,
+    canonical,
+    is_rounded,
+    refuse_one_patient,
+    unite,
+    why_unknown,
+)
 from common.sources.siim_patients import PatientTable, find_patients
 from common.sources.source_film import FOUND, SourceFilm
 from common.stages import PREPARE_COMMAND

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.preparation.identities import unite
 from common.preparation.leaks import Leaks
+from common.sources.identities import unite
 
 SET = "unlabelled"
 _TITLES = {"ntuh_test": "test", "ntuh_train": "training", "siim": "SIIM-ACR"}

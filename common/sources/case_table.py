@@ -110,8 +110,10 @@ _CELLS: dict[str, tuple[Callable[[pd.Series], pd.Series], str]] = {
     "second_mask": (_matches(f"{_LINE}{{0,1024}}"), "second_mask is no path"),
 }
 _OPTIONAL = ("date", "age", "sex", "view", "position", "manufacturer", "chest_tube", "second_mask")
-_YES = dict.fromkeys(("1.0", "yes", "y", "true", "positive", "pos"), "1")
-_NO = dict.fromkeys(("0.0", "no", "n", "false", "negative", "neg"), "0")
+# also in German, French, Spanish and Italian, as their spreadsheets write a truth value
+_TRUE = "1.0 yes y true positive pos ja wahr positiv oui vrai positif sí si verdadero positivo sì vero"
+_FALSE = "0.0 no n false negative neg nein falsch negativ non faux négatif negatif falso negativo"
+_YES, _NO = dict.fromkeys(_TRUE.split(), "1"), dict.fromkeys(_FALSE.split(), "0")
 _WORDS = {  # column -> what spreadsheets and people write, in small letters -> what it is
     "pneumothorax": _YES | _NO,
     "chest_tube": _YES | _NO,

@@ -19,6 +19,7 @@ from common.sources.case_table import (
     readable,
     source_films,
 )
+from common.sources.identities import canonical, why_unknown
 from common.sources.source_film import FOUND, SourceFilm
 
 _MOST_OF_A_KIND = 10  # problems that are printed; a column in other words has as many as the table has rows
@@ -95,6 +96,7 @@ class TableCheck:
             lines.append(f"columns that it could have, too: {', '.join(absent)}")
         for part, films in self.films.items():
             lines.append(_films(part, films))
+        lines += self._patients()
         if self.split:
             lines.append(f"problem: {self.split}")
         lines += self._told()
@@ -105,6 +107,24 @@ class TableCheck:
             else "no problem was found in the rows; the films themselves are read by bash common/prepare.sh"
         )
         return lines
+
+    def _patients(self) -> list[str]:
+        """How many patients each set has, and which of them is in both; nothing where none is named."""
+        sets = {part: _patients_of(films) for part, films in self.films.items()}
+        if not any(sets.values()):
+            return []
+        lines = ["patients: " + ", ".join(f"{len(patients)} in {part}" for part, patients in sets.items())]
+        if self.in_both:
+            lines.append(
+                f"problem: {self.in_both} of them in both sets, which is refused: "
+                "leave out their films of one set, or put them into the other"
+            )
+        return lines
+
+    @property
+    def in_both(self) -> int:
+        """How many patients have films of training and of testing."""
+        return len(set.intersection(*map(_patients_of, self.films.values()))) if self.films else 0
 
     def _told(self) -> list[str]:
         """The problems by row, the first few of each kind; of the rest how many there are."""
@@ -121,7 +141,13 @@ class TableCheck:
     @property
     def is_sound(self) -> bool:
         """Whether nothing is wrong."""
-        return not (self.problems or self.split)
+        return not (self.problems or self.split or self.in_both)
+
+
+def _patients_of(films: list[SourceFilm]) -> set[str]:
+    """The patients that the table names for films that are used."""
+    named = [str(f.facts.get("patient_id", "")) for f in films if not (f.fault or f.excluded)]
+    return {canonical(patient) for patient in named if patient and not why_unknown(patient)}
 
 
 def _films(part: str, films: list[SourceFilm]) -> str:
