@@ -77,6 +77,8 @@ def test_status_is_told_by_names_alone(tmp_path: Path) -> None:
 _NEW_FILM = """
 import sys
 import common.prediction.folder
+assert "torch" not in sys.modules, "the reader of films starts before"
+import common.prediction.predictor
 from pathlib import Path
 from common.networks import weights
 from common.recipes.presets import preset_network

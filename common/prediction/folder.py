@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.command_line import PredictOptions
-from common.distributed import Processes, running
 from common.files import canonical_json, csv_text, digest, in_turn
 from common.films.fault import FilmFault
 from common.films.own_outputs import RESEARCH_ONLY
@@ -26,16 +25,19 @@ from common.prediction.finding_files import (
     write_finding,
 )
 from common.prediction.input_files import refuse_overlap
-from common.prediction.new_films import FileState, NewFilm, read_in_order
+from common.prediction.new_films import FileState, NewFilm, film_readers, read_in_order
 from common.prediction.outcomes import Outcomes, clear_away, outcomes_file
-from common.prediction.predictor import FilmPredictor
 from common.prediction.written_files import MANIFEST, SHARDS, WrittenFiles
-from common.preparation.crash_safe_pool import cores
+from common.preparation.crash_safe_pool import Workers, cores
 from common.progress import progress
 from common.pseudonyms import pseudonym
 from common.refusal import Refusal
 from common.shards import Shard
-from common.sources.folder_files import Entry, list_input
+from common.sources.folder_files import Entry, Listing, list_input
+
+if TYPE_CHECKING:
+    from common.distributed import Processes
+    from common.prediction.predictor import FilmPredictor
 
 SOME_NOT_READ = 3  # exit status
 _AT_ONCE = 16  # films read before they are predicted together
@@ -56,10 +58,21 @@ def predict_folder(options: PredictOptions) -> None:
     listing = list_input(source)
     refuse_overlap(source, output, [output / name for name in (*FOLDERS, SHARDS)], listing.links)
     _refuse_unknown_results(output)
+    with closing(film_readers()) as readers:
+        _predict(options, source, output, listing, readers)
+
+
+def _predict(options: PredictOptions, source: Path, output: Path, listing: Listing, readers: Workers) -> None:
+    # torch takes seconds to load, in which the first process that reads films starts
+    from common.distributed import running
+    from common.prediction.predictor import FilmPredictor
+
     with running(options.gpu) as processes:
         predictor = FilmPredictor.open(options.named, options.bundle, processes.gpu, options.backend)
         job = Shard.named(options.shard)
-        run = _Folder(predictor, source, output, listing.entries, options.keep_identifiers, job, processes)
+        run = _Folder(
+            predictor, source, output, listing.entries, options.keep_identifiers, job, processes, readers
+        )
         busy = f"another process writes into {shown(output)}"
         with job.claim(output, busy) if processes.first else nullcontext():
             processes.first_ahead(lambda: run.begin(options.fresh and processes.first))
@@ -97,6 +110,7 @@ class _Folder:
         keep_identifiers: Whether the films' paths are written.
         job: Shard that all processes of this command predict together.
         processes: The processes of this command.
+        readers: Processes that read films.
         outcomes: What became of this process's films; in the end, of all.
         written: Manifest of the output folder.
     """
@@ -108,6 +122,7 @@ class _Folder:
     keep_identifiers: bool
     job: Shard
     processes: Processes
+    readers: Workers
     outcomes: Outcomes = field(default_factory=Outcomes)
     written: WrittenFiles = field(init=False)
 
@@ -173,11 +188,9 @@ class _Folder:
         """Read and predict every film of this process that has no finding yet."""
         readable = [place for place, each in enumerate(self.entries) if not each.fault]
         places = self.shard.share(readable, _AT_ONCE)
-        if not places:  # without a film `read_in_order` would start a process for each core
-            return
         known = [content["film"]["file"] if content else None for content in map(self._kept, places)]
-        readers = min(max(1, cores() // self.processes.here), len(places))
-        read = read_in_order([self.entries[place].path for place in places], known, readers)
+        self.readers.grow(min(cores() // self.processes.here, len(places)))
+        read = read_in_order(self.readers, [self.entries[place].path for place in places], known)
         title = f"predicting by {self.predictor.deployed.system}"
         title += f", shard {self.shard}" if self.shard.count > 1 else ""
         with progress(len(places), title if self.processes.first else None) as bar:

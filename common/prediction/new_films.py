@@ -21,7 +21,7 @@ from common.films.decode import Film, decode_film
 from common.films.fault import FilmFault
 from common.films.pictures import is_picture
 from common.films.resample import resample
-from common.preparation.crash_safe_pool import Lost, in_workers
+from common.preparation.crash_safe_pool import Lost, Workers, in_workers
 from common.preparation.film_store import SIDE
 from common.preparation.film_task import read_content
 from common.preparation.fingerprints import file_digest
@@ -171,14 +171,20 @@ def _read(task: _Task, alive: Callable[[], None]) -> NewFilm | FileState | FilmF
         return FilmFault(f"cannot be read ({type(error).__name__})")
 
 
+def film_readers() -> Workers:
+    """One process that reads film files; it can `grow`."""
+    return Workers(_read, 1)
+
+
 def read_in_order(
-    paths: Sequence[Path], known: Sequence[str | None], count: int
+    readers: Workers, paths: Sequence[Path], known: Sequence[str | None]
 ) -> Iterator[NewFilm | FileState | FilmFault]:
-    """Read files in `count` processes: of each, in order, what `read_new_film` returns, or its fault."""
+    """Read files in the processes of `film_readers`: of each, in order, what `read_new_film` returns, or its
+    fault."""
     tasks = (_Task(place, *each) for place, each in enumerate(zip(paths, known, strict=True)))
     waiting: dict[int, NewFilm | FileState | FilmFault] = {}
     place = 0
-    for task, result in in_workers(_read, tasks, count):
+    for task, result in readers.results(tasks):
         waiting[task.place] = FilmFault(result.reason) if isinstance(result, Lost) else result
         while place in waiting:
             yield waiting.pop(place)
@@ -193,7 +199,7 @@ class FilmReader:
 
     def _begin(self) -> None:
         self._paths: deque[Path] = deque()
-        # `in_workers` asks for a task only within `read`, which has just put a path there.
+        # A task is asked for only within `read`, which has just put a path there.
         tasks = iter(lambda: _Task(0, self._paths.popleft(), None), None)
         self._results = in_workers(_read, tasks, count=1)
 

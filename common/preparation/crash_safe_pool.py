@@ -55,34 +55,41 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_workers(
-    function: Function,
-    tasks: Iterable[Any],
-    count: int | None = None,
-    seconds: int = SECONDS,
-    memory: int = MEMORY,
-) -> Generator[tuple[Any, Any], None, None]:
-    """Run `function(task, alive)` for every task, in processes that may be lost.
+class Workers:
+    """Processes that run `function(task, alive)` and may be lost. They start at once, while others load.
 
     Args:
         function: Function of a module. `alive()` tells the parent that it makes progress. What it prints is
             dropped: decoders print what they find in a header. It must catch its own exceptions.
-        tasks: Tasks, none of them None, taken as workers become free, so that few are in memory.
-        count: Number of processes; None: one a core.
+        count: Number of processes.
         seconds: Processor time without a sign of life, after which a worker is killed. A process that waits
             its turn on a busy machine, or for a slow disk, uses none.
         memory: Bytes a worker may use beyond what it starts with (Linux); more is a MemoryError in it.
-
-    Yields:
-        (task, result) in the order of completion; the result is a `Lost` where the worker crashed or hung.
-
-    Raises:
-        Refusal: The processes cannot be started.
     """
-    waiting = iter(tasks)
-    workers = [_start(function, seconds, memory) for _ in range(count or cores())]
-    more = True
-    try:
+
+    def __init__(self, function: Function, count: int, seconds: int = SECONDS, memory: int = MEMORY) -> None:
+        self._function, self._seconds, self._memory = function, seconds, memory
+        self._workers: list[_Worker] = []
+        self.grow(count)
+
+    def grow(self, count: int) -> None:
+        """Start further processes, up to so many in all."""
+        while len(self._workers) < count:
+            self._workers.append(self._start())
+
+    def results(self, tasks: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        """Run every task.
+
+        Args:
+            tasks: Tasks, none of them None, taken as workers become free, so that few are in memory.
+
+        Yields:
+            (task, result) in the order of completion; the result is a `Lost` after a crash or a hang.
+
+        Raises:
+            Refusal: The processes cannot be started.
+        """
+        waiting, workers, more = iter(tasks), self._workers, True
         while True:
             for worker in workers:
                 if more and worker.free:
@@ -91,23 +98,40 @@ def in_workers(
                 return
             for worker in _heard_or_late(workers):
                 held = worker.task
-                lost, result = _listen(worker, seconds)
+                lost, result = _listen(worker, self._seconds)
                 if lost:
-                    workers[workers.index(worker)] = _start(function, seconds, memory)
+                    workers[workers.index(worker)] = self._start()
                 if held is not None and worker.task is None:
                     yield held, result
-    finally:  # also when nobody asks for further results
-        for worker in workers:
+
+    def close(self) -> None:
+        """End the processes."""
+        for worker in self._workers:
             worker.process.kill()
             worker.pipe.close()
 
+    def _start(self) -> _Worker:
+        ours, theirs = _SPAWN.Pipe()
+        what = (self._function, theirs, self._seconds, self._memory)
+        process = _SPAWN.Process(target=_work, args=what, daemon=True)
+        process.start()
+        theirs.close()  # so that our end says when the process is gone
+        return _Worker(process, ours, time.monotonic() + PATIENCE)
 
-def _start(function: Function, seconds: int, memory: int) -> _Worker:
-    ours, theirs = _SPAWN.Pipe()
-    process = _SPAWN.Process(target=_work, args=(function, theirs, seconds, memory), daemon=True)
-    process.start()
-    theirs.close()  # so that our end says when the process is gone
-    return _Worker(process, ours, time.monotonic() + PATIENCE)
+
+def in_workers(
+    function: Function,
+    tasks: Iterable[Any],
+    count: int | None = None,
+    seconds: int = SECONDS,
+    memory: int = MEMORY,
+) -> Generator[tuple[Any, Any], None, None]:
+    """`Workers.results` of processes (None: one a core) that end with the tasks; arguments as there."""
+    workers = Workers(function, count or cores(), seconds, memory)
+    try:
+        yield from workers.results(tasks)
+    finally:  # also when nobody asks for further results
+        workers.close()
 
 
 def _give_next(worker: _Worker, waiting: Iterator[Any]) -> bool:
