@@ -109,6 +109,22 @@ def test_words_of_other_languages_are_read(tmp_path: Path) -> None:
     assert not any("neither 0 nor 1" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("cells", "counted"),
+    [
+        ("M F m", "F: 1, M: 2"),
+        ("m w W", "F: 2, M: 1"),
+        ("H F H", "F: 1, M: 2"),  # homme, femme
+        ("H M M", "F: 2, M: 1"),  # hombre, mujer
+        ("H M F", "F: 1, M: 1"),  # M may be either: unknown
+    ],
+)
+def test_letters_of_the_sexes(cells: str, counted: str, tmp_path: Path) -> None:
+    rows = [f"{number}.png,0,test,{cell}" for number, cell in enumerate(cells.split(), 1)]
+    lines = _lines(_folder(tmp_path, *rows, header="image,pneumothorax,set,sex\n"))
+    assert f"  sex                3  {counted}" in lines
+
+
 def test_patient_in_both_sets_is_told_before_any_film_is_read(tmp_path: Path) -> None:
     rows = ("1.png,0,train,,,007,", "2.png,0,test,,,7,", "3.png,0,test,,,8,", "4.png,0,train,,,unknown,")
     check = TableCheck.of(_folder(tmp_path, *rows, "5.png,0,test,,,unknown,"), Rules())

@@ -113,11 +113,13 @@ _OPTIONAL = ("date", "age", "sex", "view", "position", "manufacturer", "chest_tu
 # also in German, French, Spanish and Italian, as their spreadsheets write a truth value
 _TRUE = "1.0 yes y true positive pos ja wahr positiv oui vrai positif sí si verdadero positivo sì vero"
 _FALSE = "0.0 no n false negative neg nein falsch negativ non faux négatif negatif falso negativo"
+_MEN = "m male man männlich mann masculin homme masculino hombre maschio h"
+_WOMEN = "f female woman weiblich frau w féminin femme femenino feminino mujer femmina"
 _YES, _NO = dict.fromkeys(_TRUE.split(), "1"), dict.fromkeys(_FALSE.split(), "0")
 _WORDS = {  # column -> what spreadsheets and people write, in small letters -> what it is
     "pneumothorax": _YES | _NO,
     "chest_tube": _YES | _NO,
-    "sex": {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "woman": "F"},
+    "sex": dict.fromkeys(_MEN.split(), "M") | dict.fromkeys(_WOMEN.split(), "F"),
     "set": {"train": "train", "training": "train", "test": "test", "testing": "test"},
 }
 _SCHEMA = pa.DataFrameSchema(
@@ -272,12 +274,19 @@ def _as_meant(table: pd.DataFrame) -> pd.DataFrame:
     table = table.copy()
     for column, words in _WORDS.items():
         if column in table:
+            words = words | (_beside_h(table[column]) if column == "sex" else {})
             table[column] = [words.get(cell.casefold(), cell) if cell else cell for cell in table[column]]
     if "date" in table:
         table["date"] = [_year_first(cell) if cell else cell for cell in table["date"]]
     if "age" in table:
         table["age"] = [_in_years(cell) if cell else cell for cell in table["age"]]
     return table
+
+
+def _beside_h(cells: pd.Series) -> dict[str, str]:
+    """What M means where H is a sex, too: of hombre and mujer a woman; beside F, it cannot be told."""
+    found = {cell.casefold() for cell in cells if cell}
+    return {} if "h" not in found else {"m": "M?"} if "f" in found else {"m": "F"}
 
 
 def _in_years(cell: str) -> str:
