@@ -29,6 +29,7 @@ from common import start
 from common.compute import seed_torch
 from common.distributed import Processes
 from common.files import whole_file
+from common.inference.film_sheets import films_sheet
 from common.inference.run_networks import Predictor, Validation
 from common.networks import weights
 from common.networks.weights import tensors_digest
@@ -277,6 +278,26 @@ MOMENTS: dict[str, Arm] = {
         for when, after in (("before", False), ("after", True))
     },
 }
+
+
+@pytest.mark.parametrize(("seconds", "drawn"), [(0.0, [1, 2, 3]), (3600.0, [1, 3])])
+def test_pictures_are_drawn_first_last_and_now_and_then(
+    films: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, drawn: list[int]
+) -> None:
+    seen: dict[str, list[int]] = {"curves": [], "films": []}
+    monkeypatch.setattr("common.training.loop.PICTURE_SECONDS", seconds)
+    monkeypatch.setattr(
+        "common.training.log.curves_picture", lambda path, title, log: seen["curves"].append(len(log))
+    )
+    sheet = films_sheet
+
+    def watched(title: str, *args: Any) -> np.ndarray:
+        seen["films"].append(int(title.split()[-1]))
+        return sheet(title, *args)
+
+    monkeypatch.setattr("common.training.log.films_sheet", watched)
+    _fit(films, tmp_path).run()
+    assert seen == {"curves": drawn, "films": drawn}
 
 
 # How often checkpoints are written is no matter at these moments

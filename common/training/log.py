@@ -80,16 +80,17 @@ class TrainingLog:
         """Record a training step, numbered from 1."""
         self._events.add(step, {"train/loss": loss, "train/learning_rate": learning_rate})
 
-    def epoch(self, row: Mapping[str, Any], examples: Sequence[Example]) -> None:
-        """Record an epoch and draw the pictures.
+    def epoch(self, row: Mapping[str, Any], examples: Sequence[Example], drawn: bool = True) -> None:
+        """Record an epoch.
 
         Args:
             row: A value for each of `COLUMNS`; `dice` and `auroc` are None where they are not measured.
             examples: Validation films as the network sees them now; none: `films.png` stays as it is.
+            drawn: Whether the curves are drawn; else `curves.png` stays as it is.
         """
         row = _row(row)
         self.log.append(row)
-        self._write_log()
+        self._write_log(drawn)
         scalars = {f"epoch/{name}": row[name] for name in COLUMNS if name != "step"}
         sheet = films_sheet(f"{self._title}, epoch {row['epoch']}", examples) if examples else None
         if sheet is not None:
@@ -104,9 +105,9 @@ class TrainingLog:
         """Close the log; only `log` may be used afterwards."""
         self._events.close()
 
-    def _write_log(self) -> None:
+    def _write_log(self, drawn: bool = True) -> None:
         write_csv(self._folder / "log.csv", COLUMNS, self.log)
-        if self.log:
+        if self.log and drawn:
             curves_picture(self._folder / "curves.png", self._title, self.log)
 
 
