@@ -55,7 +55,8 @@ def write_system(
     )
     torch.set_num_threads(1)
     for stage in (CLASSIFICATION, SEGMENTATION):
-        numbers = recipe_facts(preset_recipe("demo", stage, SYSTEM)) | {"image_size": SIZE} | (recipe or {})
+        plain = replace(preset_recipe("demo", stage, SYSTEM), image_size=SIZE, flip=False)
+        numbers = recipe_facts(plain) | (recipe or {})
         for fold in range(N_FOLDS):
             metadata = {
                 "stage": stage.key, "system": SYSTEM, "fold": fold, "task": stage.task, "preset": "demo",

@@ -53,7 +53,7 @@ def test_named_recipe_goes_before_the_recorded_one_and_that_before_the_published
     (tmp_path / "my.toml").write_text('based_on = "demo"\n[every_stage]\nepochs = 77')
     demo, quick = ChosenRecipe.of_preset("demo"), ["--recipe", str(tmp_path / "my.toml")]
     assert parse_train(LATER, "", []).recipe(LATER, "eff").epochs == 100
-    assert parse_train(LATER, "", []).recipe(LATER, "eff", demo).epochs == 5
+    assert parse_train(LATER, "", []).recipe(LATER, "eff", demo).epochs == 4
     assert parse_train(LATER, "", quick).recipe(LATER, "eff", demo).epochs == 77
     assert parse_train(LATER, "", [*quick, "--epochs", "3"]).recipe(LATER, "eff", demo).epochs == 3
     with pytest.raises(Refusal, match=r"two recipes\n.*based_on = \"demo\""):

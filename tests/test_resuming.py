@@ -285,7 +285,7 @@ def test_pictures_are_drawn_first_last_and_now_and_then(
     films: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, drawn: list[int]
 ) -> None:
     seen: dict[str, list[int]] = {"curves": [], "films": []}
-    monkeypatch.setattr("common.training.loop.PICTURE_SECONDS", seconds)
+    monkeypatch.setattr("common.training.log.PICTURE_SECONDS", seconds)
     monkeypatch.setattr(
         "common.training.log.curves_picture", lambda path, title, log: seen["curves"].append(len(log))
     )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import threading
 import time
@@ -47,6 +48,7 @@ COLUMNS = (
     "best",
     "seconds",
 )
+PICTURE_SECONDS = 30.0  # from one drawing of the pictures to the next, at least
 METRIC = {"seg": "Dice", "cls": "AUROC"}  # of each task, by which its epoch is chosen
 
 
@@ -69,7 +71,7 @@ class TrainingLog:
             step: Number of training steps done before; what TensorBoard was told of later ones is purged.
         """
         self.log = [_row(row) for row in log]
-        self._folder, self._title = folder, title
+        self._folder, self._title, self._drawn = folder, title, -math.inf
         self._write_log()
         if not self.log:  # a run that was cut off before its first checkpoint may have left them
             for name in ("curves.png", "films.png"):
@@ -80,17 +82,25 @@ class TrainingLog:
         """Record a training step, numbered from 1."""
         self._events.add(step, {"train/loss": loss, "train/learning_rate": learning_rate})
 
-    def epoch(self, row: Mapping[str, Any], examples: Sequence[Example], drawn: bool = True) -> None:
+    def draws(self, epochs: int) -> bool:
+        """Whether the next of so many epochs is drawn: the first here, the last, and now and then another."""
+        now = time.monotonic()
+        if len(self.log) + 1 < epochs and now - self._drawn < PICTURE_SECONDS:
+            return False
+        self._drawn = now
+        return True
+
+    def epoch(self, row: Mapping[str, Any], examples: Sequence[Example] | None) -> None:
         """Record an epoch.
 
         Args:
             row: A value for each of `COLUMNS`; `dice` and `auroc` are None where they are not measured.
-            examples: Validation films as the network sees them now; none: `films.png` stays as it is.
-            drawn: Whether the curves are drawn; else `curves.png` stays as it is.
+            examples: Validation films as the network sees them now; none: `films.png` stays as it is; None:
+                `curves.png`, too.
         """
         row = _row(row)
         self.log.append(row)
-        self._write_log(drawn)
+        self._write_log(drawn=examples is not None)
         scalars = {f"epoch/{name}": row[name] for name in COLUMNS if name != "step"}
         sheet = films_sheet(f"{self._title}, epoch {row['epoch']}", examples) if examples else None
         if sheet is not None:

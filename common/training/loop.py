@@ -10,7 +10,6 @@ save            `last.pt`, from which a killed run goes on              checkpoi
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,8 +33,6 @@ from common.training.log import TrainingLog, epoch_row
 from common.training.notes import Notes
 from common.training.schedule import positive_share, rate_of
 from common.training.step import Learner
-
-PICTURE_SECONDS = 30.0  # from one drawing of a run's pictures to the next, at least
 
 
 @dataclass
@@ -70,7 +67,6 @@ class Fit:
     save_minutes: float = 10.0
     after_epoch: Callable[[list[dict[str, Any]]], None] = lambda log: None
     _saved: float = field(default_factory=time.monotonic)
-    _drawn: float = -math.inf
     _background: Background = field(default_factory=Background)
     _log: TrainingLog | None = None  # of the first process
     _examples: np.ndarray = field(default_factory=lambda: np.empty(0, int))  # rows, of the first process
@@ -141,17 +137,8 @@ class Fit:
         row = epoch_row(progress, result, self.recipe, self.sampler, seconds)
         progress.next_epoch(row)  # before saving, or a killed run would train this epoch again
         if log := self._log:
-            drawn = self._is_to_be_drawn(progress)
-            seen = examples(self.predictor, net, self._examples) if drawn else []
-            self._save(progress, lambda: log.epoch(row, seen, drawn))
-
-    def _is_to_be_drawn(self, progress: checkpoint.Progress) -> bool:
-        """Whether the pictures are drawn anew: after the first epoch here, the last, and now and then."""
-        now = time.monotonic()
-        if progress.epoch < self.recipe.epochs and now - self._drawn < PICTURE_SECONDS:
-            return False
-        self._drawn = now
-        return True
+            seen = examples(self.predictor, net, self._examples) if log.draws(self.recipe.epochs) else None
+            self._save(progress, lambda: log.epoch(row, seen))
 
     def _films_of(self, place: int) -> list[str]:
         return names_of(self.loader, self.sampler.rows()[list(self.sampler.draws(place))])
