@@ -1,6 +1,6 @@
 """Does the project still make the same files? A tiny chain by a base commit, and by this working tree.
 
-    python benchmarks/same_results.py                           against 41e1b68; ten minutes on one core
+    python benchmarks/same_results.py --base COMMIT             ten minutes on one core
     python benchmarks/same_results.py --base HEAD~1 --quick     against another commit, one system only
     python benchmarks/same_results.py --keep /tmp/same          keep the files; the next run takes the base's
 
@@ -16,6 +16,9 @@ how a file is compared, and has the table of what may differ and why.
                away, so that each command reads what the base left: films, weights, thresholds, result files,
                bundle, killed training, films and objects that wait in the listener's folder. It must end as
                the base's workspace, and weights and prepared films that were there must stay as they are.
+
+Both trees must have the same demo recipe, which 41e1b68 no longer has (since 5e5166a fewer epochs, a narrower
+decoder): name a later `--base`.
 
 A difference names the file and the place in it; exit status 1. No result is a constant of this file.
 """
