@@ -116,6 +116,7 @@ def test_words_of_other_languages_are_read(tmp_path: Path) -> None:
         ("m w W", "F: 2, M: 1"),
         ("H F H", "F: 1, M: 2"),  # homme, femme
         ("H M M", "F: 2, M: 1"),  # hombre, mujer
+        ("Hombre M M", "F: 2, M: 1"),
         ("H M F", "F: 1, M: 1"),  # M may be either: unknown
     ],
 )

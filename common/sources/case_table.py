@@ -284,9 +284,11 @@ def _as_meant(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _beside_h(cells: pd.Series) -> dict[str, str]:
-    """What M means where H is a sex, too: of hombre and mujer a woman; beside F, it cannot be told."""
+    """What M means where H (or its word) is a sex, too: mujer, a woman; beside F, it cannot be told."""
     found = {cell.casefold() for cell in cells if cell}
-    return {} if "h" not in found else {"m": "M?"} if "f" in found else {"m": "F"}
+    if not found & {"h", "hombre", "homme"}:
+        return {}
+    return {"m": "M?"} if "f" in found else {"m": "F"}
 
 
 def _in_years(cell: str) -> str:

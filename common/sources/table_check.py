@@ -109,7 +109,7 @@ class TableCheck:
         return lines
 
     def _patients(self) -> list[str]:
-        """How many patients each set has, and which of them is in both; nothing where none is named."""
+        """How many patients each set has, and how many are in both; nothing where none is named."""
         sets = {part: _patients_of(films) for part, films in self.films.items()}
         if not any(sets.values()):
             return []
