@@ -87,6 +87,9 @@ def refuse_missing_films(key: str, named: str | None, needed_by: str) -> None:
         f"{needed_by} needs the {SOURCE_TITLES[key]} films",
         missing=shown(folder),
         do=f"put them there, or name their folder: --{key} PATH",
+        without="docs/data.md, 'Without this download', says which films can take its place"
+        if key == "siim"
+        else None,
     )
 
 

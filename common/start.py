@@ -107,6 +107,8 @@ def run(description: str, arguments: Arguments = None) -> None:
     asked = Asked.of(words)
     first, whole = asked.first, asked.phase == WHOLE
     _remember(first.options, first.changes)
+    for note in asked.notes:
+        _say(f"note: {note}")
     if "--status" in asked.modes and not asked.students:
         from common.pipeline.status import lines
 

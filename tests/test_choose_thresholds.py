@@ -8,7 +8,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Barrier
@@ -25,6 +25,7 @@ from sklearn.metrics import roc_auc_score
 from test_threshold_rules import RARE, searched_threshold
 
 from common import start
+from common.command_line import parse_thresholds
 from common.distributed import Processes
 from common.inference import choose_thresholds, threshold_plots, threshold_rules
 from common.inference.choose_thresholds import STABILITY, OutOfFold, write_thresholds
@@ -342,9 +343,17 @@ def test_two_processes_find_what_one_does(
     monkeypatch.setattr(choose_thresholds, "Predictor", Noting)
     monkeypatch.setattr(choose_thresholds, "write_json", write_json)
     monkeypatch.setattr(choose_thresholds, "running", lambda _: contextlib.nullcontext(twins.pop()))
-    monkeypatch.setattr("sys.argv", ["script", "--gpu", "cpu,cpu", "--system", "eff"])
+    options = parse_thresholds("", ["--gpu", "cpu,cpu", "--system", "eff"])  # here: tyro stands no threads
+
+    def work() -> None:
+        try:
+            choose_thresholds.choose_thresholds(options)
+        except BaseException:
+            first.meeting.abort()  # or the other would wait for this one
+            raise
+
     with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(start.get_thresholds, "") for _ in range(2)]:
+        for done in as_completed([pool.submit(work) for _ in range(2)]):  # whoever failed was done first
             done.result()
     assert written == ["5cv_avg.json"]
     assert capsys.readouterr().out.count(STABILITY) == 1

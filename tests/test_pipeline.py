@@ -20,7 +20,7 @@ from common.paths import run_lock, thresholds_file, weights_file
 from common.pipeline import record
 from common.pipeline.conduct import run_stage
 from common.pipeline.planned_stages import PlannedStage, planned_stages
-from common.pipeline.shared_flags import divide
+from common.pipeline.shared_flags import divide, numbers_of_several
 from common.refusal import Refusal, gather
 from common.stages import STAGES
 
@@ -31,6 +31,7 @@ based_on = "demo"
 encoder = "test_efficientnet"
 encoder_args = {}
 [every_stage]
+flip = false
 image_size = 64
 epochs = 1
 batch_size = 4
@@ -110,6 +111,16 @@ def test_flag_of_one_of_two_stages_goes_to_that_one() -> None:
     found = divide(["--dice-weight", "2", "--epochs", "1"], (one, other))
     assert found[one.key] == ["--dice-weight", "2", "--epochs", "1"]
     assert found[other.key] == ["--epochs", "1"]
+
+
+def test_number_that_reaches_several_steps_is_said() -> None:
+    """In a recipe segmentation and classification may differ there: who meant one should see it."""
+    typed = ["--system", "vit", "--films-per-epoch", "240", "--no-flip"]
+    assert numbers_of_several(typed, planned_stages("step2_ntuh_training")) == [
+        "--films-per-epoch 240: in steps 2.1, 2.2",
+        "--no-flip: in steps 2.1, 2.2",
+    ]
+    assert numbers_of_several(["--films-per-epoch", "8"], planned_stages("step2_ntuh_training")[:1]) == []
 
 
 @pytest.mark.parametrize(

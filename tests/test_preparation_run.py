@@ -159,8 +159,12 @@ def test_other_source_than_prepared_is_refused(workspace: Path, export: Path) ->
 def test_prepared_set_serves_without_its_source(workspace: Path, sources: Path) -> None:
     open_prepared("siim", str(sources / "siim"), "test")
     assert len(open_prepared("siim", None, "test").cases) == 24
-    with pytest.raises(Refusal, match="needs the SIIM-ACR films"):
+    with pytest.raises(Refusal, match=r"needs the SIIM-ACR films(?s:.*)'Without this download'"):
         open_prepared("siim", str(workspace / "nowhere"), "test")
+    assert "\n### Without this download\n" in (REPOSITORY / "docs/data.md").read_text()
+    with pytest.raises(Refusal) as refused:
+        open_prepared("ntuh_train", str(workspace / "nowhere"), "test")
+    assert "download" not in str(refused.value)
 
 
 @pytest.mark.parametrize(("file", "said"), [("NTUH_20.csv", "not laid out"), ("images", "not laid out")])

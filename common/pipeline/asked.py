@@ -10,7 +10,7 @@ from typing import Any
 from common.command_line import Request
 from common.paths import REPOSITORY, shown
 from common.pipeline.planned_stages import WHOLE, PlannedStage, planned_stages
-from common.pipeline.shared_flags import divide, table_of_flags
+from common.pipeline.shared_flags import divide, numbers_of_several, table_of_flags
 
 _USAGE = "usage: run.sh [GPU] [--check | --status | --help] [FLAGS]"
 _FLAGS = """Flags, by the steps that take them; each script's own --help explains its flags:
@@ -30,6 +30,7 @@ class Asked:
         gpu: The GPU argument.
         modes: Those of `--check` and `--status` that were given.
         again: The command that asks for the work, as it can be typed from here.
+        notes: Lines on flags that reach further than who typed them may have meant.
     """
 
     phase: str
@@ -39,6 +40,7 @@ class Asked:
     gpu: str
     modes: Sequence[str]
     again: str
+    notes: Sequence[str]
 
     @classmethod
     def of(cls, words: Sequence[str]) -> Asked:
@@ -56,7 +58,7 @@ class Asked:
         parsed = {stage.key: stage.parse(gpu, each[stage.key]) for stage in stages}
         script = REPOSITORY / ("run.sh" if phase == WHOLE else f"{phase}/train.sh")
         again = shlex.join(["bash", shown(script), *([gpu] if gpu != "0" else []), *words])
-        return cls(phase, stages, parsed, each, gpu, modes, again)
+        return cls(phase, stages, parsed, each, gpu, modes, again, numbers_of_several(words, stages))
 
     @property
     def first(self) -> Request:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import textwrap
 from collections.abc import Sequence
 
 from common.pipeline.planned_stages import PlannedStage
+from common.recipes.recipe import Recipe
 from common.refusal import Refusal
 
 
@@ -31,6 +33,26 @@ def divide(words: Sequence[str], stages: Sequence[PlannedStage]) -> dict[str, li
         for stage in takers:
             found[stage.key] += flag
     return found
+
+
+def numbers_of_several(words: Sequence[str], stages: Sequence[PlannedStage]) -> list[str]:
+    """A line for each number of a recipe that these words change in more than one stage.
+
+    Args:
+        words: Flags with their values, each known to a stage.
+        stages: The stages that are to be run.
+
+    Returns:
+        The flag as it was typed, and the stages that take it: in a recipe, segmentation and classification
+        may have different numbers there.
+    """
+    numbers = {field.name for field in dataclasses.fields(Recipe)}
+    lines = []
+    for flag in _flags(words):
+        takers = [stage for stage in stages if numbers & {_name(flag[0], stage.flags)}]
+        if len(takers) > 1:
+            lines.append(f"{' '.join(flag)}: in steps {', '.join(stage.number for stage in takers)}")
+    return lines
 
 
 def _flags(words: Sequence[str]) -> list[list[str]]:
