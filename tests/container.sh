@@ -2,11 +2,12 @@
 # bash tests/container.sh [BUILD ARGUMENTS]: build the image of Containerfile with podman or docker, and run a
 # tiny pipeline in it, without a network and not as root. No part of test.sh: it needs an engine and GBs.
 #   bash tests/container.sh --build-arg TORCH_INDEX=URL     with torch for CPUs
+#   ENGINE=docker bash tests/container.sh                   where both are there
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 engine=""
-for candidate in podman docker; do
+for candidate in ${ENGINE:-podman docker}; do
     if [ -z "$engine" ] && command -v "$candidate" >/dev/null && "$candidate" info >/dev/null 2>&1; then
         engine="$candidate"
     fi

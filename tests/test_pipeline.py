@@ -117,8 +117,7 @@ def test_number_that_reaches_several_steps_is_said() -> None:
     """In a recipe segmentation and classification may differ there: who meant one should see it."""
     typed = ["--system", "vit", "--films-per-epoch", "240", "--no-flip"]
     assert numbers_of_several(typed, planned_stages("step2_ntuh_training")) == [
-        "--films-per-epoch 240: in steps 2.1, 2.2",
-        "--no-flip: in steps 2.1, 2.2",
+        "steps 2.1, 2.2 take --films-per-epoch 240 --no-flip",
     ]
     assert numbers_of_several(["--films-per-epoch", "8"], planned_stages("step2_ntuh_training")[:1]) == []
 

@@ -30,7 +30,7 @@ class Asked:
         gpu: The GPU argument.
         modes: Those of `--check` and `--status` that were given.
         again: The command that asks for the work, as it can be typed from here.
-        notes: Lines on flags that reach further than who typed them may have meant.
+        notes: Lines on flags that may reach further than was meant.
     """
 
     phase: str

@@ -36,23 +36,23 @@ def divide(words: Sequence[str], stages: Sequence[PlannedStage]) -> dict[str, li
 
 
 def numbers_of_several(words: Sequence[str], stages: Sequence[PlannedStage]) -> list[str]:
-    """A line for each number of a recipe that these words change in more than one stage.
+    """What these words change in the recipes of more than one stage.
 
     Args:
         words: Flags with their values, each known to a stage.
         stages: The stages that are to be run.
 
     Returns:
-        The flag as it was typed, and the stages that take it: in a recipe, segmentation and classification
-        may have different numbers there.
+        A line for each group of stages, with the flags as they were typed: in a recipe, segmentation and
+        classification may have different numbers there.
     """
     numbers = {field.name for field in dataclasses.fields(Recipe)}
-    lines = []
+    typed: dict[str, list[str]] = {}
     for flag in _flags(words):
-        takers = [stage for stage in stages if numbers & {_name(flag[0], stage.flags)}]
+        takers = [stage.number for stage in stages if numbers & {_name(flag[0], stage.flags)}]
         if len(takers) > 1:
-            lines.append(f"{' '.join(flag)}: in steps {', '.join(stage.number for stage in takers)}")
-    return lines
+            typed.setdefault(", ".join(takers), []).extend(flag)
+    return [f"steps {takers} take {' '.join(flags)}" for takers, flags in typed.items()]
 
 
 def _flags(words: Sequence[str]) -> list[list[str]]:
