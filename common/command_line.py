@@ -456,6 +456,11 @@ def parse_prediction(description: str, arguments: Sequence[str] | None = None) -
         Refusal: A backend that does not fit the device, a bundle and a student, or no such shard.
     """
     options = tyro.cli(PredictOptions, args=arguments, description=description)
+    if re.fullmatch(r"cpu|[0-9]+(,[0-9]+)*", options.output):
+        raise Refusal(
+            f"{options.output} is where to compute, not where to write",
+            do=f"name the folder of the results before it; one that is called so is ./{options.output}",
+        )
     _refuse_impossible_prediction(options)
     _refuse_fresh_shard(options)
     return options

@@ -16,6 +16,9 @@ _SOURCES = {"siim", "siim_patients", "ntuh", "unlabelled"}
 # What is meant for the whole chain. What is meant for one step, such as --epochs, is not repeated for others
 _SHARED = (*sorted(_PATHS), "system", "preset", "image_size", "workers")
 
+_NOT_AGAIN = ("gpu", "fresh")  # the first is no flag; the second is for who repeats the command to say
+_BARE = ("checkpointing",)  # flags without a value
+
 _given: dict[str, object] = {}
 _takes: dict[str, frozenset[str]] = {}
 
@@ -39,6 +42,20 @@ def with_flags(text: str) -> str:
     The commands are written for the root of the repository, and become those for where the user stands.
     """
     return from_here("\n".join(map(_line, text.split("\n"))))
+
+
+def again(command: str) -> str:
+    """The command of a step with what was given for this step alone, too, such as `--epochs`.
+
+    Args:
+        command: One of our commands, without flags; `with_flags` adds what holds for the whole chain.
+    """
+    found = _COMMAND.search(command)
+    takes = _takes.get(found[1], frozenset()) if found else frozenset()
+    words = []
+    for name in sorted(set(_given) & takes - {*_SHARED, *_NOT_AGAIN}):
+        words += [f"--{name.replace('_', '-')}", *([] if name in _BARE else _words(name, _given[name]))]
+    return " ".join([command, *words])
 
 
 def from_here(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from common.command_line import ThresholdOptions, parse_thresholds, parse_train
+from common.command_line import ThresholdOptions, parse_prediction, parse_thresholds, parse_train
 from common.inference.threshold_rules import LOWEST_COST, RULES, YOUDEN
 from common.recipes.presets import preset_recipe
 from common.refusal import Refusal
@@ -61,3 +61,11 @@ def test_rules_of_the_command_line() -> None:
 def test_impossible_values_of_thresholds_are_refused(line: str, said: str) -> None:
     with pytest.raises(Refusal, match=said):
         parse_thresholds("", line.split())
+
+
+@pytest.mark.parametrize("output", ["cpu", "0", "0,1"])
+def test_device_in_the_place_of_the_output_is_refused(output: str) -> None:
+    """Who forgot the folder would find the results in a folder called cpu."""
+    with pytest.raises(Refusal, match=f"{output} is where to compute.*\n.*\\./{output}"):
+        parse_prediction("", ["films", output])
+    assert parse_prediction("", ["films", f"./{output}"]).output == f"./{output}"

@@ -8,7 +8,7 @@ import pytest
 
 from common import start
 from common.command_line import flags_of_scripts, given, parse_thresholds, parse_train
-from common.hints import remember, with_flags
+from common.hints import again, remember, with_flags
 from common.refusal import Refusal
 from common.stages import INFERENCE_COMMAND, PREPARE_COMMAND, STAGES, THRESHOLDS_COMMAND
 
@@ -36,6 +36,20 @@ def test_commands_repeat_what_holds_for_them() -> None:
     assert with_flags(PREPARE_COMMAND) == f"{PREPARE_COMMAND} {films}"  # which has neither GPU nor system
     for said in ("--ntuh PATH", "--unlabelled PATH --fresh"):  # given there, and of other films than these
         assert with_flags(f"{PREPARE_COMMAND} {said}") == f"{PREPARE_COMMAND} {said}"
+
+
+@pytest.mark.usefixtures("train")
+def test_the_same_step_again_is_with_all_that_was_given() -> None:
+    """Without its numbers the command would train something else, to be refused by the next one."""
+    films = f"--ntuh '{Path('my films').resolve()}'"
+    assert with_flags(f"{again(TRAIN)} --fresh") == (
+        f"{TRAIN} cpu {films} --system vit --preset demo --image-size 64 --epochs 3 --folds 1 --fresh"
+    )
+    line = "--checkpointing --flip False --system eff"
+    request = parse_train(STAGES["siim_segmentation"], "", line.split())
+    remember(given(request.options) | request.changes, flags_of_scripts())
+    repeated = with_flags(again(TRAIN)).removeprefix(TRAIN).split()
+    assert parse_train(STAGES["siim_segmentation"], "", repeated) == request
 
 
 def test_nothing_was_given() -> None:

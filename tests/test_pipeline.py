@@ -126,8 +126,11 @@ def test_number_that_reaches_several_steps_is_said() -> None:
     ("line", "said"),
     [
         ("--epoch 3", "no stage has the flag --epoch\n.*\n.*write --epochs"),
-        ("--fresh", "no stage has the flag --fresh"),  # each command given again would begin anew
-        ("--folds 1", "no stage has the flag --folds"),  # nothing could be tested
+        (
+            "--fresh",
+            "--fresh is for one step alone\n.*own script",
+        ),  # each command given again would begin anew
+        ("--folds 1", "--folds is for one step alone"),  # nothing could be tested
         ("1 --epochs 3", "'1' belongs to no flag"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -20,11 +21,12 @@ from conftest import REPOSITORY, wait_for
 from common.command_line import PrepareOptions, Rules
 from common.files import digest
 from common.paths import leaks_file, prepared_folder
+from common.preparation.listed_films import ListedFilms
 from common.preparation.run import open_prepared, prepare_sources
 from common.pseudonyms import pseudonym
 from common.refusal import Refusal
 from common.sources import ntuh, siim
-from common.sources.source_film import FOUND
+from common.sources.source_film import FOUND, SourceFilm
 
 
 @pytest.fixture
@@ -165,6 +167,24 @@ def test_prepared_set_serves_without_its_source(workspace: Path, sources: Path) 
     with pytest.raises(Refusal) as refused:
         open_prepared("ntuh_train", str(workspace / "nowhere"), "test")
     assert "download" not in str(refused.value)
+
+
+def test_films_none_of_which_can_be_used_are_refused_with_the_reason() -> None:
+    films = [SourceFilm(str(row), None, f"cases.csv, row {row}", None, 0, fault="no day") for row in (2, 3)]
+    with pytest.raises(
+        Refusal, match=r"(?s)2 films are listed; 2 films: no day \(cases.csv, row 2.*--check-table"
+    ):
+        ListedFilms.of("ntuh_train", films)
+
+
+def test_rules_of_the_hospital_do_not_hold_for_siim(workspace: Path, sources: Path, capsys) -> None:
+    films = str(sources / "siim")
+    prepare_sources(PrepareOptions(siim=films))
+    rules = Rules(minimum_age=30, views=("AP",), allow_chest_tube=True, test_from="2020-01-01")
+    prepare_sources(PrepareOptions(siim=films, rules=rules))
+    assert "SIIM-ACR: prepared before, nothing to do" in capsys.readouterr().out
+    with pytest.raises(Refusal, match=r"(?s)replace_saturated was not given, is True.*--siim PATH --fresh"):
+        prepare_sources(PrepareOptions(siim=films, rules=dataclasses.replace(rules, replace_saturated=True)))
 
 
 @pytest.mark.parametrize(("file", "said"), [("NTUH_20.csv", "not laid out"), ("images", "not laid out")])

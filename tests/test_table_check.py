@@ -82,11 +82,17 @@ def test_split_that_is_not_told_is_a_problem_beside_the_others(tmp_path: Path) -
 
 
 def test_unknown_column_is_refused_with_the_nearest_known_one(tmp_path: Path) -> None:
-    folder = _folder(tmp_path, "1.png,1,train", header="image,pneumothorax,Chest tube\n")
-    with pytest.raises(Refusal, match=r"unknown: Chest tube \(write chest_tube\)"):
+    folder = _folder(tmp_path, "1.png,1,train", header="image,pneumothorax,Chest tubes\n")
+    with pytest.raises(Refusal, match=r"unknown: Chest tubes \(write chest_tube\)"):
         TableCheck.of(folder, Rules())
+    (tmp_path / "empty").mkdir()
     with pytest.raises(Refusal, match=r"no case table\n.*missing.*\n.*--write-template FILE"):
-        TableCheck.of(tmp_path / "none", Rules())
+        TableCheck.of(tmp_path / "empty", Rules())
+    (tmp_path / "two.xlsx").touch()
+    with pytest.raises(Refusal, match=r"no case table\n.*found:.*two.xlsx"):
+        TableCheck.of(tmp_path / "two.xlsx", Rules())
+    with pytest.raises(Refusal, match=r"no such table or folder\n.*nowhere"):
+        TableCheck.of(tmp_path / "nowhere", Rules())
 
 
 def test_many_problems_of_a_kind_are_counted(tmp_path: Path) -> None:
@@ -118,6 +124,11 @@ def test_words_of_other_languages_are_read(tmp_path: Path) -> None:
         ("H M M", "F: 2, M: 1"),  # hombre, mujer
         ("Hombre M M", "F: 2, M: 1"),
         ("H M F", "F: 1, M: 1"),  # M may be either: unknown
+        ("H M Femenino", "F: 1, M: 1"),
+        ("H M mujer", "F: 2, M: 1"),
+        ("Homme M Femme", "F: 1, M: 2"),  # masculin
+        ("H M Homme", "M: 3"),
+        ("H M Féminin", "F: 1, M: 2"),
     ],
 )
 def test_letters_of_the_sexes(cells: str, counted: str, tmp_path: Path) -> None:
@@ -126,11 +137,30 @@ def test_letters_of_the_sexes(cells: str, counted: str, tmp_path: Path) -> None:
     assert f"  sex                3  {counted}" in lines
 
 
+def test_letter_that_may_be_either_sex_says_so(tmp_path: Path) -> None:
+    rows = [f"{number}.png,0,test,{cell}" for number, cell in enumerate("HMF", 1)]
+    lines = _lines(_folder(tmp_path, *rows, header="image,pneumothorax,set,sex\n"))
+    assert any("found sex M, which beside H and F may be a man or a woman" in line for line in lines)
+
+
+def test_capitals_and_blanks_in_column_names_do_not_matter(tmp_path: Path) -> None:
+    lines = _lines(_folder(tmp_path, "1.png,1,test,1", header="Image,PNEUMOTHORAX,Set,Chest tube\n"))
+    assert "  chest_tube         1  1: 1" in lines
+    with pytest.raises(Refusal, match="twice: image"):
+        _lines(_folder(tmp_path, "1.png,1,1.png", header="Image,pneumothorax,image\n"))
+
+
+def test_day_that_no_month_has_is_told_as_such(tmp_path: Path) -> None:
+    lines = _lines(_folder(tmp_path, "1.png,1,test,31.2.2019", header="image,pneumothorax,set,date\n"))
+    assert any("found date a day that no month has" in line for line in lines)
+
+
 def test_patient_in_both_sets_is_told_before_any_film_is_read(tmp_path: Path) -> None:
     rows = ("1.png,0,train,,,007,", "2.png,0,test,,,7,", "3.png,0,test,,,8,", "4.png,0,train,,,unknown,")
     check = TableCheck.of(_folder(tmp_path, *rows, "5.png,0,test,,,unknown,"), Rules())
     assert "patients: 1 in train, 2 in test" in check.lines()
     assert any(line.startswith("problem: 1 of them in both sets") for line in check.lines())
+    assert "  one of them: cases.csv, row 2 (train); cases.csv, row 3 (test)" in check.lines()
     assert not check.is_sound
     assert not any("007" in line for line in check.lines())  # counted, never shown
     # A film that is left out is in no set

@@ -32,7 +32,7 @@ WHOLE = "."  # the plan of all phases, by its folder
 FILMS, THRESHOLDS, INFERENCE, METRICS = "films", "thresholds", "inference", "metrics"
 SOURCES = ("siim", "ntuh")  # whose films a plan prepares
 # What is meant for one stage alone, or asks for something else than its work. `run.sh` has none of them
-_OF_ONE_STAGE = {
+OF_ONE_STAGE = {
     "folds",
     "fresh",
     "student",
@@ -121,4 +121,4 @@ def planned_stages(phase: str = WHOLE) -> tuple[PlannedStage, ...]:
         PlannedStage("3.1", INFERENCE, "inference", f"{TESTING_FOLDER}/inference.sh", inference),
         PlannedStage("3.2", METRICS, "metrics", f"{TESTING_FOLDER}/bootstrap.py", _names(ReportOptions)),
     )
-    return tuple(dataclasses.replace(stage, flags=stage.flags - _OF_ONE_STAGE) for stage in stages)
+    return tuple(dataclasses.replace(stage, flags=stage.flags - OF_ONE_STAGE) for stage in stages)

@@ -7,7 +7,7 @@ import difflib
 import textwrap
 from collections.abc import Sequence
 
-from common.pipeline.planned_stages import PlannedStage
+from common.pipeline.planned_stages import OF_ONE_STAGE, PlannedStage
 from common.recipes.recipe import Recipe
 from common.refusal import Refusal
 
@@ -78,6 +78,11 @@ def _name(word: str, known: frozenset[str]) -> str | None:
 def _refuse_unknown(word: str, stages: Sequence[PlannedStage]) -> None:
     asked = word.partition("=")[0]
     known = sorted({f"--{name.replace('_', '-')}" for stage in stages for name in stage.flags})
+    if asked[2:].replace("-", "_") in OF_ONE_STAGE:
+        raise Refusal(
+            f"{asked} is for one step alone",
+            do="give it to the step's own script, such as its train.sh; then give this command again",
+        )
     near = difflib.get_close_matches(asked, known, 1)
     raise Refusal(
         f"no stage has the flag {asked}",

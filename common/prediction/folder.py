@@ -316,6 +316,8 @@ class _Folder:
             print(f"  not read: {line}")
         if passed_over:
             print(f"  passed over: {passed_over} hidden files or folders, or DICOMDIR indices")
+        if self.predictor.provenance["preset"] == "demo":
+            print("Preset demo: small networks and short runs, which say nothing about patients.")
         print(f"{RESEARCH_ONLY} -> {shown(self.output)}/findings.csv, overlays/, findings/, dicom/")
         print(
             "A row's film: column file"

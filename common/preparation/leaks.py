@@ -309,9 +309,18 @@ def _pairs(films: ComparedFilms, rows: Sequence[tuple[int, int, str, float | Non
 # --- messages and files ----------------------------------------------------------------------------
 
 
-def first_pairs(pairs: Sequence[Pair], more: int = 0) -> str:
-    """The first pairs as one text, then how many more there are (`more` beyond those given)."""
-    texts = [f"{p.case_a} ({p.part_a}) and {p.case_b} ({p.part_b}): {p.why}" for p in pairs[:_LINES]]
+def first_pairs(pairs: Sequence[Pair], more: int = 0, origins: Mapping[str, str] | None = None) -> str:
+    """The first pairs as one text, then how many more there are.
+
+    Args:
+        pairs: The pairs.
+        more: How many there are beyond those given.
+        origins: Pseudonym of a film -> where its source lists it, for the films of which this is known.
+    """
+    name = {case: case for pair in pairs for case in (pair.case_a, pair.case_b)} | dict(origins or {})
+    texts = [
+        f"{name[p.case_a]} ({p.part_a}) and {name[p.case_b]} ({p.part_b}): {p.why}" for p in pairs[:_LINES]
+    ]
     rest = len(pairs) - len(texts) + more
     return "; ".join(texts) + (f"; ... and {rest:,} more" if rest else "")
 

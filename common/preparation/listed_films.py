@@ -9,8 +9,11 @@ import numpy as np
 
 from common.preparation import folds
 from common.preparation.film_store import FILM_BYTES, Lesion
+from common.preparation.notes import grouped
 from common.refusal import Refusal
 from common.sources.source_film import SourceFilm
+
+_REASONS = 5  # that are told where no film can be used
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,14 @@ class ListedFilms:
         """
         usable = [film for film in films if not (film.excluded or film.fault)]
         if not usable:
-            raise Refusal(f"no film of {name} can be prepared", found=f"{len(films)} films are listed")
+            why = [(film, film.excluded or film.fault or "") for film in films]
+            raise Refusal(
+                f"no film of {name} can be prepared",
+                found="; ".join([f"{len(films)} films are listed", *grouped(why)[:_REASONS]]),
+                do=None
+                if name == "siim"
+                else "see all that is wrong: bash common/prepare.sh --check-table PATH",
+            )
         has_mask = np.array([film.annotation is not None for film in usable])
         patients = np.arange(len(usable))
         if name == "siim":

@@ -306,17 +306,26 @@ def _refuse_changed(key: str, folder: Path, rules: Rules) -> None:
         )
 
 
+def _applying(name: str, rules: Rules) -> Rules:
+    """What of the rules holds for a set: some are the hospital's, and pre-training takes every film."""
+    if name != "siim":
+        return rules
+    return dataclasses.replace(rules, minimum_age=0, views=(), allow_chest_tube=False, test_from="")
+
+
 def _refuse_other_rules(name: str, old: Rules, new: Rules) -> None:
+    was, asked = (dataclasses.asdict(_applying(name, rules)) for rules in (old, new))
     different = [
-        f"{field.name} was {getattr(old, field.name)}, is {getattr(new, field.name)}"
-        for field in dataclasses.fields(Rules)
-        if getattr(old, field.name) != getattr(new, field.name) and field.name not in _NEVER_PREPARED_BY
+        f"{key} was {was[key] or 'not given'}, is {asked[key] or 'not given'}"
+        for key in asked
+        if was[key] != asked[key] and key not in _NEVER_PREPARED_BY
     ]
     if different:
         raise Refusal(
             f"{name} was prepared by other rules",
             found="; ".join(different),
-            do="give the same flags, or add --fresh to prepare it anew (and train anew)",
+            do="give the same flags; or prepare it anew, and then train anew: "
+            f"{PREPARE_COMMAND} --{name.partition('_')[0]} PATH --fresh",
         )
 
 
@@ -482,8 +491,7 @@ def _begin(
     """Begin a set, or go on where an earlier run stopped, unless it is to be prepared afresh."""
     # First, because by this file the folder is known as ours.
     write_json(prepared_folder(name) / BEGUN, dataclasses.asdict(rules))
-    if name == "siim":  # age and view are rules of the hospital: pre-training takes every film
-        rules = dataclasses.replace(rules, minimum_age=0, views=())
+    rules = _applying(name, rules)
     folder = prepared_folder(name)
     heading = _heading(listed, rules)
     if shard.count > 1 and started_otherwise(folder, heading):  # by others, who may be at work
@@ -751,7 +759,7 @@ def _refuse_leakage(
         raise Refusal(
             f"{len(leaks.errors) + leaks.unlisted:,} pairs of films leak between parts that must not share a "
             "patient, a study or a picture",
-            found=first_pairs(leaks.errors, leaks.unlisted),
+            found=first_pairs(leaks.errors, leaks.unlisted, _origins(growing, rows)),
             listed=shown(pairs_file),
             do="take one film of each pair out of its table; pairs of pictures that a reader found to differ "
             f"can be cleared in {shown(reviewed_file)} (columns case_a,case_b)",
@@ -769,6 +777,15 @@ def _refuse_leakage(
             f"  {len(leaks.warnings):,} pairs look alike but are not the same picture (correlation under "
             f"{SAME_PICTURE}): {shown(pairs_file)}"
         )
+
+
+def _origins(growing: list[Growing], rows: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    """Pseudonym of each film that is being prepared -> where its source lists it."""
+    return {
+        row["case"]: each.readable[entry["row"]].origin
+        for each in growing
+        for row, entry in zip(rows[each.name], each.entries(PREPARED), strict=True)
+    }
 
 
 def _finished_sets() -> list[str]:

@@ -24,7 +24,7 @@ from common.report.page import PLOTS, write_report
 from common.report.thresholds_kept import tested_thresholds, threshold_sentences
 from common.stages import BOOTSTRAP_COMMAND, SYSTEMS, TESTING_FOLDER
 from common.statistics.bootstrap import RESAMPLING, bootstrap, metric_rows
-from common.statistics.compare_systems import PAIR, comparison_rows
+from common.statistics.compare_systems import FAMILY, PAIR, comparison_rows
 from common.statistics.group_differences import MINUS, group_difference_rows
 from common.statistics.human_readers import AID, CALL, Reading, read_readers, reader_rows
 from common.statistics.intervals import CONFIDENCE, EXPANDED, MIN_FILMS, MIN_PATIENTS
@@ -406,7 +406,10 @@ def _print_pair(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
         p_values = (p_text(row["p_value"]), p_text(row["p_holm"]))
         table.add_row(METRICS[row["metric"]].short_title, line_text(row), *p_values, row["test"])
     console.print(table)
-    console.print("Holm's adjustment is over these comparisons; metrics.csv has all others, unadjusted.")
+    console.print(
+        f"Holm's adjustment is over the {len(FAMILY)} primary comparisons, tested or not; metrics.csv has "
+        "all others, unadjusted."
+    )
 
 
 def _print_readers(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:

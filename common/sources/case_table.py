@@ -42,7 +42,7 @@ COLUMNS = {
     "case": "identifier of the film, used once; without it, the image's path",
     "mask": "picture of the film's size, Segmentation or LabelMe file: its path; empty: no annotated lesion",
     "set": "train or test",
-    "date": "of the film, YYYY-MM-DD",
+    "date": "of the film: 2019-03-28 or 28.3.2019; of 03/04/2019 nobody knows which is the month",
     "patient": "identifier of the patient",
     "study": "identifier of the study",
     "age": "years, 0 to 130",
@@ -115,6 +115,7 @@ _TRUE = "1.0 yes y true positive pos ja wahr positiv oui vrai positif sí si ver
 _FALSE = "0.0 no n false negative neg nein falsch negativ non faux négatif negatif falso negativo"
 _MEN = "m male man männlich mann masculin homme masculino hombre maschio h"
 _WOMEN = "f female woman weiblich frau w féminin femme femenino feminino mujer femmina"
+_EITHER = "M?"  # masculino or mujer
 _YES, _NO = dict.fromkeys(_TRUE.split(), "1"), dict.fromkeys(_FALSE.split(), "0")
 _WORDS = {  # column -> what spreadsheets and people write, in small letters -> what it is
     "pneumothorax": _YES | _NO,
@@ -208,7 +209,7 @@ def read_table(path: Path, required: Sequence[str] = REQUIRED) -> pd.DataFrame:
         Refusal: It cannot be read, has unknown columns or lacks one, or is empty.
     """
     (_, header), *body = TABLES[path.name](path) or [(1, [])]
-    header, width = [name.strip() for name in header], len(header)
+    header, width = [_column(name.strip()) for name in header], len(header)
     cells = [[c.strip() for c in row] if len(row) == width else [None] * width for _, row in body]
     # a spreadsheet may write columns without name and cells
     named = [place for place in range(width) if header[place] or any(row[place] for row in cells)]
@@ -218,6 +219,12 @@ def read_table(path: Path, required: Sequence[str] = REQUIRED) -> pd.DataFrame:
         raise Refusal(f"{shown(path)} lists no film", do="it needs one row a film below its column names")
     table = pd.DataFrame(cells, index=[number for number, _ in body], dtype=object)[named]
     return table.set_axis(header, axis="columns")
+
+
+def _column(name: str) -> str:
+    """A column's name as it is known, whatever its capitals and blanks: `Chest tube` is `chest_tube`."""
+    known = re.sub(r"[ -]+", "_", name.casefold())
+    return known if known in COLUMNS else name
 
 
 def _check_header(path: Path, header: list[str], required: Sequence[str]) -> None:
@@ -260,8 +267,8 @@ def _check_split(name: str, table: pd.DataFrame, rules: Rules) -> None:
     if not rules.test_from:
         raise Refusal(
             f"{name} does not say which films are for testing",
-            do="add the column set (train or test), or the column date and --test-from YYYY-MM-DD, "
-            "the first date of the test set",
+            do="add the column set (train or test); or, with the column date, name the first of the test "
+            "set: bash common/prepare.sh --ntuh PATH --test-from YYYY-MM-DD",
         )
     if not _is_date(pd.Series([rules.test_from]))[0]:
         raise Refusal("--test-from is no date", do="write it as YYYY-MM-DD")
@@ -284,11 +291,11 @@ def _as_meant(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _beside_h(cells: pd.Series) -> dict[str, str]:
-    """What M means where H (or its word) is a sex, too: mujer, a woman; beside F, it cannot be told."""
+    """What M means where H is a sex, too: mujer; beside another word for women it cannot be told."""
     found = {cell.casefold() for cell in cells if cell}
-    if not found & {"h", "hombre", "homme"}:
-        return {}
-    return {"m": "M?"} if "f" in found else {"m": "F"}
+    if not found & {"h", "hombre"} or found & {"homme", "femme", "masculin", "féminin"}:
+        return {}  # French: M is masculin
+    return {"m": _EITHER} if found & ({*_WOMEN.split()} - {"mujer"}) else {"m": "F"}
 
 
 def _in_years(cell: str) -> str:
@@ -376,7 +383,12 @@ def _costs(column: str, table: pd.DataFrame) -> bool:
 
 def _found(column: str, cell: str) -> str:
     """What a fault or note ends with, so that the cell is found."""
-    return f"{FOUND}{column} {_shown(cell) if cell else 'empty'}"
+    shown_as = _shown(cell) if cell else "empty"
+    if column == "sex" and cell == _EITHER:
+        shown_as = "M, which beside H and F may be a man or a woman"
+    elif column == "date" and re.fullmatch(_DATE, cell):
+        shown_as = "a day that no month has"
+    return f"{FOUND}{column} {shown_as}"
 
 
 def _shown(cell: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,12 +63,15 @@ class TableCheck:
         Raises:
             Refusal: There is no table, or its columns cannot be told.
         """
+        if not place.exists():
+            raise Refusal("there is no such table or folder", missing=shown(place))
         folder = place if place.is_dir() else place.parent
         path = find_table(folder) if place.is_dir() or place.name in TABLES else None
         if path is None:
             raise Refusal(
                 "there is no case table",
-                missing=shown(place if place.name in TABLES else folder / next(iter(TABLES))),
+                found=None if place.is_dir() else shown(place),
+                missing=shown(folder / next(iter(TABLES))),
                 do=f"call it {' or '.join(TABLES)}; --write-template FILE writes an example",
             )
         cells = read_table(path)
@@ -101,11 +105,13 @@ class TableCheck:
             lines.append(f"problem: {self.split}")
         lines += self._told()
         lost = len({problem.row for problem in self.problems if problem.costs_the_film})
-        lines.append(
-            f"{len(self.problems)} problems; {lost} of {self.rows} films cannot be used as the table is now"
-            if self.problems
-            else "no problem was found in the rows; the films themselves are read by bash common/prepare.sh"
-        )
+        if self.problems:
+            told = f"{lost} of {self.rows} films cannot be used as the table is now"
+            lines.append(f"{len(self.problems)} problems; {told}")
+        elif self.is_sound:
+            lines.append(
+                "no problem was found; the films themselves are read by bash common/prepare.sh --ntuh PATH"
+            )
         return lines
 
     def _patients(self) -> list[str]:
@@ -116,15 +122,16 @@ class TableCheck:
         lines = ["patients: " + ", ".join(f"{len(patients)} in {part}" for part, patients in sets.items())]
         if self.in_both:
             lines.append(
-                f"problem: {self.in_both} of them in both sets, which is refused: "
+                f"problem: {len(self.in_both)} of them in both sets, which is refused: "
                 "leave out their films of one set, or put them into the other"
             )
+            lines += [f"  one of them: {where}" for where in self.in_both[:_MOST_OF_A_KIND]]
         return lines
 
     @property
-    def in_both(self) -> int:
-        """How many patients have films of training and of testing."""
-        return len(set.intersection(*map(_patients_of, self.films.values()))) if self.films else 0
+    def in_both(self) -> list[str]:
+        """Where the films of each patient are listed who has some of training and some of testing."""
+        return patients_in_both(self.films)
 
     def _told(self) -> list[str]:
         """The problems by row, the first few of each kind; of the rest how many there are."""
@@ -144,10 +151,33 @@ class TableCheck:
         return not (self.problems or self.split or self.in_both)
 
 
-def _patients_of(films: list[SourceFilm]) -> set[str]:
-    """The patients that the table names for films that are used."""
-    named = [str(f.facts.get("patient_id", "")) for f in films if not (f.fault or f.excluded)]
-    return {canonical(patient) for patient in named if patient and not why_unknown(patient)}
+def _patients_of(films: list[SourceFilm]) -> dict[str, list[str]]:
+    """The patients that the table names for films that are used -> where these films are listed."""
+    found: dict[str, list[str]] = {}
+    for film in films:
+        patient = str(film.facts.get("patient_id", ""))
+        if patient and not why_unknown(patient) and not (film.fault or film.excluded):
+            found.setdefault(canonical(patient), []).append(film.origin)
+    return found
+
+
+def patients_in_both(sets: Mapping[str, list[SourceFilm]]) -> list[str]:
+    """Where the films are listed of each patient who is in all of several sets, by the source's table.
+
+    Args:
+        sets: Films that the source lists, by the name of their set.
+
+    Returns:
+        A text a patient: `cases.csv, row 3 (train); cases.csv, row 8 (test)`.
+    """
+    named = {part: _patients_of(films) for part, films in sets.items()}
+    shared = [
+        patient for patient in next(iter(named.values()), {}) if all(patient in p for p in named.values())
+    ]
+    return [
+        "; ".join(f"{where} ({part})" for part, patients in named.items() for where in patients[patient])
+        for patient in shared
+    ]
 
 
 def _films(part: str, films: list[SourceFilm]) -> str:

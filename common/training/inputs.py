@@ -15,6 +15,7 @@ import torch
 from common.command_line import Request, StudentOptions, TrainOptions
 from common.compute import film_readers
 from common.distributed import Processes
+from common.hints import again
 from common.inference.trained_system import TrainedSystem, read_trained, refuse_other_films
 from common.networks import weights
 from common.networks.imagenet import find_all_imagenet
@@ -439,7 +440,7 @@ def _finished(run: Run, say: Callable[[str], None] = print) -> bool:
         raise Refusal(
             f"{shown(run.file)} was made otherwise than is asked now",
             differs="; ".join(differences),
-            do=f"ask for the same, or train again and replace it: {run.stage.command} --fresh",
+            do=f"ask for the same, or train again and replace it: {again(run.stage.command)} --fresh",
         )
     say(f"{run.name}: finished before, kept (train again: --fresh)")
     return True
