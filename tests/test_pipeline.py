@@ -139,6 +139,13 @@ def test_flag_that_no_stage_has_is_refused(line: str, said: str) -> None:
         divide(line.split(), planned_stages())
 
 
+def test_what_follows_from_a_refusal_is_not_said(workspace: Path, sources: Path) -> None:
+    films = ["--siim", str(sources / "siim"), "--ntuh", str(sources / "ntuh")]
+    with pytest.raises(Refusal, match="fewer training films than one batch") as refused:
+        start.run("", ["--gpu", "cpu", "--check", "--preset", "demo", "--batch-size", "64", *films])
+    assert "error:" not in str(refused.value)  # one: later steps only lack what this one would have made
+
+
 def test_values_are_refused_before_anything_runs(workspace: Path) -> None:
     with pytest.raises(Refusal, match="--replicates 3 is too few"):
         start.run("", ["--gpu", "cpu", "--replicates", "3"])

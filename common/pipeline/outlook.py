@@ -61,6 +61,7 @@ class Outlook:
     devices: Sequence[torch.device]
     films: dict[str, PreparedSet | ListedFilms] = field(default_factory=dict)  # by set
     _left: dict[str, StageInputs] = field(default_factory=dict)  # trainings that are looked at, by key
+    _refused: set[str] = field(default_factory=set)  # trainings that could not run, by key
     _made_anew: bool = False  # whether what thresholds, inference and metrics are made from is yet to be made
 
     def of(self, stage: PlannedStage) -> StageOutlook:
@@ -74,7 +75,15 @@ class Outlook:
             gather(partial(self._look_at_films, key, stage.title) for key in SOURCES)
             return StageOutlook(stage, all(isinstance(each, PreparedSet) for each in self.films.values()))
         if stage.training is not None:
-            return self._training(stage, stage.training, options)
+            if stage.training.parent in self._refused:  # what it lacks follows from what is said of that one
+                self._refused.add(stage.key)
+                return StageOutlook(stage, False)
+            try:
+                return self._training(stage, stage.training, options)
+            except Refusal:
+                self._refused.add(stage.key)
+                self._made_anew = True
+                raise
         look: dict[str, Callable[[Any], bool]] = {
             THRESHOLDS: self._thresholds,
             INFERENCE: self._inference,
