@@ -86,6 +86,7 @@ def truth() -> dict[tuple[str, str, str, str], float]:
             values["eff", decision, stratum, "dice_positives"] = dice * sensitivity
     for decision, (_, specificity) in RATES.items():
         values["eff", decision, "all", "specificity"] = specificity
+        values[PAIR, decision, "all", "ppv"] = 0.0  # both have the same rates
     return values
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from common.statistics.bootstrap import TOO_FEW, Bootstrapped, bootstrap
 from common.statistics.compare_systems import bootstrap_p, holm
-from common.statistics.group_differences import COMPARED, _newcombe, group_difference_rows
+from common.statistics.group_differences import COMPARED, group_difference_rows, joined
 from common.statistics.intervals import percentile_interval
 from common.statistics.tested_films import Cases
 
@@ -59,12 +59,12 @@ def test_differences_are_of_the_same_resamples() -> None:
 def test_two_groups_without_an_error_have_an_interval_with_width() -> None:
     """10 of 10 against 20 of 20, from Wilson's 0.7225-1 and 0.8389-1."""
     groups = [Bootstrapped(n, 1.0, np.ones(50), n, independent=True, effective=float(n)) for n in (10, 20)]
-    assert _newcombe("sensitivity", *groups) == pytest.approx((-0.2775, 0.1611), abs=1e-4)
+    assert joined("sensitivity", *groups) == pytest.approx((-0.2775, 0.1611), abs=1e-4)
     groups = [
         Bootstrapped(10, share, np.ones(50), 10, independent=True, effective=10.0) for share in (0.8, 0.5)
     ]
     low, high = 0.3 - np.hypot(0.8 - 0.4902, 0.7634 - 0.5), 0.3 + np.hypot(0.9433 - 0.8, 0.5 - 0.2366)
-    assert _newcombe("sensitivity", *groups) == pytest.approx((low, high), abs=1e-3)
+    assert joined("sensitivity", *groups) == pytest.approx((low, high), abs=1e-3)
 
 
 def test_all_comparisons_of_a_system_are_one_family() -> None:

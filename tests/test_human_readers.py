@@ -198,7 +198,7 @@ def test_a_reader_has_the_intervals_of_a_system_with_the_same_calls(tmp_path: Pa
         elif row["decision"] == "two_stage":
             assert row["estimate"] == 0
             assert row["interval"] == "none" or row["ci_low"] == pytest.approx(-row["ci_high"])
-    kinds = {"percentile", "wilson, effective n", "tango, effective n", "none"}
+    kinds = {"wilson, effective n", "tango, effective n", "newcombe, effective n", "none"}
     assert kinds == {row["interval"] for row in rows}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 import socket
 import sys
@@ -84,6 +85,8 @@ def test_metrics_csv_is_complete(chain: Scripts) -> None:
     areas, rates = (table[table["metric"] == name] for name in ("auroc", "sensitivity"))
     assert (areas["positives"] <= areas["n"]).all()
     assert rates["positives"].isna().all()
+    intervals = table[table["interval"] != "none"].fillna({"ci_low": -math.inf, "ci_high": math.inf})
+    assert (intervals["ci_low"] < intervals["ci_high"]).all()
 
 
 def test_no_identity_in_anything_written_or_printed(chain: Scripts, sources: Path) -> None:

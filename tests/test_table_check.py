@@ -158,7 +158,7 @@ def test_day_that_no_month_has_is_told_as_such(tmp_path: Path) -> None:
 def test_patient_in_both_sets_is_told_before_any_film_is_read(tmp_path: Path) -> None:
     rows = ("1.png,0,train,,,007,", "2.png,0,test,,,7,", "3.png,0,test,,,8,", "4.png,0,train,,,unknown,")
     check = TableCheck.of(_folder(tmp_path, *rows, "5.png,0,test,,,unknown,"), Rules())
-    assert "patients: 1 in train, 2 in test" in check.lines()
+    assert "patients that it names: 1 in train, 2 in test" in check.lines()
     assert any(line.startswith("problem: 1 of them in both sets") for line in check.lines())
     assert "  one of them: cases.csv, row 2 (train); cases.csv, row 3 (test)" in check.lines()
     assert not check.is_sound

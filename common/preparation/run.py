@@ -36,6 +36,7 @@ from common.paths import (
 )
 from common.preparation import fingerprints, folds
 from common.preparation.crash_safe_pool import Lost, cores, in_workers
+from common.preparation.early_refusals import refuse_by_table
 from common.preparation.film_store import (
     ARRAYS,
     FILM_BYTES,
@@ -222,7 +223,9 @@ def look_ahead(
     folder = source_folder(key, source)
     table = find_patients(folder, patients) if key == "siim" else None
     if not _finished(key):
-        listed = _list(key, folder, rules or _begun_by(key) or Rules())
+        rules = rules or _begun_by(key) or Rules()
+        listed = _list(key, folder, rules)
+        refuse_by_table(listed, _applying(SETS[key][0], rules))
         if table:
             table.refuse_strange(film.identifier for film in listed["siim"])
         _refuse_foreign(key, folder)

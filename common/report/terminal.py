@@ -300,7 +300,7 @@ def _header(result: Result, options: ReportOptions) -> list[str]:
         + ("." if one_film_each else ", for as many films as independent ones would tell as much."),
         "AUROCs have DeLong's interval by patients, towards 0.5 no nearer than Newcombe's method 5; their "
         "differences DeLong's.",
-        "For others, an estimate of exactly 0 or 1 gets an interval without width: read its n.",
+        "Where no resample differs, others have Wilson's at 0 and 1, and else none: none is without width.",
         f"Too few: below {MIN_FILMS} films or {MIN_PATIENTS} patients, of either class where both count.",
         f"{_titles((m for m in _main() if METRICS[m].case_mix), ['metrics with *'])} are conditional on the "
         "case mix, the prevalence of these films.",

@@ -32,6 +32,8 @@ films/0003.dcm,1,film-3,masks/0003.png,test,2020-11-02,patient-3,,45,M,AP,,,,
 films/0004.dcm,,film-4,,test,,,,,,,,,,
 """
 
+Shared = dict[str, list[SourceFilm]]  # the films of a patient who is in several sets, by set
+
 
 @dataclass(frozen=True)
 class TableCheck:
@@ -119,7 +121,7 @@ class TableCheck:
         sets = {part: _patients_of(films) for part, films in self.films.items()}
         if not any(sets.values()):
             return []
-        lines = ["patients: " + ", ".join(f"{len(patients)} in {part}" for part, patients in sets.items())]
+        lines = ["patients that it names: " + ", ".join(f"{len(patients)} in {part}" for part, patients in sets.items())]
         if self.in_both:
             lines.append(
                 f"problem: {len(self.in_both)} of them in both sets, which is refused: "
@@ -131,7 +133,7 @@ class TableCheck:
     @property
     def in_both(self) -> list[str]:
         """Where the films of each patient are listed who has some of training and some of testing."""
-        return patients_in_both(self.films)
+        return [where(each) for each in shared_patients(self.films)]
 
     def _told(self) -> list[str]:
         """The problems by row, the first few of each kind; of the rest how many there are."""
@@ -151,33 +153,35 @@ class TableCheck:
         return not (self.problems or self.split or self.in_both)
 
 
-def _patients_of(films: list[SourceFilm]) -> dict[str, list[str]]:
-    """The patients that the table names for films that are used -> where these films are listed."""
-    found: dict[str, list[str]] = {}
+def _patients_of(films: list[SourceFilm]) -> dict[str, list[SourceFilm]]:
+    """The patients that the table names for films that are used -> these films."""
+    found: dict[str, list[SourceFilm]] = {}
     for film in films:
         patient = str(film.facts.get("patient_id", ""))
         if patient and not why_unknown(patient) and not (film.fault or film.excluded):
-            found.setdefault(canonical(patient), []).append(film.origin)
+            found.setdefault(canonical(patient), []).append(film)
     return found
 
 
-def patients_in_both(sets: Mapping[str, list[SourceFilm]]) -> list[str]:
-    """Where the films are listed of each patient who is in all of several sets, by the source's table.
+def shared_patients(sets: Mapping[str, list[SourceFilm]]) -> list[Shared]:
+    """The films of each patient who is in all of several sets, by the source's table.
 
     Args:
-        sets: Films that the source lists, by the name of their set.
-
-    Returns:
-        A text a patient: `cases.csv, row 3 (train); cases.csv, row 8 (test)`.
+        sets: Films that the source lists, by the name of their set; of one set there is nobody.
     """
+    if len(sets) < 2:
+        return []
     named = {part: _patients_of(films) for part, films in sets.items()}
-    shared = [
-        patient for patient in next(iter(named.values()), {}) if all(patient in p for p in named.values())
-    ]
     return [
-        "; ".join(f"{where} ({part})" for part, patients in named.items() for where in patients[patient])
-        for patient in shared
+        {part: patients[patient] for part, patients in named.items()}
+        for patient in next(iter(named.values()))
+        if all(patient in patients for patients in named.values())
     ]
+
+
+def where(shared: Shared) -> str:
+    """Where a patient's films are listed: `cases.csv, row 3 (train); cases.csv, row 8 (test)`."""
+    return "; ".join(f"{film.origin} ({part})" for part, films in shared.items() for film in films)
 
 
 def _films(part: str, films: list[SourceFilm]) -> str:

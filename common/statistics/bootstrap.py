@@ -33,6 +33,7 @@ from common.statistics.auroc import Ranked, auroc_difference_interval, auroc_int
 from common.statistics.intervals import (
     EXPANDED,
     acceleration,
+    alike_films,
     bca_interval,
     effective_films,
     percentile_interval,
@@ -140,7 +141,8 @@ class Bootstrapped:
         too_few: It has fewer than MIN_FILMS films or MIN_PATIENTS patients, or, where it needs both classes,
             of one of them.
         independent: Every patient of the test set gave one film.
-        effective: Number of independent films that tell as much, for a proportion; NaN for another metric.
+        effective: Number of independent films that tell as much: for a proportion from its values, for
+            another metric if all films of a patient are alike, of the rarer class where it needs both.
         rates: Rates of the decision, for a metric whose interval is from them; None without both classes.
         films: (n,) bool, films of a proportion, of all that were tested; None for another metric.
         values: (n,) float64, value of each film, 0-1, likewise.
@@ -217,7 +219,7 @@ def bootstrap(
             too_few=any(too_few(number[films]) for films in values.needed(*key)),
             independent=independent,
             rates=_rates(systems[system], values, key, number, prevalence),
-            **_of_proportion(values, key, number),
+            **_of_films(values, key, number),
             ranked=_ranked(systems[system], values, key, number),
             by_patients=_by_patients(systems[system], values, key, number),
             acceleration=float(accelerations.get(own, np.nan)),
@@ -294,10 +296,12 @@ def _rates(
     )
 
 
-def _of_proportion(values: MetricValues, key: tuple[str, str, str], number: np.ndarray) -> dict[str, Any]:
-    """What `Bootstrapped` holds of a proportion; nothing of another metric, or without films."""
-    films = values.films(*key)
-    if METRICS[key[2]].kind != "proportion" or not films.any():
+def _of_films(values: MetricValues, key: tuple[str, str, str], number: np.ndarray) -> dict[str, Any]:
+    """What `Bootstrapped` holds of the films behind a metric; nothing without films."""
+    films, needed = values.films(*key), values.needed(*key)
+    if METRICS[key[2]].kind != "proportion":
+        return {"effective": min(alike_films(number[each]) if each.any() else np.nan for each in needed)}
+    if not films.any():
         return {}
     each = values.of_films(*key)
     return {"films": films, "values": each, "effective": effective_films(each[films], number[films])}
@@ -334,8 +338,9 @@ def metric_rows(
 ) -> list[dict[str, Any]]:
     """The tidy table: one row a metric, for each system, reference, decision and stratum.
 
-    Proportions get Wilson's interval at their effective number of films, AUROCs that of `auroc`. Descriptive
-    metrics and metrics over too few films get none.
+    Proportions get Wilson's interval at their effective number of films, AUROCs that of `auroc`. Where no
+    resample differs, a percentile or BCa interval would have no width: at 0 or 1, the ends of its range, a
+    metric gets Wilson's, elsewhere none. Descriptive metrics and metrics over too few films get none.
 
     Args:
         found: What `bootstrap` found, by reference.
@@ -382,7 +387,7 @@ def estimate_columns(
         notes.append(TOO_FEW)
     else:
         # Also without an estimate: a ratio by none has no value, but a lower end.
-        kind, ends = _interval(metric, bootstrapped, interval)
+        kind, ends = ends_of(metric, bootstrapped, interval)
         if ends is None:
             kind = "none"
             notes.append("interval not estimable")
@@ -404,26 +409,40 @@ def estimate_columns(
     }
 
 
-def _interval(
-    metric: str, bootstrapped: Bootstrapped, interval: Interval
+def ends_of(
+    metric: str, bootstrapped: Bootstrapped, interval: Interval = "percentile"
 ) -> tuple[str, tuple[float, float] | None]:
+    """Kind and ends of the interval of an estimate over enough films, as `metric_rows` says."""
     if bootstrapped.rates is not None and (from_rates := METRICS[metric].interval):
         return "koopman" if bootstrapped.independent else "koopman, effective n", from_rates(
             bootstrapped.rates
         )
     if METRICS[metric].kind == "proportion":
-        n = bootstrapped.effective
-        kind = "wilson" if bootstrapped.independent else "wilson, effective n"
-        successes = bootstrapped.estimate * n
-        whole = round(successes)  # the number itself, where the product is off by a rounding error
-        return kind, wilson_interval(whole if abs(successes - whole) < 1e-9 else successes, n)
+        return _wilson(bootstrapped)
     if bootstrapped.ranked:
         return auroc_ends(*bootstrapped.ranked)
     if bootstrapped.by_patients:
         return "sandwich", bootstrapped.by_patients
+    replicates = bootstrapped.replicates
     if interval == "bca":
-        return "bca", bca_interval(bootstrapped.estimate, bootstrapped.replicates, bootstrapped.acceleration)
-    return "percentile", percentile_interval(bootstrapped.replicates, bootstrapped.patients)
+        ends = bca_interval(bootstrapped.estimate, replicates, bootstrapped.acceleration)
+    else:
+        ends = percentile_interval(replicates, bootstrapped.patients)
+    if ends is None or ends[0] < ends[1]:
+        return interval, ends
+    # No resample differs, which says nothing of other films. Of all values from 0 to 1 with this mean,
+    # zeros and ones vary most (Hoeffding, J Am Stat Assoc 1963;58:13-30): an interval of those will do.
+    if METRICS[metric].in_unit and bootstrapped.estimate in (0, 1):
+        return _wilson(bootstrapped)
+    return "none", None
+
+
+def _wilson(bootstrapped: Bootstrapped) -> tuple[str, tuple[float, float]]:
+    n = bootstrapped.effective
+    kind = "wilson" if bootstrapped.independent else "wilson, effective n"
+    successes = bootstrapped.estimate * n
+    whole = round(successes)  # the number itself, where the product is off by a rounding error
+    return kind, wilson_interval(whole if abs(successes - whole) < 1e-9 else successes, n)
 
 
 def auroc_ends(first: Ranked, second: Ranked | None = None) -> tuple[str, tuple[float, float]]:

@@ -2,8 +2,10 @@
 
 A difference is the first system's estimate minus the second's, on the full sample; its interval is from the
 differences of replicates that come from the same draws, or, on the same films, Tango's for proportions and
-DeLong's, by patients, for AUROCs. Tests are made in stratum `all` only: in a stratum the interval of the
-difference says what there is to say.
+DeLong's, by patients, for AUROCs. A proportion of other films, such as a PPV, has its interval joined from
+those of both systems and their correlation. Replicates that do not differ give no interval without width:
+where neither system's do, the difference is joined from their own, as independent ones; else there is none.
+Tests are made in stratum `all` only: in a stratum the interval of the difference says what there is to say.
 
 Where every patient has one film, AUROC is tested by DeLong's method, sensitivity and specificity by McNemar's
 mid-p test. With several films of a patient the bootstrap of patients takes DeLong's place, as it always does
@@ -22,8 +24,22 @@ import numpy as np
 
 from common.stages import STUDENTS, SYSTEMS
 from common.statistics.auroc import placements
-from common.statistics.bootstrap import NOT_ESTIMABLE, TOO_FEW, Bootstrapped, auroc_ends, patient_numbers
-from common.statistics.intervals import effective_films, percentile_interval, percentile_p, tango_interval
+from common.statistics.bootstrap import (
+    NOT_ESTIMABLE,
+    TOO_FEW,
+    Bootstrapped,
+    auroc_ends,
+    ends_of,
+    patient_numbers,
+)
+from common.statistics.intervals import (
+    effective_films,
+    joined_interval,
+    mean_by_patient,
+    percentile_interval,
+    percentile_p,
+    tango_interval,
+)
 from common.statistics.metric_catalogue import METRICS
 from common.statistics.tested_films import Cases
 
@@ -144,6 +160,56 @@ def paired(one: Bootstrapped, other: Bootstrapped, patient: np.ndarray) -> Paire
     first, second = (int(np.count_nonzero(difference == side)) for side in (1, -1))
     number = patient_numbers(patient[one.films])
     return Paired(first, second, len(difference), effective_films(difference, number))
+
+
+def of_replicates(
+    metric: str, one: Bootstrapped, other: Bootstrapped
+) -> tuple[str, tuple[float, float] | None]:
+    """Kind and ends of the interval of a difference from its replicates; see above where these are all equal.
+
+    Args:
+        metric: Name of the metric.
+        one, other: The metric of the two, or of one system in two groups of films.
+    """
+    ends = percentile_interval(one.replicates - other.replicates, min(one.patients, other.patients))
+    kind = "percentile"
+    if ends and ends[0] == ends[1]:
+        alone = [np.nanmin(side.replicates) == np.nanmax(side.replicates) for side in (one, other)]
+        kind, ends = "newcombe", joined(metric, one, other) if all(alone) else None
+    return (kind if ends else "none"), ends
+
+
+def joined(
+    metric: str, one: Bootstrapped, other: Bootstrapped, correlation: float = 0.0
+) -> tuple[float, float] | None:
+    """The interval of a difference from both sides' own; None where one of them has none.
+
+    Args:
+        metric: Name of the metric.
+        one, other: The metric of the two, or of one system in two groups of films.
+        correlation: Correlation of the two estimates; without it the interval is a little too wide.
+    """
+    (_, first), (_, second) = ends_of(metric, one), ends_of(metric, other)
+    if first is None or second is None:
+        return None
+    return joined_interval(one.estimate, first, other.estimate, second, correlation)
+
+
+def correlation(one: Bootstrapped, other: Bootstrapped, patient: np.ndarray) -> float:
+    """How alike two proportions are, over the same films or others, by patients; 0 where one does not vary.
+
+    Args:
+        one, other: Two proportions that are estimable.
+        patient: (n,) pseudonym of each film's patient.
+    """
+    number = patient_numbers(patient)
+    first, second = (
+        mean_by_patient(side.values[side.films] - side.estimate, number[side.films], int(number.max()) + 1)
+        for side in (one, other)
+        if side.films is not None and side.values is not None
+    )
+    variances = float(first @ first) * float(second @ second)
+    return min(max(float(first @ second) / math.sqrt(variances), -1.0), 1.0) if variances > 1e-24 else 0.0
 
 
 def bootstrap_p(differences: np.ndarray, patients: int) -> float:
@@ -285,9 +351,11 @@ def _difference(
         kind, ends = "tango" if one.independent else "tango, effective n", calls.interval
     elif one.ranked and other.ranked:
         kind, ends = auroc_ends(*one.ranked, *other.ranked)
+    elif METRICS[metric].kind == "proportion":
+        kind = "newcombe" if one.independent else "newcombe, effective n"
+        ends = joined(metric, one, other, correlation(one, other, pair[first].patient))
     else:
-        ends = percentile_interval(one.replicates - other.replicates, min(one.patients, other.patients))
-        kind = "percentile" if ends else "none"
+        kind, ends = of_replicates(metric, one, other)
         notes += [] if ends else ["interval not estimable"]
     low, high = ends or (None, None)
     return {

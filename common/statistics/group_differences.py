@@ -11,9 +11,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from common.statistics.bootstrap import NOT_ESTIMABLE, TOO_FEW, Bootstrapped, Key, estimate_columns
-from common.statistics.compare_systems import BOOTSTRAP, bootstrap_p, holm
-from common.statistics.intervals import percentile_interval
+from common.statistics.bootstrap import NOT_ESTIMABLE, TOO_FEW, Bootstrapped, Key
+from common.statistics.compare_systems import BOOTSTRAP, bootstrap_p, holm, joined, of_replicates
 from common.statistics.strata import STRATA, UNKNOWN
 
 COMPARED = ("auroc", "sensitivity", "specificity", "dice_positives")
@@ -69,20 +68,6 @@ def _kind(group: str) -> str:
     )
 
 
-def _newcombe(metric: str, one: Bootstrapped, other: Bootstrapped) -> tuple[float, float]:
-    """Ends of a difference from both groups' own intervals, so with width where neither errs.
-
-    Newcombe's method 10 (Stat Med 1998;17:873-890), for AUROCs as Zou & Donner have it (Stat Med
-    2008;27:1693-1702); a little too wide where patients have films in both groups.
-    """
-    first, second = estimate_columns(metric, one), estimate_columns(metric, other)
-    difference = one.estimate - other.estimate
-    return (
-        difference - math.hypot(one.estimate - first["ci_low"], second["ci_high"] - other.estimate),
-        difference + math.hypot(first["ci_high"] - one.estimate, other.estimate - second["ci_low"]),
-    )
-
-
 def _row(
     found: Mapping[Key, Bootstrapped], of: tuple[str, str], pair: tuple[str, str], metric: str
 ) -> dict[str, Any]:
@@ -96,9 +81,11 @@ def _row(
         note = TOO_FEW
     elif estimate is not None:
         patients, differences = min(one.patients, other.patients), one.replicates - other.replicates
-        ends, p = percentile_interval(differences, patients), bootstrap_p(differences, patients)
-        if metric != "dice_positives":
-            kind, ends = "newcombe", _newcombe(metric, one, other)
+        p = bootstrap_p(differences, patients)
+        if metric == "dice_positives":
+            kind, ends = of_replicates(metric, one, other)
+        else:  # a little too wide where patients have films in both groups
+            kind, ends = "newcombe", joined(metric, one, other)
     low, high = ends or (None, None)
     both = one.positives is not None and other.positives is not None
     return {

@@ -176,6 +176,16 @@ def effective_films(values: np.ndarray, patient: np.ndarray) -> float:
     return n / min(max(effect, 1.0), largest)
 
 
+def alike_films(patient: np.ndarray) -> float:
+    """The least number of independent films that can tell as much as these, n >= 1: see `effective_films`.
+
+    Args:
+        patient: (n,) int, number of each film's patient.
+    """
+    _, films = np.unique(patient, return_counts=True)
+    return float(len(patient) ** 2 / (films**2).sum())
+
+
 def mean_by_patient(deviations: np.ndarray, patient: np.ndarray, patients: int) -> np.ndarray:
     """What each patient's films add to a mean (float64, length `patients`).
 
@@ -220,6 +230,33 @@ def tango_interval(
 
     observed = (first_only - second_only) / n
     return root(lambda d: beyond(d) - z, -1.0, observed), root(lambda d: beyond(d) + z, observed, 1.0)
+
+
+def joined_interval(
+    first: float,
+    first_ends: tuple[float, float],
+    second: float,
+    second_ends: tuple[float, float],
+    correlation: float = 0.0,
+) -> tuple[float, float]:
+    """The interval of a difference from those of its two sides (Zou & Donner, Stat Med 2008;27:1693-1702).
+
+    So it has a width where neither side varies. With Wilson's intervals it is Newcombe's method 10 (Stat Med
+    1998;17:873-890), with a correlation as in his method for paired proportions (Stat Med 1998;17:2635-2650).
+
+    Args:
+        first, second: Estimates; the second is subtracted.
+        first_ends, second_ends: Their intervals, low and high.
+        correlation: Correlation of the estimates, -1 to 1.
+    """
+    below, above = first - first_ends[0], first_ends[1] - first
+    other_below, other_above = second - second_ends[0], second_ends[1] - second
+
+    def distance(one: float, other: float) -> float:
+        return math.sqrt(max(one**2 + other**2 - 2 * correlation * one * other, 0.0))  # but for rounding
+
+    difference = first - second
+    return difference - distance(below, other_above), difference + distance(above, other_below)
 
 
 def koopman_interval(

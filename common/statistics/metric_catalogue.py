@@ -294,6 +294,7 @@ class Metric:
         at_prevalence: It is for a stated prevalence, and left out where none is stated.
         if_known: Column of the result file without any value of which it is left out.
         kind: Value of any range, share of films (Wilson's interval fits), or number of films.
+        in_unit: Its value is from 0 to 1.
         descriptive: It says what the films are, not how good the system is: no interval, no comparison.
         interval: Interval from the rates of the decision; None: by the kind.
         by_patients: Interval from probabilities, labels and patients of its films; None: by the kind. It
@@ -312,6 +313,7 @@ class Metric:
     at_prevalence: bool = False
     if_known: str = ""
     kind: Literal["value", "proportion", "count"] = "value"
+    in_unit: bool = True
     descriptive: bool = False
     interval: Callable[[Rates], tuple[float, float]] | None = None
     by_patients: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, float]] | None = None
@@ -369,6 +371,7 @@ METRICS: dict[str, Metric] = {
         short="AUROC above 24 x 24",
         both_classes=True,
         comparable=False,
+        in_unit=False,
     ),
     "auroc_header": Metric(
         "AUROC of a shortcut: facts of the header",
@@ -387,6 +390,7 @@ METRICS: dict[str, Metric] = {
         short="AUROC above header",
         both_classes=True,
         comparable=False,
+        in_unit=False,
     ),
     "auprc": Metric(
         "AUPRC (average precision)",
@@ -413,6 +417,7 @@ METRICS: dict[str, Metric] = {
         both_classes=True,
         case_mix=True,
         comparable=False,
+        in_unit=False,
     ),
     "calibration_intercept": Metric(
         "Calibration intercept",
@@ -422,6 +427,7 @@ METRICS: dict[str, Metric] = {
         both_classes=True,
         by_patients=intercept_interval,
         comparable=False,
+        in_unit=False,
     ),
     # Steyerberg, Clinical Prediction Models, 2019, section 15.3: 1 where as many are positive as foretold
     "observed_over_expected": Metric(
@@ -432,6 +438,7 @@ METRICS: dict[str, Metric] = {
         both_classes=True,
         by_patients=observed_over_expected_interval,
         comparable=False,
+        in_unit=False,
     ),
     "sensitivity_at_specificity_90": Metric(
         "Sensitivity at specificity 0.90",
@@ -551,6 +558,7 @@ METRICS: dict[str, Metric] = {
         both_classes=True,
         interval=lambda r: r.lr_positive,
         comparable=False,
+        in_unit=False,
     ),
     "lr_negative": Metric(
         "Likelihood ratio, negative",
@@ -560,6 +568,7 @@ METRICS: dict[str, Metric] = {
         both_classes=True,
         interval=lambda r: r.lr_negative,
         comparable=False,
+        in_unit=False,
     ),
     "f1": Metric(
         "F1 score",
@@ -614,6 +623,7 @@ METRICS: dict[str, Metric] = {
         interval=lambda r: r.false_alarms,
         at_prevalence=True,
         comparable=False,
+        in_unit=False,
     ),
     # Dice, Ecology 1945;26:297-302; of the stage-2 map, whatever the decision
     "dice_segmentation": Metric(
@@ -721,6 +731,7 @@ METRICS: dict[str, Metric] = {
         short="False outlines",
         both_classes=True,
         case_mix=True,
+        in_unit=False,
     ),
     "iou": Metric(
         "Intersection over union",
@@ -733,12 +744,14 @@ METRICS: dict[str, Metric] = {
         Mean(lambda f: f.masked & f.cases.in_mm, lambda f: f.cases.hd95),
         ("map",),
         short="HD95, mm",
+        in_unit=False,
     ),
     "hd95_px": Metric(
         "Surface distance, 95th percentile (pixels)",
         Mean(lambda f: f.masked & ~f.cases.in_mm, lambda f: f.cases.hd95),
         ("map",),
         short="HD95, pixels",
+        in_unit=False,
     ),
     "nsd_mm": Metric(
         "Normalised surface Dice (tolerance in mm)",
@@ -773,6 +786,7 @@ METRICS: dict[str, Metric] = {
         Mean(lambda f: f.negative, lambda f: f.shown_area),
         ("map", "decision"),
         short="Area on negatives, %",
+        in_unit=False,
     ),
     "area_bias": Metric(
         "Area, shown minus true: mean",
@@ -780,6 +794,7 @@ METRICS: dict[str, Metric] = {
         ("map", "decision"),
         short="Area shown - true, %",
         comparable=False,
+        in_unit=False,
     ),
     "area_loa_low": Metric(
         "Area, lower limit of agreement",
@@ -787,6 +802,7 @@ METRICS: dict[str, Metric] = {
         ("map", "decision"),
         short="agreement, low",
         comparable=False,
+        in_unit=False,
     ),
     "area_loa_high": Metric(
         "Area, upper limit of agreement",
@@ -794,6 +810,7 @@ METRICS: dict[str, Metric] = {
         ("map", "decision"),
         short="agreement, high",
         comparable=False,
+        in_unit=False,
     ),
     "tp": _count("True positives", "TP", lambda c: c.tp),
     "fp": _count("False positives", "FP", lambda c: c.fp),

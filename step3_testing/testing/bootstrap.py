@@ -26,10 +26,11 @@ device), of which the terminal shows the main ones. Columns:
     n                   films that the estimate is over
     estimate            on the full sample
     ci_low, ci_high     95% interval; empty where there is none
-    interval            percentile, bca (bootstrap of patients); wilson (proportions), koopman (ratios), tango
-                        (differences of proportions), the three at the effective number of films where
-                        patients gave several; delong, newcombe (AUROCs); delong (their differences);
-                        newcombe (differences of groups); obuchowski-rockette (means of readers); or none
+    interval            percentile, bca (bootstrap of patients); wilson (proportions, and others at 0 or 1),
+                        koopman (ratios), tango (differences of proportions of the same films), newcombe (of
+                        other films, of groups), the four at the effective number of films where patients
+                        gave several; delong, newcombe (AUROCs); delong (their differences);
+                        obuchowski-rockette (means of readers); or none
     note                such as "conditional on the case mix", "too few films for an interval"
     plan                date and hash of the plan, and whether it changed after the first look
 
