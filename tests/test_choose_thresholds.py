@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Barrier
@@ -209,6 +210,22 @@ def test_a_segmentation_model_that_finds_nothing(tmp_path: Path) -> None:
     assert content["stability"]["resamples"]["seg_threshold"]["undefined"] == 2000
     assert "warning: eff: no out-of-fold mask overlaps its truth" in said
     assert "resamples none to none" in said
+
+
+@pytest.mark.parametrize(("rate", "films"), [("sensitivity", "positives"), ("specificity", "negatives")])
+def test_a_threshold_that_calls_most_of_a_class_wrongly_is_warned_of(
+    written: tuple[dict, str], rate: str, films: str
+) -> None:
+    content = deepcopy(written[0])
+    point = content["alternatives"][content["rule"]]
+    point[rate] = 0.5
+    assert "called wrongly" not in choose_thresholds._summary(content)
+    point[rate] = 0.03
+    n = {"positives": 34, "negatives": 66}[films]
+    expected = (
+        f"  warning: at the chosen threshold {rate} is 0.030 (n = {n}): most {films} are called wrongly"
+    )
+    assert expected in choose_thresholds._summary(content)
 
 
 def test_where_calling_no_film_positive_costs_less(written: tuple[dict, str], tmp_path: Path) -> None:

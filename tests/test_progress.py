@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,26 @@ def test_run_log_holds_what_is_said_warnings_and_the_end(
     assert capsys.readouterr().out == "eff: starts\n"
     RunLog(None).say("of another process")
     assert capsys.readouterr().out == ""
+
+
+def test_a_run_that_is_terminated_says_so_in_its_log(tmp_path: Path) -> None:
+    """As SLURM does at its limit: the process ends by the signal, and its log by a line."""
+    program = (
+        "import pathlib, sys, time\n"
+        "from common.training.run_log import RunLog\n"
+        "log = RunLog(pathlib.Path(sys.argv[1]))\n"
+        "with log.watching():\n"
+        "    log.say('at work')\n"
+        "    time.sleep(600)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at work\n"
+        process.terminate()
+        assert process.wait(300) == -signal.SIGTERM
+    last = (tmp_path / "log.txt").read_text().splitlines()[-1]
+    assert last.endswith("ended by SIGTERM; the same command goes on from the last checkpoint")
 
 
 def test_log_that_cannot_be_written_is_refused_and_hides_no_error(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ TAUGHT = "optimistic: each teacher's epoch was chosen on these films; the studen
 STABILITY = "stability, not a confidence interval"
 _REASON = "the bootstrap is inconsistent for a minimum and for Youden's cut-point"
 _REPLICATES, _SEED = 2000, 0
+_COIN = 0.5  # of a rate: tossing a coin is as good
 _PERCENTILES = {"minimum": 0, "percentile_2.5": 2.5, "median": 50, "percentile_97.5": 97.5, "maximum": 100}
 _COLUMNS = ("case", "patient", "fold", "has_mask", "probability", "overlap_pixels", "dice")
 FILES = Written(
@@ -348,7 +349,18 @@ def _likeness_line(likeness: dict[str, Any]) -> str:
 
 def _extreme_lines(content: dict[str, Any]) -> list[str]:
     warning = extreme(content["cls_threshold"])
-    return [f"  warning: {warning}"] if warning else []
+    lines = [f"  warning: {warning}"] if warning else []
+    point, positives = content["alternatives"][content["rule"]], content["n_positive"]
+    for rate, films, n in (
+        ("sensitivity", "positives", positives),
+        ("specificity", "negatives", content["n_films"] - positives),
+    ):
+        if point[rate] < _COIN:
+            lines.append(
+                f"  warning: at the chosen threshold {rate} is {point[rate]:.3f} (n = {n:,}): most {films} "
+                "are called wrongly; train for longer, or choose another rule"
+            )
+    return lines
 
 
 def _cost_lines(content: dict[str, Any]) -> list[str]:

@@ -121,7 +121,10 @@ class TableCheck:
         sets = {part: _patients_of(films) for part, films in self.films.items()}
         if not any(sets.values()):
             return []
-        lines = ["patients that it names: " + ", ".join(f"{len(patients)} in {part}" for part, patients in sets.items())]
+        lines = [
+            "patients that it names: "
+            + ", ".join(f"{len(patients)} in {part}" for part, patients in sets.items())
+        ]
         if self.in_both:
             lines.append(
                 f"problem: {len(self.in_both)} of them in both sets, which is refused: "

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from common.paths import shown
@@ -52,6 +56,8 @@ class RunLog:
         """Write down what libraries warn of, and an error that ends the run."""
         handler = _Notes(self)
         logging.getLogger().addHandler(handler)
+        in_main = threading.current_thread() is threading.main_thread()  # no other may have a handler
+        before = signal.signal(signal.SIGTERM, partial(self._terminated, os.getpid())) if in_main else None
         try:
             yield
         except KeyboardInterrupt:
@@ -65,6 +71,15 @@ class RunLog:
             raise
         finally:
             logging.getLogger().removeHandler(handler)
+            if in_main:
+                signal.signal(signal.SIGTERM, before)
+
+    def _terminated(self, process: int, number: int, _: object) -> None:
+        """End by the signal, as SLURM does at its limit; the log then says why it has no more lines."""
+        if os.getpid() == process:  # and no worker that was forked
+            self._last_words("ended by SIGTERM; the same command goes on from the last checkpoint")
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
     def _last_words(self, text: str) -> None:
         # A full disk may be the very error that ends the run: that one is to be seen, not this one.

@@ -258,10 +258,11 @@ def _describe(run: Run, fit: Fit, done: tuple[int, int] | None) -> str:
     sampler, recipe = fit.sampler, run.recipe
     negatives = f" and {len(sampler.negatives)} negative" if sampler.films else ""
     unlabelled = f", {len(sampler.unlabelled)} unlabelled" if len(sampler.unlabelled) else ""
+    epochs = "1 epoch" if recipe.epochs == 1 else f"{recipe.epochs} epochs"
     return (
         f"{len(sampler.positives)} positive{negatives} films{unlabelled}, "
         f"{len(fit.validation)} for validation, "
-        f"{recipe.epochs} epochs of {len(sampler)} steps of {recipe.batch_size} at {recipe.image_size} px, "
+        f"{epochs} of {len(sampler)} steps of {recipe.batch_size} at {recipe.image_size} px, "
         f"{weights.parameters(fit.learner.net) / 1e6:.1f} M parameters"
         + (f", taught by {len(run.teaching.folds)}" if run.teaching else "")
         + (f"; goes on at epoch {done[0] + 1}, step {done[1] + 1}" if done else "")
