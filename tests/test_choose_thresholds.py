@@ -222,9 +222,7 @@ def test_a_threshold_that_calls_most_of_a_class_wrongly_is_warned_of(
     assert "called wrongly" not in choose_thresholds._summary(content)
     point[rate] = 0.03
     n = {"positives": 34, "negatives": 66}[films]
-    expected = (
-        f"  warning: at the chosen threshold {rate} is 0.030 (n = {n}): most {films} are called wrongly"
-    )
+    expected = f"at the chosen threshold {rate} is 0.030 (n = {n}): most {films} are called wrongly"
     assert expected in choose_thresholds._summary(content)
 
 
