@@ -3,6 +3,7 @@
     python benchmarks/learning.py --siim PATH --ntuh PATH --imagenet PATH --workspace PATH
     python benchmarks/learning.py ... --recipe fine_tuned --image-size 192
     python benchmarks/learning.py ... --recipe strong --students
+    python benchmarks/learning.py ... --recipe strong plain --longer 3 --plain-steps 2450
 
 `--siim` and `--ntuh` are folders in the layouts of the README, `--imagenet` holds the encoder's weights in
 timm's names. All recipes run the four stages and five folds of `eff` on an EfficientNet-Lite encoder:
@@ -10,7 +11,7 @@ timm's names. All recipes run the four stages and five folds of `eff` on an Effi
     published    the published numbers with all epochs cut by the same factor (3%), as many minutes as strong
     pretrained   numbers for few films; most steps are pre-training on `--siim`
     fine_tuned   the same numbers; most steps are fine-tuning on `--ntuh`
-    strong       the recipe `strong`, its learning rates and steps those of about an hour of one core
+    strong       the recipe `strong`, its learning rates and steps those of half an hour of one core (`--longer 3`: of more)
     plain        one plain U-Net (plain_unet.py), `--plain-steps` of training
 
 Printed are CPU minutes of training and validation (which do not depend on what else runs), the metrics that
@@ -43,10 +44,11 @@ _FEW = {
     "ntuh_segmentation": "--preset demo --learning-rate 3e-4",
     "ntuh_classification": "--preset demo --films-per-epoch 240 --learning-rate 2e-4",
 }
+_FOLD_FILMS = 400  # an epoch
 _STRONG = {
     "siim_segmentation": "--preset strong --films-per-epoch 160 --learning-rate 5e-4",
     "siim_classification": "--preset strong --films-per-epoch 80 --learning-rate 3e-4",
-    "ntuh_segmentation": "--preset strong --films-per-epoch 400 --learning-rate 5e-4",
+    "ntuh_segmentation": "--preset strong --learning-rate 5e-4",
     "ntuh_classification": "--preset strong --films-per-epoch 240 --learning-rate 3e-4",
 }
 _PUBLISHED = dict.fromkeys(_FEW, "") | {"siim_classification": "--films-per-epoch 160"}  # as it has few films
@@ -76,6 +78,8 @@ def numbers(recipe: str, key: str, arguments: argparse.Namespace) -> list[str]:
     """Flags of a stage of a recipe, by the stage's key."""
     epochs = dict(zip(_FEW, _EPOCHS[recipe], strict=True))[key]
     flags = [*_FLAGS[recipe][key].split(), "--epochs", str(epochs), "--image-size", arguments.image_size]
+    if recipe == "strong" and key == "ntuh_segmentation":
+        flags += ["--films-per-epoch", str(_FOLD_FILMS * arguments.longer)]
     return [*flags, "--seed", str(arguments.seed)]
 
 
@@ -203,6 +207,9 @@ def main() -> None:
     parser.add_argument("--recipe", nargs="+", choices=recipes, default=recipes, help="in this order")
     parser.add_argument("--image-size", default="224", help="working size of all stages")
     parser.add_argument("--plain-steps", type=int, default=1100, help="steps of the plain U-Net")
+    parser.add_argument(
+        "--longer", type=int, default=1, help="times the steps of strong's segmentation folds"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--students", action="store_true", help="train and test each recipe's students, too")
     arguments = parser.parse_args()
