@@ -11,7 +11,8 @@ timm's names. All recipes run the four stages and five folds of `eff` on an Effi
     published    the published numbers with all epochs cut by the same factor (3%), as many minutes as strong
     pretrained   numbers for few films; most steps are pre-training on `--siim`
     fine_tuned   the same numbers; most steps are fine-tuning on `--ntuh`
-    strong       the recipe `strong`, its learning rates and steps those of half an hour of one core (`--longer 3`: of more)
+    strong       the recipe `strong`, its learning rates and steps those of half an hour of one core;
+                 `--longer 3`: its segmentation folds take three times the steps
     plain        one plain U-Net (plain_unet.py), `--plain-steps` of training
 
 Printed are CPU minutes of training and validation (which do not depend on what else runs), the metrics that
@@ -207,9 +208,7 @@ def main() -> None:
     parser.add_argument("--recipe", nargs="+", choices=recipes, default=recipes, help="in this order")
     parser.add_argument("--image-size", default="224", help="working size of all stages")
     parser.add_argument("--plain-steps", type=int, default=1100, help="steps of the plain U-Net")
-    parser.add_argument(
-        "--longer", type=int, default=1, help="times the steps of strong's segmentation folds"
-    )
+    parser.add_argument("--longer", type=int, default=1, help="steps of a fold of `strong`, times this")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--students", action="store_true", help="train and test each recipe's students, too")
     arguments = parser.parse_args()
