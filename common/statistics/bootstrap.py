@@ -211,12 +211,8 @@ def bootstrap(
         accelerations = _accelerations(prepared, cases, positive) if interval == "bca" else {}
     return {
         own: Bootstrapped(
-            n=int(values.films(*key).sum()),
             estimate=float(estimates[own][0]),
             replicates=found.get(own, np.empty(0)),
-            positives=_positives(values, key),
-            patients=min(len(np.unique(number[films])) for films in values.needed(*key)),
-            too_few=any(too_few(number[films]) for films in values.needed(*key)),
             independent=independent,
             rates=_rates(systems[system], values, key, number, prevalence),
             **_of_films(values, key, number),
@@ -240,13 +236,6 @@ def _accelerations(
     )
     found = acceleration(np.stack(list(left_out.values())), first)
     return dict(zip(left_out, found, strict=True))
-
-
-def _positives(values: MetricValues, key: tuple[str, str, str]) -> int | None:
-    """Positives among the films that a metric is over, for one that needs both classes."""
-    if not METRICS[key[2]].both_classes:
-        return None
-    return int((values.films(*key) & values.needed(*key)[0]).sum())
 
 
 def _values(
@@ -297,14 +286,22 @@ def _rates(
 
 
 def _of_films(values: MetricValues, key: tuple[str, str, str], number: np.ndarray) -> dict[str, Any]:
-    """What `Bootstrapped` holds of the films behind a metric; nothing without films."""
-    films, needed = values.films(*key), values.needed(*key)
-    if METRICS[key[2]].kind != "proportion":
-        return {"effective": min(alike_films(number[each]) if each.any() else np.nan for each in needed)}
+    """What `Bootstrapped` holds of the films that a metric is over, and of their patients."""
+    films, needed, metric = values.films(*key), values.needed(*key), METRICS[key[2]]
+    of_films: dict[str, Any] = {
+        "n": int(films.sum()),
+        "positives": int((films & needed[0]).sum()) if metric.both_classes else None,
+        "patients": min(len(np.unique(number[each])) for each in needed),
+        "too_few": any(too_few(number[each]) for each in needed),
+    }
+    if metric.kind != "proportion":
+        alike = min(alike_films(number[each]) if each.any() else np.nan for each in needed)
+        return of_films | {"effective": alike}
     if not films.any():
-        return {}
+        return of_films
     each = values.of_films(*key)
-    return {"films": films, "values": each, "effective": effective_films(each[films], number[films])}
+    effective = effective_films(each[films], number[films])
+    return of_films | {"films": films, "values": each, "effective": effective}
 
 
 def _ranked(
