@@ -195,6 +195,24 @@ def test_last_stage_is_checked_before_the_first_begins(flags: list[str], tmp_pat
     assert left == {taken, record.lock_file()}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--readers", "gone.csv"), "no such table of readers' calls"),
+        (("--peer", "other=gone"), "there is no table of other\n  missing: gone/cases.csv"),
+        (("--plan", "gone.toml"), "gone.toml cannot be read"),
+    ],
+)
+def test_files_of_the_last_step_are_missed_before_the_first(
+    flags: list[str], workspace: Path, tmp_path: Path, given: tuple[str, str], said: str, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Refusal) as refused:
+        start.run("", ["--gpu", *flags, "--check", *given])
+    assert said in str(refused.value)
+
+
 # --- what is done, running and left ----------------------------------------------------------------
 
 

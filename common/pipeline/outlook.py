@@ -15,6 +15,7 @@ import torch
 from common.command_line import Request, Rules
 from common.inference.choose_thresholds import FILES as THRESHOLD_FILES
 from common.inference.choose_thresholds import are_chosen
+from common.inference.peer_files import TABLE as PEER_TABLE
 from common.inference.resumable_result import written_in
 from common.inference.test_set import is_tested
 from common.inference.trained_system import read_trained, refuse_other_films
@@ -151,6 +152,9 @@ class Outlook:
             read_plan(options.plan)
         if options.readers and not options.readers.is_file():
             raise Refusal("there is no such table of readers' calls", missing=options.readers)
+        for name, folder in options.peers.items():
+            if not (folder / PEER_TABLE).is_file():
+                raise Refusal(f"there is no table of {name}", missing=folder / PEER_TABLE)
         return not self._made_anew and is_reported(options)
 
 
