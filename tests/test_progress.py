@@ -110,7 +110,8 @@ def test_a_run_that_is_terminated_says_so_in_its_log(tmp_path: Path) -> None:
         "log = RunLog(pathlib.Path(sys.argv[1]))\n"
         "with log.watching():\n"
         "    log.say('at work')\n"
-        "    time.sleep(600)\n"
+        "    while True:\n"  # not one long sleep, which a signal just before it would not end
+        "        time.sleep(0.01)\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
