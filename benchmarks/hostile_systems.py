@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -47,36 +48,37 @@ def write_system(
     from common.recipes.recipe import recipe_facts
     from common.stages import N_FOLDS
 
-    os.environ["PTX_WORKSPACE"] = str(workspace)
     network = weights.network_facts(
         replace(
             preset_network("demo", SYSTEM), encoder="test_efficientnet", decoder_channels=(64, 32, 16, 16)
         )
     )
     torch.set_num_threads(1)
-    for stage in (CLASSIFICATION, SEGMENTATION):
-        plain = replace(preset_recipe("demo", stage, SYSTEM), image_size=SIZE, flip=False)
-        numbers = recipe_facts(plain) | (recipe or {})
-        for fold in range(N_FOLDS):
-            metadata = {
-                "stage": stage.key, "system": SYSTEM, "fold": fold, "task": stage.task, "preset": "demo",
-                "network": network, "recipe": numbers,
-                "content": "0" * 64, "split": "1" * 64,
-                "lineage": [{"stage": "siim_segmentation", "sha256": "2" * 64}],
-            }  # fmt: skip
-            seed_torch(fold)
-            state = weights.build(metadata).state_dict()
-            weights.save_weights(weights_file(stage, SYSTEM, fold), state, metadata)
-    trained = read_trained([SYSTEM], "hostile.py")[0]
-    likeness = TrainingLikeness(np.zeros(_N_FEATURES), np.eye(_N_FEATURES), 10.0, 100, 0.005)
-    write_json(
-        thresholds_file(SYSTEM),
-        {
-            "system": SYSTEM, "cls_threshold": 0.5, "seg_threshold": 20, "image_size": SIZE,
-            "made_from": trained.made_from, "novelty": likeness.to_json(), **(thresholds or {}),
-        },
-    )  # fmt: skip
-    export(SYSTEM, bundle_file(SYSTEM))
+    # Only here: a workspace that stays named would be found by whatever this process does next.
+    with patch.dict(os.environ, PTX_WORKSPACE=str(workspace)):
+        for stage in (CLASSIFICATION, SEGMENTATION):
+            plain = replace(preset_recipe("demo", stage, SYSTEM), image_size=SIZE, flip=False)
+            numbers = recipe_facts(plain) | (recipe or {})
+            for fold in range(N_FOLDS):
+                metadata = {
+                    "stage": stage.key, "system": SYSTEM, "fold": fold, "task": stage.task, "preset": "demo",
+                    "network": network, "recipe": numbers,
+                    "content": "0" * 64, "split": "1" * 64,
+                    "lineage": [{"stage": "siim_segmentation", "sha256": "2" * 64}],
+                }  # fmt: skip
+                seed_torch(fold)
+                state = weights.build(metadata).state_dict()
+                weights.save_weights(weights_file(stage, SYSTEM, fold), state, metadata)
+        trained = read_trained([SYSTEM], "hostile.py")[0]
+        likeness = TrainingLikeness(np.zeros(_N_FEATURES), np.eye(_N_FEATURES), 10.0, 100, 0.005)
+        write_json(
+            thresholds_file(SYSTEM),
+            {
+                "system": SYSTEM, "cls_threshold": 0.5, "seg_threshold": 20, "image_size": SIZE,
+                "made_from": trained.made_from, "novelty": likeness.to_json(), **(thresholds or {}),
+            },
+        )  # fmt: skip
+        export(SYSTEM, bundle_file(SYSTEM))
 
 
 def mutations(count: int, seed: int, workspace: Path, folder: Path, blow: Blow) -> Iterator[tuple[str, Path]]:
