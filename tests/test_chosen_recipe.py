@@ -55,7 +55,7 @@ def test_named_recipe_goes_before_the_recorded_one_and_that_before_the_published
     assert parse_train(LATER, "", []).recipe(LATER, "eff").epochs == 100
     assert parse_train(LATER, "", []).recipe(LATER, "eff", demo).epochs == 4
     assert parse_train(LATER, "", quick).recipe(LATER, "eff", demo).epochs == 77
-    assert parse_train(LATER, "", [*quick, "--epochs", "3"]).recipe(LATER, "eff", demo).epochs == 3
+    assert parse_train(LATER, "", [*quick, "--epochs", "5"]).recipe(LATER, "eff", demo).epochs == 5
     with pytest.raises(Refusal, match=r"two recipes\n.*based_on = \"demo\""):
         parse_train(LATER, "", [*quick, "--preset", "demo"])
 

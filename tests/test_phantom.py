@@ -345,7 +345,7 @@ def test_lesion_sizes(style: str, bounds: dict[float, tuple[float, float]]) -> N
 
 @pytest.mark.parametrize("style", ["siim", "ntuh"])
 def test_drawn_lesion_has_the_size_asked_for(style: str) -> None:
-    exact, covered = [], []
+    exact, covered, overlaps = [], [], []
     for i in range(40):
         rng, same = np.random.default_rng([SEED, 9, i]), np.random.default_rng([SEED, 9, i])
         draw_anatomy(same)
@@ -355,8 +355,8 @@ def test_drawn_lesion_has_the_size_asked_for(style: str) -> None:
         exact.append(mask.mean() / wanted)
         covered.append(union.mean() / wanted)
         if wanted > 0.005:
-            overlap = 2 * (union & mask).sum() / (union.sum() + mask.sum())
-            assert overlap > 0.65, "the rectangles miss the lesion"
+            overlaps.append(2 * (union & mask).sum() / (union.sum() + mask.sum()))
+    assert np.quantile(overlaps, 0.1) > 0.7, "the rectangles miss the lesion"
     assert 0.97 < np.median(exact) < 1.03
     assert np.quantile(exact, 0.1) > 0.8
     if style == "ntuh":

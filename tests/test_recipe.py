@@ -49,7 +49,7 @@ def test_metadata_of_earlier_recipes_are_as_they_were(preset: str) -> None:
             *("image_size", "epochs", "batch_size", "learning_rate", "learning_rate_floor", "weight_decay"),
             *("films_per_epoch", "share_first", "share_drop", "dice_weight", "warmup_steps", "clip_norm"),
             *("accumulation", "precision", "seed"),
-            *(["flip"] if preset == "demo" else []),
+            *(["flip", "map_threshold"] if preset == "demo" else []),
             "augmentation",
         ]
 

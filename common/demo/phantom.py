@@ -93,11 +93,12 @@ class Canvas:
         return self.soften(layer, blur)
 
     def soften(self, layer: np.ndarray, blur: float) -> np.ndarray:
-        """A uint8 layer as float32 in 0 to 1, blurred (wide blurs on a quarter of the pixels a side)."""
+        """A uint8 layer as float32 in 0 to 1, blurred (wide blurs on a half or quarter of the pixels a side)."""
         sigma = self.scale(blur)
-        if sigma > 6:
-            small = cv2.resize(layer, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-            small = cv2.GaussianBlur(small.astype(np.float32), (0, 0), sigma / 4)
+        if sigma > 3:
+            part = 4 if sigma > 6 else 2
+            small = cv2.resize(layer, None, fx=1 / part, fy=1 / part, interpolation=cv2.INTER_AREA)
+            small = cv2.GaussianBlur(small.astype(np.float32), (0, 0), sigma / part)
             return cv2.resize(small, layer.shape[::-1], interpolation=cv2.INTER_LINEAR) * np.float32(1 / 255)
         if sigma > 0.3:
             layer = cv2.GaussianBlur(layer, (0, 0), sigma)
@@ -489,7 +490,8 @@ def _field(rng: np.random.Generator, size: int) -> np.ndarray:
 def _tone(rng: np.random.Generator, film: np.ndarray) -> np.ndarray:
     """Attenuation to a film in 0 to 1: exposure, contrast, gamma, noise and collimation."""
     low, high, gamma = rng.uniform(-0.06, 0.10), rng.uniform(0.82, 1.05), rng.uniform(0.65, 1.35)
-    noise = rng.standard_normal(film.shape, dtype=np.float32)
+    cv2.setRNGSeed(int(rng.integers(2**31)))  # its generator is seven times as fast as NumPy's
+    noise = cv2.randn(np.empty_like(film), 0, 1)  # type: ignore[call-overload] # takes numbers
     sigma, grain = rng.uniform(0.006, 0.020), rng.uniform(0.4, 0.8)
     film += np.float32(2.5 * sigma * grain) * cv2.GaussianBlur(noise, (5, 5), grain)
     film = np.clip((film - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
