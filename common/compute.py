@@ -37,7 +37,7 @@ def set_up(device: torch.device) -> None:
     # not by `use_deterministic_algorithms`, which loads torch's compiler for it: 892 modules, 0.9 s
     torch._C._set_deterministic_algorithms(True, warn_only=device.type == "cuda")
     # With them torch fills all memory that it takes, to show what reads it too early: 7% of a small step
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # a property
 
 
 def train_repeatably(device: torch.device) -> None:

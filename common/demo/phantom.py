@@ -93,7 +93,7 @@ class Canvas:
         return self.soften(layer, blur)
 
     def soften(self, layer: np.ndarray, blur: float) -> np.ndarray:
-        """A uint8 layer as float32 in 0 to 1, blurred (wide blurs on a half or quarter of the pixels a side)."""
+        """A uint8 layer as float32 in 0 to 1, blurred (widely: on a half or quarter of the pixels a side)."""
         sigma = self.scale(blur)
         if sigma > 3:
             part = 4 if sigma > 6 else 2
