@@ -29,7 +29,10 @@ REAL = REPOSITORY.parent / "shared" / "real"
 PATIENCE = 3600.0
 
 # The demo's recipe, but smaller still: seconds instead of minutes
-TINY = ["--preset", "demo", "--flip", "False", "--image-size", "64", "--epochs", "1", "--batch-size", "4"]
+TINY = [
+    *("--preset", "demo", "--flip", "False", "--map-threshold", "half"),
+    *("--image-size", "64", "--epochs", "1", "--batch-size", "4"),
+]
 
 
 @pytest.fixture

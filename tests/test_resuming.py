@@ -681,7 +681,7 @@ def test_killed_run_is_resumed_by_the_same_command(story: Story, tmp_path: Path)
 
 CHANGES = {
     "epochs": (3, "recipe.epochs: 6 -> 3"),
-    "learning_rate": (0.5, "recipe.learning_rate: 0.002 -> 0.5"),
+    "learning_rate": (0.5, "recipe.learning_rate: 0.0012 -> 0.5"),
     "seed": (7, "recipe.seed: 0 -> 7"),
     "image_size": (96, "recipe.image_size: 64 -> 96"),
     "batch_size": (2, "recipe.batch_size: 4 -> 2"),
