@@ -32,6 +32,7 @@ encoder = "test_efficientnet"
 encoder_args = {}
 [every_stage]
 flip = false
+map_threshold = "half"
 image_size = 64
 epochs = 1
 batch_size = 4
