@@ -14,7 +14,6 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import torch
-import torch.utils.deterministic
 
 _BF16_FROM = (8, 0)  # compute capability
 _NOT_REPEATABLE = re.compile(r"(\S+) does not have a deterministic implementation")
@@ -36,8 +35,6 @@ def set_up(device: torch.device) -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     # not by `use_deterministic_algorithms`, which loads torch's compiler for it: 892 modules, 0.9 s
     torch._C._set_deterministic_algorithms(True, warn_only=device.type == "cuda")
-    # With them torch fills all memory that it takes, to show what reads it too early: time in each step
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # a property
 
 
 def train_repeatably(device: torch.device) -> None:
