@@ -314,9 +314,12 @@ def listen(
 
 
 def _load_predictor(options: ListenOptions) -> Process:
+    from threadpoolctl import threadpool_limits
+
     from common.prediction.predictor import FilmPredictor
 
-    return FilmPredictor.open(options.named, options.bundle, options.gpu, options.backend).process
+    with threadpool_limits(1, "openmp"):  # films are predicted in another thread: see `Background`
+        return FilmPredictor.open(options.named, options.bundle, options.gpu, options.backend).process
 
 
 def _refuse_missing_systems(options: EvaluationOptions, needed_by: str) -> None:

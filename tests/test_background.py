@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
 
+from common.paths import REPOSITORY
 from common.training.background import Background
 
 
@@ -51,3 +55,51 @@ def test_an_error_of_training_waits_for_what_is_under_way() -> None:
     with pytest.raises(KeyError):
         run()
     assert done == [1]
+
+
+# In a process of its own: tests have one thread in torch, which would hide a second team.
+_TEAMS = """
+import torch
+{imports}
+def threads():
+    (torch.ones(1 << 20) + 1).sum()
+    return torch.get_num_threads()
+{work}
+"""
+_WRITING = """
+before, there = threads(), []
+with Background() as background:
+    background.do(lambda: there.append(threads()))
+    background.finish()
+    print(before, *there, threads())
+"""
+_LISTENING = """
+FilmPredictor.open = lambda *_: SimpleNamespace(process=threads())
+there = start._load_predictor(parse_listen("", ["--caller", "A"]))
+with ThreadPoolExecutor(1) as other:
+    print(2, there, other.submit(threads).result())
+"""
+
+
+@pytest.mark.parametrize(
+    ("imports", "work"),
+    [
+        ("from common.training.background import Background", _WRITING),
+        (
+            "from concurrent.futures import ThreadPoolExecutor\n"
+            "from types import SimpleNamespace\n"
+            "from common import start\n"
+            "from common.command_line import parse_listen\n"
+            "from common.prediction.predictor import FilmPredictor\n",
+            _LISTENING,
+        ),
+    ],
+    ids=["training", "listener"],
+)
+def test_two_threads_do_not_both_compute_on_all_cores(imports: str, work: str) -> None:
+    """libgomp's teams fall asleep after each operation once they are more threads than cores."""
+    done = subprocess.run(
+        [sys.executable, "-c", _TEAMS.format(imports=imports, work=work)],
+        cwd=REPOSITORY, env=os.environ | {"OMP_NUM_THREADS": "2"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["2", "1", "2"]

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
+from threadpoolctl import threadpool_limits
+
 
 class Background:
     """One thread that does one thing after the other, in the order in which they are given.
@@ -15,7 +17,9 @@ class Background:
     """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1)
+        # Without threads of its own within torch: libgomp lets its teams fall asleep after each operation
+        # once they have more threads than there are cores, and a step on a CPU took up to twice as long.
+        self._thread = ThreadPoolExecutor(1, initializer=threadpool_limits, initargs=(1, "openmp"))
         self._last: Future[None] | None = None
 
     def __enter__(self) -> Background:
