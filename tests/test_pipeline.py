@@ -221,6 +221,8 @@ def test_status_of_a_finished_chain(run: Callable[..., str]) -> None:
     text = run("--status")
     assert set(states(text).values()) == {"done"}
     assert "left: about 0 s" in text
+    words = [line.split() for line in run("--status", "--system", "eff").splitlines()]
+    assert ["1.1", "SIIM-ACR", "segmentation", "done", "1", "run"] in words
 
 
 def test_status_tells_running_interrupted_and_waiting(run: Callable[..., str]) -> None:

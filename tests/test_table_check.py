@@ -153,6 +153,7 @@ def test_capitals_and_blanks_in_column_names_do_not_matter(tmp_path: Path) -> No
 def test_day_that_no_month_has_is_told_as_such(tmp_path: Path) -> None:
     lines = _lines(_folder(tmp_path, "1.png,1,test,31.2.2019", header="image,pneumothorax,set,date\n"))
     assert any("found date a day that no month has" in line for line in lines)
+    assert lines[-1].startswith("1 problem; ")
 
 
 def test_patient_in_both_sets_is_told_before_any_film_is_read(tmp_path: Path) -> None:

@@ -88,10 +88,11 @@ def _training(stage: Stage, systems: Sequence[str], known: dict[str, Any]) -> _L
                 at = f" at epoch {epochs[0]} of {epochs[1]}" if epochs else ""
                 working.append((runs, f"{name}{at}{'' if runs else ', interrupted'}"))
     total = len(systems) * len(folds)
+    of_all = f"{total} run{'s' * (total != 1)}"
     if done == total:
-        return _DONE, f"{total} runs", 0.0
+        return _DONE, of_all, 0.0
     state = _RUNNING if any(runs for runs, _ in working) else _WAITS
-    told = "; ".join([f"{done} of {total} runs", *(text for _, text in working)])
+    told = "; ".join([f"{done} of {of_all}", *(text for _, text in working)])
     return state, told, None if unknown else left
 
 

@@ -109,7 +109,8 @@ class TableCheck:
         lost = len({problem.row for problem in self.problems if problem.costs_the_film})
         if self.problems:
             told = f"{lost} of {self.rows} films cannot be used as the table is now"
-            lines.append(f"{len(self.problems)} problems; {told}")
+            several = "s" * (len(self.problems) != 1)
+            lines.append(f"{len(self.problems)} problem{several}; {told}")
         elif self.is_sound:
             lines.append(
                 "no problem was found; the films themselves are read by bash common/prepare.sh --ntuh PATH"
