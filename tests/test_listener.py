@@ -738,6 +738,21 @@ def test_film_that_comes_many_times_is_one_result(workspace: Path, tmp_path: Pat
 
 
 @networked
+def test_film_that_comes_again_keeps_its_place(workspace: Path, tmp_path: Path) -> None:
+    """As the last film that a killed listener acknowledged, where it had kept one more, and both come again."""
+    folder = tmp_path / "listener"
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    with listening(folder, port) as listener:
+        assert send(listener, *map(film, (1, 2, 1, 3))) == [SUCCESS] * 4
+        wait_for(lambda: listener.log.counts["processed"] == 4)
+        with archive(port=port) as pacs:
+            wait_for(lambda: done(listener))
+    assert pacs.received == [result_uid(f"1.2.826.0.1.{number}") for number in (1, 2, 3)]
+
+
+@networked
 def test_destination_out_of_resources_is_waited_for(workspace: Path, tmp_path: Path) -> None:
     folder = tmp_path / "listener"
     with archive(answers=[OUT_OF_RESOURCES] * 4) as pacs, listening(folder, pacs) as listener:

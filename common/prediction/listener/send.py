@@ -68,6 +68,7 @@ class _Delivery:
 
     Attributes:
         name: Name of the film.
+        place: Name under which it came first, which is its place in the order of arrival.
         objects: Paths of the objects that the destination has not taken.
         pauses: Seconds to wait after each try that failed, growing.
         failures: Tries that failed.
@@ -76,6 +77,7 @@ class _Delivery:
     """
 
     name: str
+    place: str
     objects: list[Path]
     pauses: Iterator[float]
     failures: int = 0
@@ -131,7 +133,7 @@ class Sender:
             sent, now = self._log.counts["sent"], time.monotonic()
             due = [each for each in self._waiting.values() if each.due <= now]
             # First what never failed: an object that is refused again and again holds nothing up.
-            there = not due or self._send_some(sorted(due, key=lambda each: (each.failures, each.name)))
+            there = not due or self._send_some(sorted(due, key=lambda each: (each.failures, each.place)))
             if there or self._log.counts["sent"] > sent:
                 waits = growing(self._first_wait)
             if not there:
@@ -140,14 +142,17 @@ class Sender:
     def _collect(self) -> None:
         """Take over what is new; wait for it where there is nothing else to do now.
 
-        A film that came again has the objects of the one before, under the same paths: they are sent once.
+        A film that came again has the objects of the one before, under the same paths: they are sent once,
+        in the place of the first.
         """
         with suppress(queue.Empty):
             while (name := self._new.get(timeout=self._idle())) is not None:
                 objects = self._spool.objects(name)
                 film = case_of(objects[0]) if objects else name
                 earlier = self._waiting.pop(film, None)
-                self._waiting[film] = _Delivery(name, objects, growing(self._first_wait, _LONGEST_PAUSE))
+                place = earlier.place if earlier else name
+                pauses = growing(self._first_wait, _LONGEST_PAUSE)
+                self._waiting[film] = _Delivery(name, place, objects, pauses)
                 if earlier and earlier.name != name:
                     self._waiting[film].failures = earlier.failures
                     self._spool.delivered(earlier.name)
