@@ -739,7 +739,7 @@ def test_film_that_comes_many_times_is_one_result(workspace: Path, tmp_path: Pat
 
 @networked
 def test_film_that_comes_again_keeps_its_place(workspace: Path, tmp_path: Path) -> None:
-    """As the last film that a killed listener acknowledged, where it had kept one more, and both come again."""
+    """As the last film that a killed listener acknowledged, where it had kept one more: both come again."""
     folder = tmp_path / "listener"
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
