@@ -116,20 +116,28 @@ def seed_torch(*key: int) -> None:
 
 
 @contextlib.contextmanager
-def evaluating(*modules: torch.nn.Module) -> Iterator[None]:
-    """Modules in eval mode without gradients, and back in the mode they were in.
+def in_eval_mode(*modules: torch.nn.Module) -> Iterator[None]:
+    """Modules in eval mode, and back in the mode they were in.
 
     TinyViT caches its attention biases in eval mode, and some versions of timm drop them in train mode
-    only: going through train mode makes sure that weights loaded meanwhile are the ones used. `no_grad`
-    rather than `inference_mode`, whose cached tensors could not be trained on later.
+    only: going through train mode makes sure that weights loaded meanwhile are the ones used.
     """
     modes = [module.training for module in modules]
     for module in modules:
         module.train()
         module.eval()
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.train(mode)
+
+
+@contextlib.contextmanager
+def evaluating(*modules: torch.nn.Module) -> Iterator[None]:
+    """Modules in eval mode without gradients, and back in the mode they were in.
+
+    `no_grad` rather than `inference_mode`, whose cached tensors could not be trained on later.
+    """
+    with in_eval_mode(*modules), torch.no_grad():
+        yield

@@ -34,6 +34,7 @@ from common.command_line import (
 )
 from common.devices import devices_named
 from common.hints import from_here, remember
+from common.loading import loading
 from common.missing import (
     SOURCE_TITLES,
     folders_to_prepare,
@@ -75,7 +76,8 @@ def prepare(description: str, arguments: Arguments = None) -> None:
         return
     folders = folders_to_prepare(options.siim, options.ntuh, options.unlabelled, options.siim_patients)
     _say(f"prepare: {' and '.join(SOURCE_TITLES[key] for key in folders)} films")
-    from common.preparation.run import prepare_sources
+    with loading():
+        from common.preparation.run import prepare_sources
 
     prepare_sources(options)
 
@@ -155,7 +157,8 @@ def train(key: str, description: str, arguments: Arguments = None) -> None:
         f"the recipe of its {earlier}" if stage.parent and not request.named else request.chosen(None).called
     )
     _say(f"{stage.title}: {' and '.join(options.system)}, {recipe}, {_device(options.gpu)}")
-    from common.training.stage import train_stage
+    with loading():
+        from common.training.stage import train_stage
 
     train_stage(stage, request)
 
@@ -170,7 +173,8 @@ def get_thresholds(description: str, arguments: Arguments = None) -> None:
     _remember(options)
     _refuse_missing_systems(options, "get_thresholds")
     _say(f"get_thresholds: {' and '.join(options.systems)}, {_device(options.gpu)}")
-    from common.inference.choose_thresholds import choose_thresholds
+    with loading():
+        from common.inference.choose_thresholds import choose_thresholds
 
     choose_thresholds(options)
 
@@ -187,7 +191,8 @@ def inference(description: str, arguments: Arguments = None) -> None:
     for system in options.systems:
         refuse_missing_thresholds(system)
     _say(f"inference: {' and '.join(options.systems)} on the test films, {_device(options.gpu)}")
-    from common.inference.test_set import run_test_set
+    with loading():
+        from common.inference.test_set import run_test_set
 
     run_test_set(options)
 
@@ -208,7 +213,8 @@ def bootstrap(description: str, arguments: Arguments = None) -> None:
         return
     refuse_missing_results(options.system)
     _say(f"bootstrap: {' and '.join(options.system)}, {options.replicates:,} replicates")
-    from common.report.terminal import report
+    with loading():
+        from common.report.terminal import report
 
     report(options)
 
@@ -226,7 +232,8 @@ def predict(description: str, arguments: Arguments = None) -> None:
         raise Refusal(f"{options.input} is neither a file nor a folder")
     _refuse_missing_system(options.named, options.bundle, "prediction")
     _say(f"predict: {options.bundle or options.named or SYSTEMS[0]}, {_device(options.gpu)}")
-    from common.prediction.folder import predict_folder
+    with loading():
+        from common.prediction.folder import predict_folder
 
     predict_folder(options)
 

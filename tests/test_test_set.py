@@ -44,6 +44,7 @@ from common.inference.trained_system import (
 )
 from common.inference.unlike_training import TrainingLikeness, features
 from common.networks import weights
+from common.networks.ensemble import Nets
 from common.networks.fuse_batchnorm import fuse_batchnorm
 from common.paths import result_folder, thresholds_file
 from common.preparation.film_store import PreparedSet
@@ -438,9 +439,9 @@ def _computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     batches = Predictor._batches
 
-    def noting(self: Predictor, rows: np.ndarray, title: str | None) -> Iterator:
+    def noting(self: Predictor, nets: Nets, rows: np.ndarray, title: str | None) -> Iterator:
         seen.extend(rows.tolist())
-        return batches(self, rows, title)
+        return batches(self, nets, rows, title)
 
     monkeypatch.setattr(Predictor, "_batches", noting)
     return seen

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from common.compute import evaluating
+from common.compute import in_eval_mode
 from common.distributed import Processes
 from common.memory import ANOTHER_DEVICE, enough_memory, refuse_small_shared_memory
 from common.networks.batch import Batch, batch_item
@@ -124,17 +124,18 @@ class Predictor(Generic[FilmsRead]):
         films = EvaluationFilms(self.prepared, rows, self.image_size)
         return evaluation_loader(films, self.batch_size, workers, self.device.type == "cuda", persistent)
 
-    def _batches(self, rows: Rows, title: str | None) -> Iterator[dict[str, torch.Tensor]]:
+    def _batches(self, nets: Nets, rows: Rows, title: str | None) -> Iterator[dict[str, torch.Tensor]]:
+        """Batches of films; the networks are in eval mode from the first to the last of them."""
         loader = self._loader(rows, self.workers)
-        with progress(len(rows), title) as bar:
+        with in_eval_mode(*nets), progress(len(rows), title) as bar:
             for batch in loader:
                 yield batch
                 bar.update(len(batch["row"]))
 
     @contextmanager
-    def _computing(self, *nets: torch.nn.Module) -> Iterator[None]:
+    def _computing(self) -> Iterator[None]:
         what = f"{self.batch_size} films at a time at {self.image_size} px"
-        with enough_memory(what, self.device, ANOTHER_DEVICE), evaluating(*nets):
+        with enough_memory(what, self.device, ANOTHER_DEVICE), torch.no_grad():
             yield
 
     def probabilities(self, nets: Nets, rows: Rows, title: str | None = None) -> np.ndarray:
@@ -155,8 +156,8 @@ class Predictor(Generic[FilmsRead]):
         Yields:
             Row; probability of pneumothorax by each fold, (folds,) float64, 0-1.
         """
-        for batch in self._batches(rows, title):
-            with self._computing(*nets):
+        for batch in self._batches(nets, rows, title):
+            with self._computing():
                 film = batch["film"].to(self.device, non_blocking=True)
                 found = fold_probabilities(nets, film).double().cpu().numpy()
             yield from zip(batch["row"].tolist(), found, strict=True)
@@ -170,8 +171,8 @@ class Predictor(Generic[FilmsRead]):
             Row; mean map over the networks, (image_size, image_size) float32, 0-1; true mask, bool of the
             same shape.
         """
-        for batch in self._batches(rows, title):
-            with self._computing(*nets):
+        for batch in self._batches(nets, rows, title):
+            with self._computing():
                 maps = mean_map(nets, batch["film"].to(self.device, non_blocking=True)).cpu().numpy()
             for row, found, mask in zip(batch["row"].tolist(), maps, batch["mask"].numpy(), strict=True):
                 yield row, found, mask[0] > 0.5
@@ -222,25 +223,25 @@ class Predictor(Generic[FilmsRead]):
         return self._seen(net, self._loader(rows, workers=0), rows)
 
     def _seen(self, net: PneumothoraxNet, loader: DataLoader, mapped: Rows) -> Iterator[Seen]:
-        """The encoder runs once a film, and the decoder for the rows whose map is asked for."""
-        for batch in loader:
-            rows = batch["row"].numpy()
-            wanted = np.isin(rows, mapped)
-            found: list[np.ndarray | None] = [None] * len(rows)
-            scores: list[float | None] = [None] * len(rows)
-            with self._computing(net):
-                features = net.features(batch["film"].to(self.device, non_blocking=True))
-                if net.task == "cls":
-                    scores = net.logits(features).float().sigmoid().double().tolist()
-                if wanted.any():
-                    some = features if wanted.all() else [each[torch.from_numpy(wanted)] for each in features]
-                    maps = net.masks(some).float().softmax(dim=1)[:, 1].cpu().numpy()
-                    for place, each in zip(np.flatnonzero(wanted), maps, strict=True):
-                        found[place] = each
-            for row, mask, map_, score in zip(
-                rows.tolist(), batch["mask"].numpy(), found, scores, strict=True
-            ):
-                yield Seen(row, mask[0] > 0.5, map_, score)
+        with in_eval_mode(net):
+            for batch in loader:
+                yield from self._see(net, batch, np.isin(batch["row"].numpy(), mapped))
+
+    def _see(self, net: PneumothoraxNet, batch: dict[str, torch.Tensor], mapped: np.ndarray) -> list[Seen]:
+        """The encoder runs once a film, and the decoder for the films whose map is asked for."""
+        found: list[np.ndarray | None] = [None] * len(mapped)
+        scores: list[float | None] = [None] * len(mapped)
+        with self._computing():
+            features = net.features(batch["film"].to(self.device, non_blocking=True))
+            if net.task == "cls":
+                scores = net.logits(features).float().sigmoid().double().tolist()
+            if mapped.any():
+                some = features if mapped.all() else [each[torch.from_numpy(mapped)] for each in features]
+                maps = net.masks(some).float().softmax(dim=1)[:, 1].cpu().numpy()
+                for place, each in zip(np.flatnonzero(mapped), maps, strict=True):
+                    found[place] = each
+        films = zip(batch["row"].tolist(), batch["mask"].numpy(), found, scores, strict=True)
+        return [Seen(row, mask[0] > 0.5, map_, score) for row, mask, map_, score in films]
 
 
 class EvaluationFilms(Dataset):

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch._compile import _disable_dynamo
 
+from common.loading import loading
+
 _TOOLS = "torch._dynamo.utils"
 
 
@@ -44,7 +46,7 @@ def _compiler_later() -> Iterator[None]:
         del sys.modules[_TOOLS]
 
 
-with _compiler_later():
+with loading(), _compiler_later():
     import segmentation_models_pytorch as smp
     from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
     from timm.models.tiny_vit import Attention

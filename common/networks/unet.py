@@ -49,7 +49,8 @@ class PneumothoraxNet(nn.Module):
         # Not persistent: constants of the program, which a weights file has in its metadata.
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
-        self.to(memory_format=torch.channels_last)  # a training step is 1.2 to 1.4 times as fast
+        # a training step is 1.2 to 1.4 times as fast on a CPU, and a GPU's mixed precision wants it
+        self.to(memory_format=torch.channels_last)
 
     def _input(self, film: torch.Tensor) -> torch.Tensor:
         """(b, 1, s, s) in 0-1 -> three equal channels, normalised."""

@@ -15,6 +15,7 @@ from common.files import canonical_json, csv_text, digest, in_turn
 from common.films.fault import FilmFault
 from common.films.own_outputs import RESEARCH_ONLY
 from common.inference.two_stage_rule import POSITIVE
+from common.loading import loading
 from common.paths import shown
 from common.prediction.finding import COLUMN_MEANINGS, NO_ANSWER, Finding
 from common.prediction.finding_files import (
@@ -63,9 +64,9 @@ def predict_folder(options: PredictOptions) -> None:
 
 
 def _predict(options: PredictOptions, source: Path, output: Path, listing: Listing, readers: Workers) -> None:
-    # torch takes seconds to load, in which the first process that reads films starts
-    from common.distributed import running
-    from common.prediction.predictor import FilmPredictor
+    with loading():  # torch takes seconds, in which the first process that reads films starts
+        from common.distributed import running
+        from common.prediction.predictor import FilmPredictor
 
     with running(options.gpu) as processes:
         predictor = FilmPredictor.open(options.named, options.bundle, processes.gpu, options.backend)
