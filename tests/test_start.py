@@ -85,7 +85,7 @@ from common.recipes.presets import preset_network
 from safetensors.torch import load_file
 for system in ("eff", "vit"):
     facts = {"network": weights.network_facts(preset_network("demo", system)), "task": "seg"}
-    weights.build_trained(facts, "seg", load_file(f"{sys.argv[1]}/{system}"), Path("a"))
+    list(weights.build_trained(facts, "seg", [(load_file(f"{sys.argv[1]}/{system}"), Path("a"))]))
 print("loaded:", *sorted(sys.modules))
 """
 

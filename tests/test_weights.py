@@ -45,19 +45,21 @@ def test_round_trip_and_same_bytes(tmp_path: Path) -> None:
 def test_a_network_built_with_its_weights_is_the_one_that_is_loaded(system: str, task: str) -> None:
     metadata = {"network": weights.network_facts(preset_network("demo", system)), "task": task}
     seed_torch(0)
-    net = weights.build(metadata)
-    built = weights.build_trained(metadata, task, net.state_dict(), Path("a"))
-    assert weights.tensors_digest(built.state_dict()) == weights.tensors_digest(net.state_dict())
+    nets = [weights.build(metadata) for _ in range(3)]
+    built = list(weights.build_trained(metadata, task, [(net.state_dict(), Path("a")) for net in nets]))
     film = torch.rand(1, 1, 64, 64)
-    with evaluating(net, built):  # also by what no weights file holds
-        assert torch.equal(built(film)[0], net(film)[0])
+    assert len(built) == 3
+    for net, other in zip(nets, built, strict=True):
+        assert weights.tensors_digest(other.state_dict()) == weights.tensors_digest(net.state_dict())
+        with evaluating(net, other):  # also by what no weights file holds
+            assert torch.equal(other(film)[0], net(film)[0])
 
 
 def test_a_trained_network_has_its_head() -> None:
     net = _net("cls")
     state = {name: each for name, each in net.state_dict().items() if "classification_head" not in name}
     with pytest.raises(Refusal, match=r"classification_head.3.weight"):
-        weights.build_trained(META, "cls", state, Path("a"))
+        list(weights.build_trained(META, "cls", [(state, Path("a"))]))
 
 
 def test_file_follows_the_users_umask(tmp_path: Path) -> None:

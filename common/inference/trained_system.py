@@ -116,9 +116,8 @@ class TrainedSystem:
         """The networks of some folds one after the other, each by itself: none averages in a mirror image."""
         from common.networks.fuse_batchnorm import fuse_batchnorm  # imports timm: a refusal need not wait
 
-        for fold in folds:
-            source = weights_file(stage, self.system, fold)
-            net = weights.build_trained(self.facts, stage.task, self._states[stage.task][fold], source)
+        trained = [(self._states[stage.task][fold], weights_file(stage, self.system, fold)) for fold in folds]
+        for net in weights.build_trained(self.facts, stage.task, trained):
             with enough_memory(f"the networks of {self.system}", device, ANOTHER_DEVICE):
                 fuse_batchnorm(net.to(device).eval())  # eval: only there are BatchNorm's statistics fixed
             yield net

@@ -7,7 +7,8 @@ several keys in random order): the same training gives the same bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -137,17 +138,28 @@ def build(metadata: dict[str, Any], task: str | None = None) -> PneumothoraxNet:
     return PneumothoraxNet(network, task or metadata["task"])
 
 
-def build_trained(metadata: dict[str, Any], task: str, state: State, source: Path) -> PneumothoraxNet:
-    """As `build` and `load`, with all weights from the state, so that no first ones are drawn.
+def build_trained(
+    metadata: dict[str, Any], task: str, trained: Sequence[tuple[State, Path]]
+) -> Iterator[PneumothoraxNet]:
+    """As `build` and `load`, networks that differ in their weights alone, one after the other.
+
+    All weights come from the states, so that no first ones are drawn.
+
+    Args:
+        metadata: Metadata of any of them.
+        task: Task of all of them.
+        trained: State of each, and the file that it was read from.
 
     Raises:
         Refusal: Any tensor is missing, a head's, too, or left over or of another shape.
     """
     with _Undrawn():
-        net = build(metadata, task)
-    if new := load(net, state, source):
-        raise Refusal(f"{shown(source)} does not fit the network", missing=", ".join(new))
-    return net
+        empty = build(metadata, task)
+    for place, (state, source) in enumerate(trained, start=1):
+        net = empty if place == len(trained) else deepcopy(empty)  # to build it takes twice as long
+        if new := load(net, state, source):
+            raise Refusal(f"{shown(source)} does not fit the network", missing=", ".join(new))
+        yield net
 
 
 class _Undrawn(TorchFunctionMode):
