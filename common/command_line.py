@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import tyro
 
@@ -54,6 +54,7 @@ class Rules:
 
 
 Preset = Literal["published", "strong", "demo"]
+_Options = TypeVar("_Options")
 
 
 def flag(help_text: str, default: str, metavar: str | None = None) -> object:
@@ -225,6 +226,12 @@ def given(options: Any) -> dict[str, object]:
     }
 
 
+def _read(command: str, kind: type[_Options], description: str, arguments: Sequence[str] | None) -> _Options:
+    """The options of a command line whose command is named as the user types it."""
+    config = (tyro.conf.OmitArgPrefixes,)
+    return tyro.cli(kind, prog=command, args=arguments, description=description, config=config)
+
+
 def flags_of_scripts() -> dict[str, frozenset[str]]:
     """The flags of each shell script, by its name without `.sh`."""
     kinds: dict[str, tuple[type, ...]] = {
@@ -256,7 +263,7 @@ def parse_train(stage: Stage, description: str, arguments: Sequence[str] | None 
             ("numbers", numbers, field(default=numbers())),
         ],
     )
-    parsed: Any = tyro.cli(both, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,))
+    parsed: Any = _read("bash train.sh", both, description, arguments)
     options = parsed.options
     changes = {k: v for k, v in dataclasses.asdict(parsed.numbers).items() if v is not None}
     for fold in options.folds:
@@ -368,9 +375,7 @@ def parse_prepare(description: str, arguments: Sequence[str] | None = None) -> P
     Raises:
         Refusal: A value that no preparation could use, or no such shard.
     """
-    options = tyro.cli(
-        PrepareOptions, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,)
-    )
+    options = _read("bash prepare.sh", PrepareOptions, description, arguments)
     rules = options.rules
     _refuse_fresh_shard(options)
     if rules.test_from:
@@ -387,7 +392,7 @@ def parse_prepare(description: str, arguments: Sequence[str] | None = None) -> P
 
 def parse_evaluation(description: str, arguments: Sequence[str] | None = None) -> EvaluationOptions:
     """Read the command line of inference."""
-    return tyro.cli(EvaluationOptions, args=arguments, description=description)
+    return _read("bash inference.sh", EvaluationOptions, description, arguments)
 
 
 def parse_thresholds(description: str, arguments: Sequence[str] | None = None) -> ThresholdOptions:
@@ -396,7 +401,7 @@ def parse_thresholds(description: str, arguments: Sequence[str] | None = None) -
     Raises:
         Refusal: A rule without what it needs, or a value that cannot be.
     """
-    options = tyro.cli(ThresholdOptions, args=arguments, description=description)
+    options = _read("bash get_thresholds.sh", ThresholdOptions, description, arguments)
     prevalence, ratio = options.prevalence, options.cost_ratio
     needs = "--rule lowest-cost" if options.rule == "lowest-cost" else f"--cost-ratio {ratio}"
     if prevalence is None and (options.rule == "lowest-cost" or ratio is not None):
@@ -455,7 +460,7 @@ def parse_prediction(description: str, arguments: Sequence[str] | None = None) -
     Raises:
         Refusal: A backend that does not fit the device, a bundle and a student, or no such shard.
     """
-    options = tyro.cli(PredictOptions, args=arguments, description=description)
+    options = _read("bash predict.sh", PredictOptions, description, arguments)
     if re.fullmatch(r"cpu|[0-9]+(,[0-9]+)*", options.output):
         raise Refusal(
             f"{options.output} is where to compute, not where to write",
@@ -510,7 +515,7 @@ def parse_report(description: str, arguments: Sequence[str] | None = None) -> Re
     Raises:
         Refusal: A value that gives no interval.
     """
-    options = tyro.cli(ReportOptions, args=arguments, description=description)
+    options = _read("python bootstrap.py", ReportOptions, description, arguments)
     if options.replicates < _FEWEST_REPLICATES:
         raise Refusal(
             f"--replicates {options.replicates} is too few for a 95% interval",
@@ -574,7 +579,7 @@ def parse_export(description: str, arguments: Sequence[str] | None = None) -> Ex
     Raises:
         Refusal: One file is named for several systems.
     """
-    options = tyro.cli(ExportOptions, args=arguments, description=description)
+    options = _read("bash export.sh", ExportOptions, description, arguments)
     if options.output and len(options.system) != 1:
         raise Refusal(
             "--output names one file, and each system is packed in its own", do="add --system eff or vit"
@@ -624,7 +629,7 @@ def parse_nnunet(description: str, arguments: Sequence[str] | None = None) -> Nn
     Raises:
         Refusal: A size that films are not prepared in, or no such predictions.
     """
-    options = tyro.cli(NnunetOptions, args=arguments, description=description)
+    options = _read("bash nnunet.sh", NnunetOptions, description, arguments)
     if not 32 <= options.image_size <= 1024:
         raise Refusal(f"--image-size {options.image_size} is not possible", do="choose 32 to 1024")
     if options.collect is not None and not options.collect.is_dir():
@@ -689,7 +694,7 @@ def parse_read(description: str, arguments: Sequence[str] | None = None) -> Read
     Raises:
         Refusal: Two things are to be shown at once, or a port that is none.
     """
-    options = tyro.cli(ReadOptions, args=arguments, description=description)
+    options = _read("bash read.sh", ReadOptions, description, arguments)
     if options.predicted is not None and options.study is not None:
         raise Refusal("--predicted and --study are two rooms", do="open one, then the other")
     if not 0 <= options.port < 65536:
@@ -753,7 +758,7 @@ def parse_listen(description: str, arguments: Sequence[str] | None = None) -> Li
     Raises:
         Refusal: No caller is named, or a value that cannot be.
     """
-    options = tyro.cli(ListenOptions, args=arguments, description=description)
+    options = _read("bash listen.sh", ListenOptions, description, arguments)
     if not options.caller:
         raise Refusal(
             "nobody may send films", do="name each device that may: --caller AE_TITLE, once for each"

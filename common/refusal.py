@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -90,6 +91,7 @@ def _run(main: Callable[[], None], told: str | None) -> None:
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         main()
+        sys.stdout.flush()
     except Refusal as refusal:
         text = with_flags(str(refusal))
         if told:
@@ -102,3 +104,18 @@ def _run(main: Callable[[], None], told: str | None) -> None:
         if not told:
             sys.stderr.write("\ninterrupted; the same command goes on from here\n")
         raise SystemExit(130) from None
+    except BrokenPipeError:
+        if not _unread():
+            raise  # of a socket, or a pipe of our own
+        raise SystemExit(141) from None  # as a shell says of a program that SIGPIPE ended
+
+
+def _unread() -> bool:
+    """Whether nobody reads what is printed, as after `... | head`; then no more is printed."""
+    printed = select.poll()
+    printed.register(sys.stdout.fileno(), 0)  # for errors alone
+    if not printed.poll(0):
+        return False
+    # what is left would be written once more as Python ends, which would complain of it
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True

@@ -1,5 +1,6 @@
 """What a script answers at once, it answers before anything heavy is loaded."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from conftest import REPOSITORY
 
 from common.networks import weights
 from common.recipes.presets import preset_network
+from common.refusal import run_script
 
 COMMON = (REPOSITORY / "common" / name for name in ("prepare.py", "run.py"))
 SCRIPTS = [*sorted(REPOSITORY.glob("step*/*/*.py")), *COMMON]
@@ -64,6 +66,63 @@ def test_answers_at_once(script: Path, flag: str | None, status: int, answer: st
     assert answer in said
     assert "common.start" in loaded
     assert not HEAVY & loaded
+
+
+def test_what_libraries_load_is_never_looked_at_for_garbage() -> None:
+    """In a process of its own: what is frozen is frozen for all tests."""
+    work = """
+import gc
+from common.loading import loading
+first = gc.get_stats()
+with loading():
+    kept = [[place] for place in range(100_000)]
+    assert not gc.isenabled()
+assert [each["collections"] for each in gc.get_stats()] == [each["collections"] for each in first]
+assert gc.isenabled()
+assert not any(each is kept for each in gc.get_objects())
+gc.disable()
+with loading():
+    pass
+assert not gc.isenabled()
+"""
+    subprocess.run([sys.executable, "-c", work], cwd=REPOSITORY, check=True)
+
+
+@pytest.mark.parametrize("script", ["common/run.py", "step3_testing/prediction/predict.py"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_who_reads_no_further_gets_no_traceback(script: str, unbuffered: str) -> None:
+    """As by `bash run.sh --help | head -3`."""
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "wb") as nobody_reads:
+        done = subprocess.run(
+            [sys.executable, str(REPOSITORY / script), "--help"],
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=nobody_reads,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.stderr == ""
+    assert done.returncode in (0, 141)  # 0 where all was said in one piece, which Python drops
+
+
+def test_broken_connection_is_no_end_of_output(capfd: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run_script(main)
+    print("still read")
+    assert capfd.readouterr().out == "still read\n"
+
+
+def test_usage_and_refusal_name_the_command_that_was_typed(tmp_path: Path) -> None:
+    script = REPOSITORY / "step3_testing" / "prediction" / "predict.py"
+    assert "usage: bash predict.sh [-h]" in _run(script, ["--help"], tmp_path)[1]
+    status, said, _ = _run(script, [str(REPOSITORY), "out", "--system", "none"], tmp_path)
+    assert status == 2
+    assert "bash predict.sh --help" in said
 
 
 def test_status_is_told_by_names_alone(tmp_path: Path) -> None:
