@@ -73,13 +73,22 @@ def test_what_libraries_load_is_never_looked_at_for_garbage() -> None:
     work = """
 import gc
 from common.loading import loading
-first = gc.get_stats()
+def kept():
+    return [[place] for place in range(100_000)]
+def is_looked_at(objects):
+    return any(each is objects for each in gc.get_objects())
+before = [each["collections"] for each in gc.get_stats()]
 with loading():
-    kept = [[place] for place in range(100_000)]
+    import wave
+    first = kept()
     assert not gc.isenabled()
-assert [each["collections"] for each in gc.get_stats()] == [each["collections"] for each in first]
+assert [each["collections"] for each in gc.get_stats()] == before
 assert gc.isenabled()
-assert not any(each is kept for each in gc.get_objects())
+assert not is_looked_at(first)
+with loading():
+    import wave
+    second = kept()
+assert is_looked_at(second)
 gc.disable()
 with loading():
     pass
