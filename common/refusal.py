@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -90,8 +91,7 @@ def _run(main: Callable[[], None], told: str | None) -> None:
     logging.captureWarnings(True)
     logging.getLogger().addHandler(logging.NullHandler())
     try:
-        main()
-        sys.stdout.flush()
+        _to_the_end(main)
     except Refusal as refusal:
         text = with_flags(str(refusal))
         if told:
@@ -104,18 +104,34 @@ def _run(main: Callable[[], None], told: str | None) -> None:
         if not told:
             sys.stderr.write("\ninterrupted; the same command goes on from here\n")
         raise SystemExit(130) from None
-    except BrokenPipeError:
-        if not _unread():
-            raise  # of a socket, or a pipe of our own
-        raise SystemExit(141) from None  # as a shell says of a program that SIGPIPE ended
+
+
+def _to_the_end(main: Callable[[], None]) -> None:
+    """Run `main`, and have said all that it prints."""
+    try:
+        main()
+        sys.stdout.flush()
+    except OSError as error:
+        unread = isinstance(error, BrokenPipeError) and _unread()
+        _drop_unsaid()
+        if unread:
+            raise SystemExit(141) from None  # as a shell says of a program that SIGPIPE ended
+        if error.errno == errno.ENOSPC:
+            do = "make room, and give the same command again"
+            raise Refusal("the disk is full", found=error.filename, do=do) from None
+        raise
 
 
 def _unread() -> bool:
-    """Whether nobody reads what is printed, as after `... | head`; then no more is printed."""
+    """Whether nobody reads what is printed, as after `... | head`; else it is another pipe that broke."""
     printed = select.poll()
     printed.register(sys.stdout.fileno(), 0)  # for errors alone
-    if not printed.poll(0):
-        return False
-    # what is left would be written once more as Python ends, which would complain of it
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return True
+    return bool(printed.poll(0))
+
+
+def _drop_unsaid() -> None:
+    """What cannot be printed would be tried again as Python ends, which would complain of it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

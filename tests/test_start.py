@@ -116,6 +116,22 @@ def test_who_reads_no_further_gets_no_traceback(script: str, unbuffered: str) ->
     assert done.returncode in (0, 141)  # 0 where all was said in one piece, which Python drops
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_full_disk_under_the_output_is_one_message(unbuffered: str) -> None:
+    """As of `nohup bash run.sh > log`."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, str(REPOSITORY / "common" / "run.py"), "--help"],
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "error: the disk is full\n  do:      make room, and give the same command again\n"
+
+
 def test_broken_connection_is_no_end_of_output(capfd: pytest.CaptureFixture[str]) -> None:
     def main() -> None:
         raise BrokenPipeError
