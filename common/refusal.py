@@ -109,17 +109,21 @@ def _run(main: Callable[[], None], told: str | None) -> None:
 def _to_the_end(main: Callable[[], None]) -> None:
     """Run `main`, and have said all that it prints."""
     try:
-        main()
+        try:
+            main()
+        except SystemExit:  # as after --help
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()
     except OSError as error:
-        unread = isinstance(error, BrokenPipeError) and _unread()
-        _drop_unsaid()
-        if unread:
+        if isinstance(error, BrokenPipeError) and _unread():
             raise SystemExit(141) from None  # as a shell says of a program that SIGPIPE ended
         if error.errno == errno.ENOSPC:
             do = "make room, and give the same command again"
             raise Refusal("the disk is full", found=error.filename, do=do) from None
         raise
+    finally:
+        _drop_unsaid()
 
 
 def _unread() -> bool:
